@@ -1,0 +1,131 @@
+"""Every error that fedpriv raises on purpose.
+
+Each says what happened, what was kept, and what to do next; ``docs/errors.md`` has a section for each class.
+
+    FedprivError
+    ├── InputError            the person's input cannot be used              (exit code 2)
+    │   ├── PlanError         plan.yaml has an unknown key, a wrong value or a wrong unit
+    │   ├── DataError         a clinical table, column, row or shard is missing or unusable
+    │   ├── ModelError        the base model is unknown or cannot be had
+    │   ├── ConfigError       domain.yaml or a study folder cannot be used
+    │   ├── ExistsError       the thing to create is there already
+    │   └── LockError         another process holds the folder, or died holding it
+    ├── RefusedError          a domain refused what it was asked to do       (exit code 3)
+    ├── UntrustedError        bytes from another party do not hold what they claim
+    │   ├── SignatureError    a signature or a pinned fingerprint does not match
+    │   └── ContainerError    a container is malformed, truncated, or of another study
+    ├── GatekeeperError       a raw update or its metrics may not leave
+    ├── ProtectionError       sealing, adding or opening cannot be done safely
+    ├── TransportError        the store cannot be read or written
+    ├── TrainingError         the local round failed in its child process
+    └── StudyError            a study cannot go on                           (exit code 4)
+"""
+
+from __future__ import annotations
+
+
+class FedprivError(Exception):
+    """Base of all errors of fedpriv.
+
+    Parameters
+    ----------
+    what : str
+        What happened, as one sentence without a closing full stop.
+    kept : str, optional
+        What was kept or left unchanged.
+    todo : str, optional
+        The next step for the person who reads it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, kept: str = "", todo: str = "") -> None:
+        self.what = what.rstrip(".")
+        self.kept = kept.rstrip(".")
+        self.todo = todo.rstrip(".")
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        parts = [f"{self.what}."]
+        if self.kept:
+            parts.append(f"{self.kept}.")
+        if self.todo:
+            parts.append(f"Next: {self.todo}.")
+        return " ".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.kept, self.todo))
+
+
+def _rebuild(cls: type[FedprivError], what: str, kept: str, todo: str) -> FedprivError:
+    return cls(what, kept=kept, todo=todo)
+
+
+class InputError(FedprivError):
+    """The person's input cannot be used; nothing was changed."""
+
+    exit_code = 2
+
+
+class PlanError(InputError):
+    """plan.yaml has an unknown key, a value out of range or a wrong unit."""
+
+
+class DataError(InputError):
+    """A clinical table, column, row or shard is missing or unusable."""
+
+
+class ModelError(InputError):
+    """The base model is unknown, or neither a hub nor a package has it."""
+
+
+class ConfigError(InputError):
+    """domain.yaml or a study folder cannot be used as it is."""
+
+
+class ExistsError(InputError):
+    """The thing to create is there already; it was left as it is."""
+
+
+class LockError(InputError):
+    """Another process holds the folder, or died while it held it."""
+
+
+class RefusedError(FedprivError):
+    """A domain refused what it was asked to do, with its reason."""
+
+    exit_code = 3
+
+
+class UntrustedError(FedprivError):
+    """Bytes from another party do not hold what they claim; they were not used."""
+
+
+class SignatureError(UntrustedError):
+    """A signature or a pinned fingerprint does not match."""
+
+
+class ContainerError(UntrustedError):
+    """A container is malformed, truncated, or belongs to another study or round."""
+
+
+class GatekeeperError(FedprivError):
+    """A raw update or its metrics may not leave the domain."""
+
+
+class ProtectionError(FedprivError):
+    """Sealing, adding or opening cannot be done safely."""
+
+
+class TransportError(FedprivError):
+    """The store cannot be read or written."""
+
+
+class TrainingError(FedprivError):
+    """The local round failed in its child process."""
+
+
+class StudyError(FedprivError):
+    """A study cannot go on."""
+
+    exit_code = 4

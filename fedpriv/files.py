@@ -1,0 +1,162 @@
+"""Files that survive a kill: written to a temporary name, flushed, renamed; private unless said otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedpriv.errors import LockError, UntrustedError
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+MAX_JSON_BYTES = 16 * 2**20
+"""No JSON message of ours comes near this size; a larger one is refused before it is parsed."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON encoding of ``value`` that is hashed and signed: sorted keys, no spaces, UTF-8.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` holds NaN or an infinity, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def private_folder(path: Path) -> Path:
+    """Create ``path`` (and its parents) readable by its owner only, and return it."""
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    return path
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
+    """Replace ``path`` by ``data`` so that a reader, or a restart after a kill, sees the old or the new bytes only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any, *, mode: int = PRIVATE_FILE) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n", mode=mode)
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file of at most ``max_bytes``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    UntrustedError
+        If it is too large or not JSON.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(max_bytes + 1)
+    return parse_json(data, source=str(path), max_bytes=max_bytes)
+
+
+def parse_json(data: bytes, *, source: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Parse JSON of at most ``max_bytes``; NaN and infinities are refused.
+
+    Raises
+    ------
+    UntrustedError
+        If ``data`` is too large or not strict JSON.
+    """
+    if len(data) > max_bytes:
+        raise UntrustedError(f"{source} is larger than {max_bytes} bytes", kept="It was not read")
+
+    def refuse(token: str) -> float:
+        raise ValueError(f"{token} is not a JSON number")
+
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedError(f"{source} is not JSON ({error})", kept="It was not used") from error
+
+
+@contextlib.contextmanager
+def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the kernel releases it when the process dies.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; it holds the process id for people to read and is removed at the end.
+    holder : str
+        What holds it, for the message, such as ``"the study"``.
+    todo : str
+        The next step to name when another process holds it.
+
+    Raises
+    ------
+    LockError
+        If a living process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise LockError(f"{holder} is in use by process {pid}", kept="Nothing was changed", todo=todo) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def stale_lock_pid(path: Path) -> int | None:
+    """Return the process id in the lock file ``path`` if no living process holds it, else None."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else 0
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""What is to be done, as validated data: plan, code request, messages. No I/O."""
+
+from fedpriv.study.messages import (
+    AggregateManifest,
+    BlobRef,
+    Identity,
+    Progress,
+    RequestDecision,
+    Result,
+    Signed,
+    SignedUpdate,
+    Ticket,
+    UpdateHeader,
+)
+from fedpriv.study.plan import Plan, load_plan, load_yaml, parse_plan, validate_section
+from fedpriv.study.request import CodeRequest
+
+__all__ = [
+    "AggregateManifest",
+    "BlobRef",
+    "CodeRequest",
+    "Identity",
+    "Plan",
+    "Progress",
+    "RequestDecision",
+    "Result",
+    "Signed",
+    "SignedUpdate",
+    "Ticket",
+    "UpdateHeader",
+    "load_plan",
+    "load_yaml",
+    "parse_plan",
+    "validate_section",
+]

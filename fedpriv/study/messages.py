@@ -1,0 +1,151 @@
+"""What the parties say to each other: tickets and results, as validated data. No I/O, no cryptography."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from fedpriv.study.plan import Email, Fingerprint, MetricName, ProtectionLevel, Section, Sha256, Slug
+
+MAX_BLOB_BYTES = 8 * 2**30
+Base64Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
+Base64Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}==$")]
+BlobName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,119}$")]
+
+
+class Identity(Section):
+    """A party's public keys; its fingerprint is what others pin.
+
+    ``transport_key`` is the identity key of the party's syft key bundle (hex), so that pinning one fingerprint
+    also pins the end-to-end encryption of the transport.
+    """
+
+    email: Email
+    name: Slug
+    signing_key: Base64Key = Field(description="Ed25519 public key, URL-safe base64")
+    agreement_key: Base64Key = Field(description="X25519 public key, URL-safe base64")
+    transport_key: Sha256
+
+
+class BlobRef(Section):
+    """Where a blob lies on the store and what it must be: encrypted to its recipient, checked by size and digest."""
+
+    name: BlobName
+    size_bytes: int = Field(ge=1, le=MAX_BLOB_BYTES)
+    sha256: Sha256
+
+
+class UpdateHeader(Section):
+    """What a sealed update claims about itself; signed together with its container's digest."""
+
+    study: Sha256
+    round: int = Field(ge=1, le=1000)
+    attempt: int = Field(ge=1, le=1000)
+    member: Email
+    level: ProtectionLevel
+    weight: float = Field(gt=0, le=1)
+    key_id: Sha256 | Literal[""] = Field(description="digest of the HE key's public parameters; empty for plain")
+    layout: Sha256 = Field(description="digest of the names and shapes of the adapter's parameters")
+    parameters: int = Field(ge=1)
+
+
+class SignedUpdate(Section):
+    """A header, the container it belongs to, and the member's signature over both."""
+
+    header: UpdateHeader
+    container_sha256: Sha256
+    container_bytes: int = Field(ge=1, le=MAX_BLOB_BYTES)
+    signature: Base64Signature
+
+
+class AggregateManifest(Section):
+    """What went into an aggregate: exactly these updates. Signed by the researcher."""
+
+    study: Sha256
+    round: int = Field(ge=1, le=1000)
+    attempt: int = Field(ge=1, le=1000)
+    updates: tuple[SignedUpdate, ...] = Field(min_length=1, max_length=64)
+    aggregate_sha256: Sha256
+
+
+TicketKind = Literal["prepare", "train", "finish", "release"]
+
+
+class Ticket(Section):
+    """One piece of work for one domain. The same work always has the same ticket, so it can be sent twice.
+
+    ``prepare``  load the base model, build the first adapter, report the held-out loss; the key maker also makes
+                 the homomorphic key and seals it to each member.
+    ``train``    open the aggregate of the round before (if any), train, seal, publish.
+    ``finish``   open the last aggregate and report the held-out loss.
+    ``release``  hand over the plain adapter, if the data owner approved its release.
+    """
+
+    study: Sha256
+    kind: TicketKind
+    round: int = Field(ge=0, le=1000)
+    attempt: int = Field(1, ge=1, le=1000)
+    member: Email
+    identities: tuple[Identity, ...] = Field((), max_length=65, description="the cohort's public keys (prepare)")
+    weight: float | None = Field(None, gt=0, le=1, description="factor of this member's update (train)")
+    key: BlobRef | None = Field(None, description="the sealed homomorphic key, relayed (first train)")
+    aggregate: AggregateManifest | None = None
+    aggregate_blob: BlobRef | None = None
+
+    @property
+    def name(self) -> str:
+        """The syft job's name."""
+        return f"ticket-{self.study[:16]}-r{self.round:04d}-{self.kind}-{self.attempt}"
+
+
+class Result(Section):
+    """A domain's signed answer to a ticket."""
+
+    study: Sha256
+    ticket_sha256: Sha256
+    kind: TicketKind
+    round: int = Field(ge=0, le=1000)
+    member: Email
+    status: Literal["done", "refused", "failed"]
+    reason: str = Field("", max_length=2000)
+    metrics: dict[MetricName, float] = Field(default_factory=dict)
+    alone_loss: float | None = None
+    adapter_sha256: Sha256 | None = None
+    update: SignedUpdate | None = None
+    update_blob: BlobRef | None = None
+    key_blobs: dict[Email, BlobRef] = Field(default_factory=dict)
+    public_context_blob: BlobRef | None = None
+    adapter_blob: BlobRef | None = None
+    seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
+
+
+class RequestDecision(Section):
+    """A domain's signed answer to a code request."""
+
+    study: Sha256
+    member: Email
+    decision: Literal["pending", "approved", "rejected"]
+    reason: str = Field("", max_length=2000)
+    checked: tuple[str, ...] = Field((), max_length=64, description="what the policy looked at, in words")
+    max_rounds: int | None = Field(None, ge=1, le=1000)
+    release: bool = Field(False, description="whether the adapter may be handed to the researcher at the end")
+
+
+class Progress(Section):
+    """Where a domain is in a ticket: shown to the researcher, never part of the protocol."""
+
+    study: Sha256
+    round: int = Field(ge=0, le=1000)
+    state: Literal["waiting", "loading", "training", "sealing", "publishing", "opening", "evaluating", "done"]
+    step: int = Field(0, ge=0)
+    steps: int = Field(0, ge=0)
+
+
+class Signed(Section):
+    """A message with its sender's signature over its kind and canonical JSON."""
+
+    kind: Literal["ticket", "result", "decision", "identity"]
+    payload: dict[str, object]
+    signer: Fingerprint
+    signature: Base64Signature

@@ -1,0 +1,111 @@
+"""The code request: plan and code as readable text, and the study id that pins both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fedpriv.errors import UntrustedError
+from fedpriv.study.plan import Plan, parse_plan
+
+PLAN_FILE = "plan.yaml"
+RECIPE_FILE = "train.py"
+MAX_FILES = 32
+MAX_BUNDLE_BYTES = 2 * 2**20
+TEXT_SUFFIXES = (".py", ".yaml", ".md", ".txt", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRequest:
+    """A study as it is submitted: every file of the bundle, and the plan read from it.
+
+    Attributes
+    ----------
+    files : Mapping[str, str]
+        Relative path to text. Holds ``plan.yaml`` and ``train.py`` at least.
+    plan : Plan
+        The plan that ``plan.yaml`` describes.
+    """
+
+    files: Mapping[str, str]
+    plan: Plan
+
+    @property
+    def study(self) -> str:
+        """The study id: SHA-256 over every file's name and content (64 hex digits)."""
+        return bundle_digest(self.files)
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str]) -> CodeRequest:
+        """Check a bundle and read its plan.
+
+        Raises
+        ------
+        UntrustedError
+            If a file is missing, too many, too large, oddly named, or not plain text.
+        PlanError
+            If the plan is not valid.
+        """
+        check_bundle(files)
+        return cls(files=dict(files), plan=parse_plan(files[PLAN_FILE]))
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> CodeRequest:
+        """Read a bundle from a folder; see :meth:`from_files`. Links are refused."""
+        files: dict[str, str] = {}
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise UntrustedError(f"{name} in the request is not a plain file", kept="Nothing was run")
+            if path.is_dir():
+                continue
+            if path.stat().st_size > MAX_BUNDLE_BYTES or len(files) >= MAX_FILES:
+                raise UntrustedError("The request is too large", kept="Nothing was run")
+            try:
+                files[name] = path.read_bytes().decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UntrustedError(f"{name} in the request is not UTF-8 text", kept="Nothing was run") from error
+        return cls.from_files(files)
+
+    @classmethod
+    def new(cls, plan: Plan, recipe: str) -> CodeRequest:
+        """Build the bundle of a plan and a training recipe (the text of ``train.py``)."""
+        return cls.from_files({PLAN_FILE: plan.to_yaml(), RECIPE_FILE: recipe})
+
+
+def bundle_digest(files: Mapping[str, str]) -> str:
+    """Return the SHA-256 (hex) of a bundle: for each file in name order, lengths and bytes of name and content.
+
+    Lengths are hashed too, so that no byte can move between two files without changing the digest.
+    """
+    digest = hashlib.sha256(b"fedpriv bundle 1\n")
+    for name in sorted(files):
+        for part in (name.encode(), files[name].encode()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def check_bundle(files: Mapping[str, str]) -> None:
+    """Refuse a bundle that a person could not read completely.
+
+    Raises
+    ------
+    UntrustedError
+        With the name of the offending file.
+    """
+    for needed in (PLAN_FILE, RECIPE_FILE):
+        if needed not in files:
+            raise UntrustedError(f"The request has no {needed}", kept="Nothing was run", todo="submit it again with it")
+    if len(files) > MAX_FILES or sum(len(text.encode()) for text in files.values()) > MAX_BUNDLE_BYTES:
+        raise UntrustedError(f"The request has more than {MAX_FILES} files or {MAX_BUNDLE_BYTES} bytes")
+    for name, text in files.items():
+        path = PurePosixPath(name)
+        parts_are_plain = all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in path.parts)
+        if path.is_absolute() or not parts_are_plain or any(part.startswith(".") for part in path.parts):
+            raise UntrustedError(f"The request has a file with an unusual name ({name!r})", kept="Nothing was run")
+        if path.suffix not in TEXT_SUFFIXES:
+            raise UntrustedError(f"{name} is not of a readable kind {TEXT_SUFFIXES}", kept="Nothing was run")
+        if any(not (character.isprintable() or character in "\n\r\t") for character in text):
+            raise UntrustedError(f"{name} holds invisible characters, which could hide code from a reader")
