@@ -1,0 +1,287 @@
+"""syft over a :class:`Store`: the methods that syft calls on a connection, and nothing of Google Drive.
+
+Every party writes only below its own prefix, so that plain bucket rules can enforce it::
+
+    <me>/version.json                         the syft version
+    <me>/identity.json                        public keys, self-signed; trusted only by pinned fingerprint
+    <me>/to/<peer>/peer                       "I want to be your peer"
+    <me>/to/<peer>/bundle.json                my end-to-end encryption bundle
+    <me>/to/<peer>/inbox/<seq>-<name>         proposed files, encrypted to the peer
+    <me>/to/<peer>/outbox/<seq>-<name>        accepted files and results, encrypted to the peer
+    <me>/to/<peer>/blobs/<name>               sealed updates and aggregates, encrypted to the peer
+    <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
+    <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's inbox folder
+    <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset
+
+Sequence numbers are the sender's own counter, so no wall clock decides what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import syft_crypto_python as syc
+from pydantic import ConfigDict, Field, PrivateAttr
+from syft.sync.connections.base_connection import ConnectionConfig, FileCollection, SyftboxPlatformConnection
+from syft.sync.version.version_info import VersionInfo
+
+from fedpriv.errors import SignatureError, TransportError
+from fedpriv.files import parse_json, read_json, write_json
+from fedpriv.transport.store import Store
+
+MAX_CONTROL_BYTES = 1 * 2**20
+MAX_MESSAGE_BYTES = 8 * 2**20
+MAX_COLLECTION_FILE_BYTES = 64 * 2**20
+_SEQUENCE_DIGITS = 12
+
+
+class StoreConnection(SyftboxPlatformConnection):
+    """One party's view of the store. Shared between threads; its own state is the peers file and the counters.
+
+    Parameters
+    ----------
+    config : StoreConnectionConfig
+        Who we are, which store, and the folder on our own disk for the peers file.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    _store: Store = PrivateAttr()
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    @classmethod
+    def from_config(cls, config: ConnectionConfig) -> StoreConnection:
+        connection = cls(config=config)
+        connection._store = Store.from_url(connection._settings.store_url)
+        return connection
+
+    @property
+    def _settings(self) -> StoreConnectionConfig:
+        if not isinstance(self.config, StoreConnectionConfig):
+            raise TransportError("This connection has no store")
+        return self.config
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    def key(self, peer: str, *rest: str) -> str:
+        """Return the name of what we leave for ``peer``."""
+        return "/".join((self._settings.email, "to", peer, *rest))
+
+    def key_from(self, peer: str, *rest: str) -> str:
+        """Return the name of what ``peer`` left for us."""
+        return "/".join((peer, "to", self._settings.email, *rest))
+
+    # -- identity and peers ----------------------------------------------------------------------------------------
+
+    def get_authenticated_email(self) -> str:
+        return self._settings.email
+
+    def add_peer(self, peer_email: str) -> None:
+        self._store.put(self.key(peer_email, "peer"), b"peer\n")
+
+    def get_peer_requests(self) -> list[str]:
+        decided = {
+            email for email, entry in self._get_peers_json().items() if entry["state"] in ("accepted", "rejected")
+        }
+        known = (name for name in self._store.names() if name in self._settings.pins and name not in decided)
+        return [email for email in known if self._store.exists(self.key_from(email, "peer"))]
+
+    def _get_peers_json(self, force_download: bool = False) -> dict[str, Any]:
+        path = self._settings.state_folder / "peers.json"
+        return read_json(path) if path.exists() else {}
+
+    def _update_peer_state(
+        self, peer_email: str, state: str, public_encryption_bundle: dict[str, Any] | None = None
+    ) -> None:
+        with self._lock:
+            peers = self._get_peers_json()
+            entry = peers.setdefault(peer_email, {})
+            entry["state"] = state
+            if public_encryption_bundle is not None:
+                entry["public_encryption_bundle"] = public_encryption_bundle
+            write_json(self._settings.state_folder / "peers.json", peers)
+
+    # -- versions and end-to-end encryption -------------------------------------------------------------------------
+
+    def write_version_file(self, version_info: VersionInfo) -> None:
+        self._store.put(f"{self._settings.email}/version.json", version_info.to_json().encode())
+
+    def read_own_version_file(self) -> VersionInfo | None:
+        return self._read_version(self._settings.email)
+
+    def read_peer_version_file(self, peer_email: str) -> VersionInfo | None:
+        return self._read_version(peer_email)
+
+    def share_version_file_with_peer(self, peer_email: str) -> None:
+        """Nothing to do: whoever can read the store can read our version."""
+
+    def _read_version(self, email: str) -> VersionInfo | None:
+        data = self._store.get(f"{email}/version.json", max_bytes=MAX_CONTROL_BYTES)
+        return None if data is None else VersionInfo.from_json(data.decode("utf-8", errors="replace"))
+
+    def write_encryption_bundle(self, peer_email: str, bundle_json: str) -> None:
+        self._store.put(self.key(peer_email, "bundle.json"), bundle_json.encode())
+
+    def share_encryption_bundles_folder(self, peer_email: str) -> None:
+        """Nothing to do: the bundle is public and pinned by fingerprint."""
+
+    def read_peer_encryption_bundle(self, peer_email: str) -> str | None:
+        """Return the peer's bundle if it holds the pinned identity key, never a bundle of anybody else.
+
+        Raises
+        ------
+        SignatureError
+            If the store holds another key for this peer than the pinned one.
+        """
+        data = self._store.get(self.key_from(peer_email, "bundle.json"), max_bytes=MAX_CONTROL_BYTES)
+        if data is None:
+            return None
+        message = parse_json(data, source=f"the encryption bundle of {peer_email}", max_bytes=MAX_CONTROL_BYTES)
+        try:
+            key = syc.SyftPublicKeyBundle.from_did_document(
+                message["public_encryption_bundle"]
+            ).identity_key_bytes.hex()
+        except Exception as error:
+            raise SignatureError(f"The encryption bundle of {peer_email} on the store cannot be read") from error
+        if key != self._settings.pins.get(peer_email):
+            raise SignatureError(
+                f"The store holds another encryption key for {peer_email} than the one that is pinned",
+                kept="Nothing was sent to it",
+                todo="ask them to read you their fingerprint over the phone",
+            )
+        return data.decode("utf-8")
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    def watcher_send_raw_bytes_to_inbox(self, recipient: str, filename: str, data: bytes) -> None:
+        self._append(recipient, "inbox", filename, data)
+
+    def owner_write_raw_bytes_to_outbox(self, recipient: str, filename: str, data: bytes) -> None:
+        self._append(recipient, "outbox", filename, data)
+
+    def messages_from(self, peer: str, box: str, *, after: int) -> list[tuple[int, str]]:
+        """Return ``(sequence, key)`` of the messages that ``peer`` left for us after ``after``, oldest first.
+
+        Parameters
+        ----------
+        box : str
+            ``"inbox"`` for proposed files (we are the owner), ``"outbox"`` for results (we are the watcher).
+        """
+        found = []
+        for entry in self._store.entries(self.key_from(peer, box)):
+            number = entry.name[:_SEQUENCE_DIGITS]
+            if number.isdigit() and len(number) == _SEQUENCE_DIGITS and int(number) > after:
+                found.append((int(number), self.key_from(peer, box, entry.name)))
+        return found
+
+    def read_message(self, key: str) -> bytes | None:
+        return self._store.get(key, max_bytes=MAX_MESSAGE_BYTES)
+
+    def acknowledge(self, peer: str, sequence: int) -> None:
+        """Tell ``peer`` that it may delete its inbox messages up to ``sequence``."""
+        self._store.put(self.key(peer, "taken.json"), json.dumps({"sequence": sequence}).encode())
+
+    def delete_taken(self, peer: str) -> None:
+        """Delete our inbox messages that ``peer`` said it took."""
+        data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
+        taken = parse_json(data, source="taken.json")["sequence"] if data else 0
+        for entry in self._store.entries(self.key(peer, "inbox")):
+            number = entry.name[:_SEQUENCE_DIGITS]
+            if isinstance(taken, int) and number.isdigit() and int(number) <= taken:
+                self._store.delete(self.key(peer, "inbox", entry.name))
+
+    def _append(self, recipient: str, box: str, filename: str, data: bytes) -> None:
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise TransportError(
+                f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
+            )
+        with self._lock:
+            path = self._settings.state_folder / "sequence.json"
+            counters = read_json(path) if path.exists() else {}
+            number = int(counters.get(f"{recipient}/{box}", 0)) + 1
+            # The counter goes first: a number may be lost by a kill, but is never used twice.
+            write_json(path, {**counters, f"{recipient}/{box}": number})
+            self._store.put(self.key(recipient, box, f"{number:0{_SEQUENCE_DIGITS}d}-{filename}"), data)
+
+    # -- collections (the mock side of datasets) ----------------------------------------------------------------------
+
+    def owner_create_collection_folder(self, prefix: str, tag: str, content_hash: str, owner_email: str) -> str:
+        return f"{owner_email}/collections/{prefix}/{tag}--{content_hash}"
+
+    def owner_upload_collection_files(self, prefix: str, tag: str, content_hash: str, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            self._store.put(f"{self._settings.email}/collections/{prefix}/{tag}--{content_hash}/{name}", data)
+
+    def owner_tag_collection_as_any(self, prefix: str, tag: str, content_hash: str) -> None:
+        """Nothing to do: mock data is for everyone who reaches the store."""
+
+    def owner_share_collection(self, prefix: str, tag: str, content_hash: str, users: list[str]) -> None:
+        """Nothing to do: mock data is for everyone who reaches the store."""
+
+    def owner_list_all_collections_with_permissions(self, prefix: str) -> list[FileCollection]:
+        return [
+            FileCollection(folder_id=f"{prefix}/{tag}", tag=tag, content_hash=content_hash, has_any_permission=True)
+            for tag, content_hash in self._collections_of(self._settings.email, prefix)
+        ]
+
+    def owner_delete_collection(self, prefix: str, tag: str) -> None:
+        for found, content_hash in self._collections_of(self._settings.email, prefix):
+            if found == tag:
+                folder = f"{self._settings.email}/collections/{prefix}/{tag}--{content_hash}"
+                for entry in self._store.entries(folder):
+                    self._store.delete(f"{folder}/{entry.name}")
+
+    def watcher_list_collections(self, prefix: str) -> list[dict[str, str]]:
+        return [
+            {"owner_email": email, "tag": tag, "content_hash": content_hash}
+            for email in self._settings.pins
+            for tag, content_hash in self._collections_of(email, prefix)
+        ]
+
+    def watcher_get_collection_file_metadatas(
+        self, prefix: str, tag: str, content_hash: str, owner_email: str
+    ) -> list[dict[str, str]]:
+        folder = f"{owner_email}/collections/{prefix}/{tag}--{content_hash}"
+        return [{"file_id": f"{folder}/{e.name}", "file_name": e.name} for e in self._store.entries(folder)]
+
+    def watcher_download_collection_file(self, file_id: str) -> bytes:
+        data = self._store.get(file_id, max_bytes=MAX_COLLECTION_FILE_BYTES)
+        if data is None:
+            raise TransportError(f"{file_id} is gone from the store", todo="try again")
+        return data
+
+    def _collections_of(self, email: str, prefix: str) -> list[tuple[str, str]]:
+        names = self._store.names(f"{email}/collections/{prefix}")
+        return [(tag, content_hash) for tag, _, content_hash in (n.rpartition("--") for n in names) if tag]
+
+    def reset_caches(self) -> None:
+        """Nothing is cached."""
+
+
+class StoreConnectionConfig(ConnectionConfig):
+    """Settings of a :class:`StoreConnection`.
+
+    Attributes
+    ----------
+    email : str
+        Our address, which is also our prefix on the store.
+    store_url : str
+        A folder or an fsspec URL.
+    state_folder : Path
+        A folder of ours, on our own disk, for the peers file and the counters: a store that could edit them would
+        be a man in the middle.
+    pins : dict[str, str]
+        Peer address to its pinned transport key (hex). Whoever is not in it does not exist for us.
+    """
+
+    connection_type: ClassVar[type[SyftboxPlatformConnection]] = StoreConnection
+
+    email: str
+    store_url: str
+    state_folder: Path
+    pins: dict[str, str] = Field(default_factory=dict)

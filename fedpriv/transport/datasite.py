@@ -1,0 +1,319 @@
+"""Sessions: one party's syft client over the store, with the calls that fedpriv needs of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+from syft.sync.connections.connection_router import ConnectionRouter
+from syft.sync.peers.peer_store import PeerStore
+from syft.sync.syftbox_manager import SyftboxManager, SyftboxManagerConfig
+from syft.sync.sync.caches.datasite_owner_cache import DataSiteOwnerEventCacheConfig
+from syft.sync.sync.caches.datasite_watcher_cache import DataSiteWatcherCacheConfig
+from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncerConfig
+from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncerConfig
+from syft.sync.version.peer_manager import PeerManagerConfig
+from syft_datasets.config import SyftBoxConfig
+from syft_datasets.dataset_manager import SyftDatasetManager
+from syft_job import SyftJobConfig
+from syft_job.client import JobClient
+from syft_job.job_ref import JobRef, JobStateNotFoundError
+from syft_job.models import JobState, JobStatus
+from syft_rds.client import SyftRDSClient
+from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
+
+from fedpriv.errors import ConfigError
+from fedpriv.files import private_folder, write_atomic
+from fedpriv.transport.blobs import BlobChannel
+from fedpriv.transport.connection import MAX_CONTROL_BYTES, StoreConnection, StoreConnectionConfig
+from fedpriv.transport.syncing import Journal, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging
+
+
+def create_transport_keys(email: str, path: Path) -> str:
+    """Create (or load) the syft key bundle of ``email`` at ``path`` and return its identity key (hex).
+
+    The file is 0600; syft itself would leave it readable by everyone.
+    """
+    private_folder(path.parent)
+    previous = os.umask(0o077)
+    try:
+        peers = PeerStore.create(email=email, use_encryption=True, keys_path=path)
+    except ValueError as error:
+        raise ConfigError(
+            f"The key file {path} cannot be used ({error})", todo="restore it from your backup"
+        ) from error
+    finally:
+        os.umask(previous)
+    path.chmod(0o600)
+    return peers.public_key.identity_key_bytes.hex()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep syft's prints off the terminal that belongs to our progress view."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """What a session needs.
+
+    Attributes
+    ----------
+    email : str
+        Our address.
+    store_url : str
+        The store that all parties reach.
+    folder : Path
+        Our own folder; the syft datasite and the journals lie in it.
+    keys_path : Path
+        The syft key bundle made by :func:`create_transport_keys`.
+    pins : Mapping[str, str]
+        Peer address to its pinned transport key (hex).
+    on_refusal : Callable[[str, str], None]
+        Called with peer and reason for each message that was put in quarantine.
+    """
+
+    email: str
+    store_url: str
+    folder: Path
+    keys_path: Path
+    pins: Mapping[str, str]
+    on_refusal: Callable[[str, str], None] = field(default=lambda peer, reason: None)
+
+
+def _connection_config(settings: SessionSettings) -> StoreConnectionConfig:
+    return StoreConnectionConfig(
+        email=settings.email,
+        store_url=settings.store_url,
+        state_folder=private_folder(settings.folder / "transport"),
+        pins=dict(settings.pins),
+    )
+
+
+def _manager_config(settings: SessionSettings, *, owner: bool) -> SyftboxManagerConfig:
+    box = private_folder(settings.folder / "datasite")
+    email, connections = settings.email, [_connection_config(settings)]
+    collections = box / email / COLLECTION_SUBPATH
+    return SyftboxManagerConfig(
+        email=email,
+        syftbox_folder=box,
+        has_do_role=owner,
+        has_ds_role=not owner,
+        use_in_memory_cache=False,
+        datasite_owner_syncer_config=DatasiteOwnerSyncerConfig(
+            email=email,
+            syftbox_folder=box,
+            collections_folder=collections,
+            collection_specs=DATASET_COLLECTION_SPECS,
+            connection_configs=list(connections),
+            cache_config=DataSiteOwnerEventCacheConfig(
+                email=email, use_in_memory_cache=True, syftbox_folder=box, collections_folder=collections
+            ),
+        ),
+        datasite_watcher_syncer_config=DatasiteWatcherSyncerConfig(
+            email=email,
+            syftbox_folder=box,
+            connection_configs=list(connections),
+            datasite_watcher_cache_config=DataSiteWatcherCacheConfig(
+                email=email,
+                use_in_memory_cache=False,
+                syftbox_folder=box,
+                collection_specs=DATASET_COLLECTION_SPECS,
+                connection_configs=list(connections),
+            ),
+        ),
+        peer_manager_config=PeerManagerConfig(
+            email=email,
+            syftbox_folder=box,
+            connection_configs=list(connections),
+            has_do_role=owner,
+            has_ds_role=not owner,
+            use_encryption=True,
+            crypto_keys_path=settings.keys_path,
+            skip_peer_on_patch_version_diff=False,
+            force_ignore_peer_version=True,
+            suppress_version_warnings=True,
+            n_threads=2,
+        ),
+    )
+
+
+class _Session:
+    """What both roles share: a syft client over our connection, identities and blobs."""
+
+    def __init__(self, settings: SessionSettings, *, owner: bool) -> None:
+        self.settings = settings
+        config = _manager_config(settings, owner=owner)
+        remove_staging(config.syftbox_folder)
+        with _quiet():
+            manager = SyftboxManager.from_config(config)
+            self.connection = StoreConnection.from_config(_connection_config(settings))
+            self._router = ConnectionRouter(connections=[self.connection], peer_store=manager.peer_manager.peer_store)
+            self._install(manager, config, owner=owner)
+            manager._set_peer_store(manager.peer_manager.peer_store)
+            jobs = SyftJobConfig(
+                syftbox_folder=config.syftbox_folder, current_user_email=settings.email, has_do_role=owner
+            )
+            self.client = SyftRDSClient(
+                sync_engine=manager,
+                job_client=JobClient.from_config(jobs),
+                dataset_manager=SyftDatasetManager.from_config(
+                    SyftBoxConfig(syftbox_folder=config.syftbox_folder, email=settings.email)
+                ),
+            )
+            self.client.peer_manager.connection_router = self._router
+            self.client.peer_manager.write_own_version()
+        self.blobs = BlobChannel(self.connection, manager.peer_manager.peer_store)
+        self._refresh_peers()
+
+    def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, *, owner: bool) -> None:
+        """Put our syncer in the place of syft's, before the client registers its callbacks on it."""
+        state = private_folder(self.settings.folder / "transport")
+        quarantine = Quarantine(self.settings.folder / "quarantine", self.settings.on_refusal)
+        self._syncer: OwnerSyncer | WatcherSyncer
+        if owner:
+            self._syncer = OwnerSyncer.from_config(config.datasite_owner_syncer_config)
+            manager.datasite_owner_syncer = self._syncer
+        else:
+            self._syncer = WatcherSyncer.from_config(config.datasite_watcher_syncer_config)
+            manager.datasite_watcher_syncer = self._syncer
+        journal = Journal(state / "journal.json")
+        self._syncer.bind(self.connection, manager.peer_manager.peer_store, journal, quarantine)
+
+    def _refresh_peers(self) -> None:
+        with _quiet():
+            self.client.load_peers(force_download=True)
+
+    def publish_identity(self, data: bytes) -> None:
+        """Put our signed identity where others find it; they trust it only by its pinned fingerprint."""
+        self.connection.store.put(f"{self.settings.email}/identity.json", data)
+
+    def is_connected(self, email: str) -> bool:
+        """Say whether ``email`` is an accepted peer whose encryption key we hold."""
+        peers = self.client.peer_manager.peer_store
+        return any(peer.email == email for peer in peers.approved_peers) and peers.has_peer_bundle(email)
+
+
+def read_identity(store_url: str, email: str) -> bytes | None:
+    """Return the signed identity that ``email`` published on the store, unverified, or None."""
+    from fedpriv.transport.store import Store
+
+    return Store.from_url(store_url).get(f"{email}/identity.json", max_bytes=MAX_CONTROL_BYTES)
+
+
+class OwnerSession(_Session):
+    """A data owner's datasite."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        super().__init__(settings, owner=True)
+
+    def poll(self) -> None:
+        """Take what pinned researchers sent, and send them what changed for them."""
+        for email in self.settings.pins:
+            if not self.is_connected(email):
+                self._connect(email)
+            if self.is_connected(email):
+                self._syncer.sync([email])  # type: ignore[union-attr]
+
+    def _connect(self, email: str) -> None:
+        self._refresh_peers()
+        requested = {peer.email for peer in self.client.peer_manager.requested_by_peer_peers}
+        if email in requested:
+            with _quiet():
+                self.client.approve_peer_request(email, verbose=False)
+
+    def register_dataset(self, name: str, *, mock: Path, pointer: Path, summary: str) -> None:
+        """Register a dataset once: the mock folder for outsiders, a pointer file in place of the private data."""
+        with _quiet():
+            if any(dataset.name == name for dataset in self.client.dataset_manager.get_all(self.settings.email)):
+                return
+            self.client.create_dataset(
+                name, mock_path=mock, private_path=pointer, summary=summary, users="any", sync=False
+            )
+
+    def jobs(self) -> list[JobRef]:
+        """Return the jobs that pinned researchers submitted, in name order."""
+        with _quiet():
+            self.client.job_client.scan_inbox()
+        storage = self.client.job_client.manager
+        return [r for r in storage.iter_submission_refs(self.settings.email) if r.ds_email in self.settings.pins]
+
+    def code_folder(self, job: JobRef) -> Path:
+        """Return the folder with the job's files; they never change after arrival."""
+        return self.client.job_client.manager.submission_dir(job) / "code"
+
+    def status(self, job: JobRef) -> JobStatus:
+        try:
+            return self.client.job_client.manager.read_state(job).status
+        except JobStateNotFoundError:
+            return JobStatus.RECEIVED
+
+    def answer(self, job: JobRef, status: JobStatus, files: Mapping[str, bytes], *, reason: str = "") -> None:
+        """Write ``files`` and the job's state where the researcher sees them after the next poll.
+
+        Files go first: a state that says done always has its results beside it.
+        """
+        review = self.client.job_client.manager.review_dir(job)
+        for name, data in files.items():
+            write_atomic(review / "outputs" / name, data)
+        now, me = datetime.now(UTC), self.settings.email
+        state = JobState(status=status, received_at=now, review_reason=reason or None)
+        if status is JobStatus.REJECTED:
+            state.rejected_by, state.rejected_at = me, now
+        elif status in (JobStatus.DONE, JobStatus.FAILED, JobStatus.APPROVED):
+            state.approved_by, state.approved_at, state.approval_method = me, now, "fedpriv"
+        if status in (JobStatus.DONE, JobStatus.FAILED):
+            state.completed_at, state.return_code = now, int(status is JobStatus.FAILED)
+        write_atomic(review / "state.yaml", yaml.safe_dump(state.disk_dict()).encode())
+
+
+class ResearcherSession(_Session):
+    """A researcher's side of several datasites."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        super().__init__(settings, owner=False)
+
+    def connect(self, email: str) -> bool:
+        """Ask the domain ``email`` to be our peer; return whether it agreed already."""
+        if not self.is_connected(email):
+            with _quiet():
+                self.client.add_peer(email, verbose=False, sync=False)
+            self._refresh_peers()
+        return self.is_connected(email)
+
+    def poll(self) -> None:
+        """Take what connected domains sent."""
+        self._syncer.sync_down([e for e in self.settings.pins if self.is_connected(e)])  # type: ignore[union-attr]
+
+    def fetch_datasets(self, email: str) -> None:
+        """Fetch the mock side of the datasets of a domain."""
+        with _quiet():
+            self._syncer.sync_datasets(email)  # type: ignore[union-attr]
+
+    def submit(self, email: str, job_name: str, code_folder: Path, *, entrypoint: str) -> None:
+        """Submit a job of readable text files to a domain; submitting the same job again sends it again, unchanged."""
+        jobs = self.client.job_client
+        jobs.peer_install_sources[email] = "fedpriv"  # named in run.sh, which a fedpriv domain never runs
+        ref = jobs.manager.new_submission_ref(email, job_name)
+        folder = jobs.manager.submission_dir(ref)
+        with _quiet():
+            if not (folder / "config.yaml").exists():
+                if folder.exists():  # a kill interrupted the writing; nothing was sent yet
+                    folder.rename(private_folder(self.settings.folder / "interrupted") / f"{job_name}-{os.getpid()}")
+                jobs.submit_python_job(email, str(code_folder), job_name=job_name, entrypoint=entrypoint)
+        self._syncer.push_job(email, folder)  # type: ignore[union-attr]
+        self.connection.delete_taken(email)
+
+    def output(self, email: str, job_name: str, name: str) -> bytes | None:
+        """Return a file that the domain published for a job, or None."""
+        manager = self.client.job_client.manager
+        path = manager.review_dir(manager.new_submission_ref(email, job_name)) / "outputs" / name
+        return path.read_bytes() if path.exists() else None

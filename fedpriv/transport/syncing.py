@@ -1,0 +1,298 @@
+"""How files cross between datasites: syft's messages, our rules.
+
+syft's own syncers trust what peers send in ways that a hospital cannot (docs/syft.md lists them). These two keep syft's
+message format and folders, and replace the handling:
+
+* the owner takes new jobs only, only below the sender's own inbox folder, whole or not at all;
+* what the owner publishes is compared with what was delivered, so a kill between two steps repeats, never loses;
+* the watcher takes files only below the review folder that the sending domain keeps for it;
+* a message that breaks a rule is put in quarantine with its reason, and the next one is handled.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import tarfile
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import PrivateAttr, ValidationError
+from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
+from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
+from syft.sync.peers.peer_store import PeerStore
+from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
+from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
+
+from fedpriv.errors import SignatureError, UntrustedError
+from fedpriv.files import private_folder, read_json, sha256_hex, write_atomic, write_json
+from fedpriv.transport.connection import MAX_MESSAGE_BYTES, StoreConnection
+
+INBOX = PurePosixPath("app_data/job/inbox")
+REVIEW = PurePosixPath("app_data/job/review")
+_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$")
+_TAR_MEMBER = "proposed_file_changes.json"
+_MAX_FILES = 64
+
+
+def unpack_message(data: bytes) -> bytes:
+    """Return the JSON inside a syft message (a gzipped tar of one file), never more than ``4 * MAX_MESSAGE_BYTES``.
+
+    Raises
+    ------
+    UntrustedError
+        If it is malformed or unpacks to more.
+    """
+    limit = 4 * MAX_MESSAGE_BYTES
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = inflater.decompress(data, limit)
+        if inflater.unconsumed_tail or not inflater.eof:
+            raise UntrustedError("A message is truncated or unpacks to more than is allowed", kept="It was not used")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
+            member = archive.getmember(_TAR_MEMBER)
+            stream = archive.extractfile(member) if member.isfile() else None
+            if stream is None:
+                raise UntrustedError("A message holds no file", kept="It was not used")
+            return stream.read()
+    except (zlib.error, tarfile.TarError, KeyError, EOFError) as error:
+        raise UntrustedError(f"A message is malformed ({error})", kept="It was not used") from error
+
+
+class Journal:
+    """A small JSON file of facts that must survive a kill."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._facts: dict[str, Any] = read_json(path) if path.exists() else {}
+
+    def get(self, key: str, default: Any) -> Any:
+        return self._facts.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        self._facts[key] = value
+        write_json(self._path, self._facts)
+
+
+class Quarantine:
+    """Where a message that broke a rule is noted: who sent it, its digest and why, never its content."""
+
+    def __init__(self, folder: Path, notify: Callable[[str, str], None]) -> None:
+        self._folder = private_folder(folder)
+        self._notify = notify
+
+    def add(self, peer: str, key: str, data: bytes | None, reason: str) -> None:
+        record = {"peer": peer, "key": key, "sha256": sha256_hex(data or b""), "reason": reason, "time_s": time.time()}
+        write_json(self._folder / f"{sha256_hex(key.encode())[:24]}.json", record)
+        self._notify(peer, reason)
+
+
+def _decrypt(peers: PeerStore, peer: str, envelope: bytes) -> bytes:
+    try:
+        peers.verify_message(peer, envelope)
+        return peers.decrypt(peer, envelope)
+    except Exception as error:  # syft's native module raises plain exceptions of many kinds
+        raise SignatureError(f"A message is not from {peer} or not for us", kept="It was not used") from error
+
+
+def _check_path(path: str, *, below: PurePosixPath) -> PurePosixPath:
+    checked = PurePosixPath(path)
+    if checked.parts[: len(below.parts)] != below.parts or len(checked.parts) <= len(below.parts):
+        raise UntrustedError("A file lies outside the folder that its sender may write", kept="Nothing was written")
+    if not all(_NAME.match(part) for part in checked.parts[len(below.parts) :]):
+        raise UntrustedError("A file has an unusual name", kept="Nothing was written")
+    return checked
+
+
+class OwnerSyncer(DatasiteOwnerSyncer):
+    """The data owner's side."""
+
+    _journal: Journal = PrivateAttr()
+    _quarantine: Quarantine = PrivateAttr()
+    _connection: StoreConnection = PrivateAttr()
+    _peers: PeerStore = PrivateAttr()
+    _digests: dict[Path, tuple[int, int, str]] = PrivateAttr(default_factory=dict)
+
+    def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
+        """Give the syncer what it needs beyond syft's own configuration."""
+        self._connection, self._peers, self._journal, self._quarantine = connection, peers, journal, quarantine
+
+    def sync(self, peer_emails: list[str], recompute_hashes: bool = True) -> None:
+        for peer in peer_emails:
+            self._receive(peer)
+            self.publish(peer)
+
+    def _receive(self, peer: str) -> None:
+        last = int(self._journal.get(f"taken/{peer}", 0))
+        for sequence, key in self._connection.messages_from(peer, "inbox", after=last):
+            envelope = None
+            try:
+                envelope = self._connection.read_message(key)
+                if envelope is not None:
+                    self._accept(peer, self._read(peer, envelope))
+            except UntrustedError as error:
+                self._quarantine.add(peer, key, envelope, error.what)
+            self._journal.set(f"taken/{peer}", sequence)
+            self._connection.acknowledge(peer, sequence)
+
+    def _read(self, peer: str, envelope: bytes) -> ProposedFileChangesMessage:
+        try:
+            message = ProposedFileChangesMessage.model_validate_json(
+                unpack_message(_decrypt(self._peers, peer, envelope))
+            )
+        except ValidationError as error:
+            raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
+        if message.sender_email != peer:
+            raise UntrustedError("A message claims another sender than the one who signed it", kept="It was not used")
+        return message
+
+    def _accept(self, peer: str, message: ProposedFileChangesMessage) -> None:
+        """Write the one new job that a message brings, whole or not at all; the same job again changes nothing."""
+        below = INBOX / peer / "v1"
+        files: dict[PurePosixPath, bytes] = {}
+        if not 0 < len(message.proposed_file_changes) <= _MAX_FILES:
+            raise UntrustedError("A message holds no files, or too many", kept="Nothing was written")
+        for change in message.proposed_file_changes:
+            path = _check_path(str(change.path_in_datasite), below=below)
+            files[path] = self._content(change)
+        jobs = {path.parts[len(below.parts)] for path in files}
+        if len(jobs) != 1 or any(len(path.parts) < len(below.parts) + 2 for path in files):
+            raise UntrustedError("A message must bring exactly one job", kept="Nothing was written")
+        self._write_job(below / jobs.pop(), files)
+
+    def _content(self, change: ProposedFileChange) -> bytes:
+        if change.is_deleted or change.content is None or change.datasite_email != self.email:
+            raise UntrustedError("A message deletes a file or is for another domain", kept="Nothing was changed")
+        return change.content if isinstance(change.content, bytes) else change.content.encode()
+
+    def _write_job(self, job: PurePosixPath, files: dict[PurePosixPath, bytes]) -> None:
+        root = self.syftbox_folder / self.email
+        target = root / job
+        if target.exists():
+            held = {
+                path.relative_to(root).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()
+            }
+            if held != {path.as_posix(): content for path, content in files.items()}:
+                raise UntrustedError(
+                    f"The job {job.name} was changed after it was submitted", kept="The first version stands"
+                )
+            return
+        staging = private_folder(self.syftbox_folder / ".staging") / uuid.uuid4().hex
+        for path, content in files.items():
+            write_atomic(staging / path.relative_to(job), content)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(target)
+
+    def publish(self, peer: str) -> None:
+        """Send ``peer`` every file of its review folder that was not delivered in its present form."""
+        delivered: dict[str, str] = dict(self._journal.get(f"delivered/{peer}", {}))
+        changed = [(path, name) for path, name in self._review_files(peer) if delivered.get(name) != self._digest(path)]
+        if not changed:
+            return
+        events = [self._event(name, path.read_bytes()) for path, name in changed]
+        message = FileChangeEventsMessage(events=events)
+        envelope = self._peers.encrypt(peer, message.as_compressed_data())
+        self._connection.owner_write_raw_bytes_to_outbox(peer, message.message_filepath.as_string(), envelope)
+        delivered.update({str(event.path_in_datasite): event.new_hash or "" for event in events})
+        self._journal.set(f"delivered/{peer}", delivered)
+
+    def _review_files(self, peer: str) -> Iterable[tuple[Path, str]]:
+        root = self.syftbox_folder / self.email
+        for path in sorted((root / REVIEW / peer).rglob("*")):
+            if path.is_file() and not path.name.startswith(".") and not path.is_symlink():
+                yield path, path.relative_to(root).as_posix()
+
+    def _digest(self, path: Path) -> str:
+        stat = path.stat()
+        known = self._digests.get(path)
+        if known is None or known[:2] != (stat.st_mtime_ns, stat.st_size):
+            known = (stat.st_mtime_ns, stat.st_size, sha256_hex(path.read_bytes()))
+            self._digests[path] = known
+        return known[2]
+
+    def _event(self, name: str, content: bytes) -> FileChangeEvent:
+        now = time.time()
+        return FileChangeEvent(
+            id=uuid.uuid4(),
+            path_in_datasite=Path(name),
+            datasite_email=self.email,
+            content=content.decode("utf-8"),
+            new_hash=sha256_hex(content),
+            submitted_timestamp=now,
+            timestamp=now,
+        )
+
+
+class WatcherSyncer(DatasiteWatcherSyncer):
+    """The researcher's side."""
+
+    _journal: Journal = PrivateAttr()
+    _quarantine: Quarantine = PrivateAttr()
+    _connection: StoreConnection = PrivateAttr()
+    _peers: PeerStore = PrivateAttr()
+
+    def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
+        """Give the syncer what it needs beyond syft's own configuration."""
+        self._connection, self._peers, self._journal, self._quarantine = connection, peers, journal, quarantine
+
+    def sync_down(self, peer_emails: list[str]) -> None:
+        for peer in peer_emails:
+            last = int(self._journal.get(f"seen/{peer}", 0))
+            for sequence, key in self._connection.messages_from(peer, "outbox", after=last):
+                envelope = None
+                try:
+                    envelope = self._connection.read_message(key)
+                    if envelope is not None:
+                        self._accept(peer, envelope)
+                except UntrustedError as error:
+                    self._quarantine.add(peer, key, envelope, error.what)
+                self._journal.set(f"seen/{peer}", sequence)
+
+    def sync_datasets(self, peer: str) -> None:
+        """Fetch the mock side of the datasets that ``peer`` shows."""
+        self.datasite_watcher_cache.sync_down_collections_parallel(
+            peer, self._executor, lambda key: self.download_collection_file_with_new_connection(key, peer)
+        )
+
+    def _accept(self, peer: str, envelope: bytes) -> None:
+        try:
+            message = FileChangeEventsMessage.model_validate_json(unpack_message(_decrypt(self._peers, peer, envelope)))
+        except ValidationError as error:
+            raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
+        below = REVIEW / self.email
+        writes: dict[PurePosixPath, bytes] = {}
+        for event in message.events[:_MAX_FILES]:
+            if event.datasite_email != peer or event.is_deleted or event.content is None:
+                raise UntrustedError(
+                    "A message speaks for another datasite or deletes a file", kept="Nothing was changed"
+                )
+            path = _check_path(str(event.path_in_datasite), below=below)
+            writes[path] = event.content if isinstance(event.content, bytes) else event.content.encode()
+        for path, content in writes.items():
+            write_atomic(self.syftbox_folder / peer / path, content)
+
+    def push_job(self, recipient: str, job: Path) -> None:
+        """Send every file of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""
+        root = self.syftbox_folder / recipient
+        changes = [
+            ProposedFileChange(
+                datasite_email=recipient,
+                path_in_datasite=path.relative_to(root),
+                content=path.read_text(encoding="utf-8"),
+            )
+            for path in sorted(job.rglob("*"))
+            if path.is_file()
+        ]
+        message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
+        envelope = self._peers.encrypt(recipient, message.as_compressed_data())
+        self._connection.watcher_send_raw_bytes_to_inbox(recipient, message.message_filename.as_string(), envelope)
+
+
+def remove_staging(syftbox_folder: Path) -> None:
+    """Forget jobs whose writing a kill interrupted; they were not acknowledged and come again."""
+    shutil.rmtree(syftbox_folder / ".staging", ignore_errors=True)
