@@ -131,19 +131,31 @@ def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
         If a living process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    descriptor = _take_lock(path)
+    if descriptor is None:
+        pid = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+        raise LockError(f"{holder} is in use by process {pid}", kept="Nothing was changed", todo=todo)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise LockError(f"{holder} is in use by process {pid}", kept="Nothing was changed", todo=todo) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
-        path.unlink(missing_ok=True)
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock file, or None if a living process has it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)  # its last holder removed it between our opening and locking it
 
 
 def stale_lock_pid(path: Path) -> int | None:

@@ -106,7 +106,7 @@ class Plan(Section):
     )
 
     @model_validator(mode="after")
-    def _members_are_distinct(self) -> Plan:
+    def _parts_fit_together(self) -> Plan:
         emails = [member.email for member in self.cohort]
         if len(set(emails)) != len(emails):
             raise ValueError("a domain stands in the cohort twice")
@@ -114,6 +114,8 @@ class Plan(Section):
             raise ValueError("two domains of the cohort have the same fingerprint")
         if self.researcher.email in emails:
             raise ValueError("the researcher cannot be a domain of the cohort")
+        if missing := {"examples", "heldout_loss", "heldout_tokens"} - set(self.metrics):
+            raise ValueError(f"metrics must list {', '.join(sorted(missing))}: rounds are weighed and judged by them")
         return self
 
     @property

@@ -76,7 +76,7 @@ class StoreConnection(SyftboxPlatformConnection):
         """Return the name of what ``peer`` left for us."""
         return "/".join((peer, "to", self._settings.email, *rest))
 
-    # -- identity and peers ----------------------------------------------------------------------------------------
+    # -- identity and peers ----------------------------------------------------------------------------------
 
     def get_authenticated_email(self) -> str:
         return self._settings.email
@@ -106,7 +106,7 @@ class StoreConnection(SyftboxPlatformConnection):
                 entry["public_encryption_bundle"] = public_encryption_bundle
             write_json(self._settings.state_folder / "peers.json", peers)
 
-    # -- versions and end-to-end encryption -------------------------------------------------------------------------
+    # -- versions and end-to-end encryption ------------------------------------------------------------------
 
     def write_version_file(self, version_info: VersionInfo) -> None:
         self._store.put(f"{self._settings.email}/version.json", version_info.to_json().encode())
@@ -156,7 +156,7 @@ class StoreConnection(SyftboxPlatformConnection):
             )
         return data.decode("utf-8")
 
-    # -- messages ---------------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------------
 
     def watcher_send_raw_bytes_to_inbox(self, recipient: str, filename: str, data: bytes) -> None:
         self._append(recipient, "inbox", filename, data)
@@ -208,7 +208,7 @@ class StoreConnection(SyftboxPlatformConnection):
             write_json(path, {**counters, f"{recipient}/{box}": number})
             self._store.put(self.key(recipient, box, f"{number:0{_SEQUENCE_DIGITS}d}-{filename}"), data)
 
-    # -- collections (the mock side of datasets) ----------------------------------------------------------------------
+    # -- collections (the mock side of datasets) -------------------------------------------------------------
 
     def owner_create_collection_folder(self, prefix: str, tag: str, content_hash: str, owner_email: str) -> str:
         return f"{owner_email}/collections/{prefix}/{tag}--{content_hash}"

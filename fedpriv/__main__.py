@@ -1,0 +1,5 @@
+"""``python -m fedpriv`` is the command line."""
+
+from fedpriv.cli.main import main
+
+main()

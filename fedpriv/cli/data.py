@@ -1,0 +1,106 @@
+"""``fedpriv data``: look at MIMIC-III tables, make synthetic ones, divide them among domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedpriv.clinical import ClinicalTables, patients_per_unit, shard_by_care_unit, write_shard, write_synthetic
+from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES
+from fedpriv.clinical.staging import staged_folder
+
+app = typer.Typer(
+    name="data",
+    help="Look at MIMIC-III tables, make synthetic ones, divide them among domains.",
+    no_args_is_help=True,
+)
+
+TablesFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with MIMIC-III tables as CSV or csv.gz.")]
+
+_WITHOUT = {
+    "D_ICD_DIAGNOSES": "diagnoses are told by their ICD-9 code",
+    "PRESCRIPTIONS": "texts name no drugs",
+    "NOTEEVENTS": "texts are told from the structured tables",
+}
+
+
+@app.command()
+def inspect(folder: TablesFolder) -> None:
+    """Show which tables are there, how many rows and patients they hold, and what is missing.
+
+    Reads DIR and writes nothing. The counts are of your own data: they are shown here only.
+    """
+    console = Console()
+    with ClinicalTables.open(folder) as tables:
+        tables.load_details()
+        console.print(_tables_view(tables))
+        console.print(_units_view(tables))
+        notes = tables.rows("SELECT count(DISTINCT hadm_id) FROM noteevents")[0][0]
+        console.print(f"Discharge summaries: {f'for {notes} admissions' if notes else 'none'}")
+        for name in OPTIONAL_TABLES:
+            if not tables.has(name):
+                console.print(f"[yellow]Missing:[/] {name}; {_WITHOUT[name]}.")
+        if tables.has("NOTEEVENTS") and not notes:
+            console.print(f"[yellow]NOTEEVENTS holds no discharge summary[/]; {_WITHOUT['NOTEEVENTS']}.")
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder for the tables.")],
+    patients: Annotated[int, typer.Option(min=1, max=50_000, help="How many patients to make up.")] = 240,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same tables, byte for byte.")] = 0,
+) -> None:
+    """Write made-up MIMIC-III tables: the schema of the release, no real patient.
+
+    Patients of the five care units differ in diagnoses, drugs and notes, so that shards differ as hospitals do.
+    """
+    write_synthetic(folder, patients=patients, seed=seed)
+    console = Console()
+    with ClinicalTables.open(folder) as tables:
+        console.print(_tables_view(tables))
+        console.print(_units_view(tables))
+    console.print(f"Synthetic tables written to {folder}", markup=False)
+
+
+@app.command()
+def shard(
+    folder: TablesFolder,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder; gets one folder for each shard.")],
+    domains: Annotated[int, typer.Option(min=1, max=64, help="How many care units become a domain.")] = 3,
+) -> None:
+    """Divide the tables among domains by the care unit of each patient's first ICU stay.
+
+    The largest units are taken. A patient is in one shard only, with all admissions.
+    """
+    view = Table("Shard", "Care unit", "Patients", "Folder", title="Shards")
+    with ClinicalTables.open(folder) as tables:
+        shards = shard_by_care_unit(tables, domains)
+        with staged_folder(out) as temporary:
+            for part in shards:
+                write_shard(tables, part, temporary / part.name)
+                view.add_row(
+                    part.name, escape(part.care_unit), f"{len(part.subject_ids):,}", escape(str(out / part.name))
+                )
+    Console().print(view)
+
+
+def _tables_view(tables: ClinicalTables) -> Table:
+    view = Table("Table", "Rows", "File", title="Tables")
+    for name in (*NEEDED_TABLES, *OPTIONAL_TABLES):
+        if tables.has(name):
+            view.add_row(name, f"{tables.count(name):,}", escape(tables.files[name].path.name))
+        else:
+            view.add_row(name, "-", "missing")
+    return view
+
+
+def _units_view(tables: ClinicalTables) -> Table:
+    view = Table("First care unit", "Patients", title="Patients by first care unit")
+    for unit, count in patients_per_unit(tables).items():
+        view.add_row(escape(unit), f"{count:,}")
+    return view

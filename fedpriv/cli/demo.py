@@ -1,0 +1,83 @@
+"""``fedpriv demo``: the whole way, once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedpriv.cli.view import StudyView
+from fedpriv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedpriv.experiments.demo import DemoResult
+
+_LEVELS = ("sealed", "ckks", "plain")
+
+
+def demo(
+    mimic: Annotated[
+        Path | None, typer.Option(help="Folder with MIMIC-III tables (CSV or csv.gz); without it, synthetic ones.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Base model: smollm2-135m-instruct or tiny.")] = "smollm2-135m-instruct",
+    domains: Annotated[int, typer.Option(min=2, max=16, help="Number of data-owner domains.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Optimiser steps a round and domain.")] = 4,
+    protection: Annotated[str, typer.Option(help="How updates leave: sealed, ckks or plain.")] = "sealed",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data, adapter and order of examples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the adapter, report, history and ledgers go.")] = Path(
+        "fedpriv-demo"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Run a real federated LoRA study on this machine: domains, approvals, rounds, release, report."""
+    from fedpriv.experiments.demo import Demo, DemoOptions
+    from fedpriv.experiments.report import write_report
+
+    if protection not in _LEVELS:
+        raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
+    console = Console(stderr=as_json)
+    options = DemoOptions(
+        mimic=mimic, model=model, domains=domains, rounds=rounds, steps=steps, protection=protection, seed=seed, out=out
+    )
+
+    def say(sentence: str) -> None:
+        console.print(f"[dim]•[/] {escape(sentence)}", highlight=False)
+
+    with StudyView(console) as view:
+        result = Demo(options=options, say=say, on_progress=view.show_stage).run(view)
+    report = write_report(result, out)
+    (out / "summary.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+        return
+    _print_tables(console, result)
+    console.print(f"Report: [bold]{escape(str(report))}[/]   adapter: [bold]{escape(str(result.adapter))}[/]")
+
+
+def _print_tables(console: Console, result: DemoResult) -> None:
+    summary, loss = result.as_json(), result.finished
+    table = Table("", "held-out loss", title="Does it learn?")
+    table.add_row("before (base model)", f"{loss.loss_before:.4f}")
+    table.add_row("[bold]federated adapter[/]", f"[bold]{loss.loss_after:.4f}[/]")
+    for email, alone in loss.loss_alone.items():
+        after = loss.loss_after_by_domain[email]
+        table.add_row(f"{escape(result.names[email])} alone", f"{alone:.4f}  (federated, same examples: {after:.4f})")
+    table.add_row("domains alone, mean", f"{result.alone_mean:.4f}")
+    console.print(table)
+    size = summary["bytes"]
+    table = Table("", "bytes", "against plain fp32", title="What a round sends, for each domain")
+    for label, name in (("up: sealed update", "up"), ("down: sealed aggregate", "down"), ("plain fp32", "plain_fp32")):
+        table.add_row(label, f"{size[name]:,}", f"{size[name] / size['plain_fp32']:.2f} x")
+    console.print(table)
+    table = Table("", "seconds", title="Where the time of a round goes (mean)")
+    for name in ("train", "seal", "transfer", "aggregate", "open", "wall"):
+        table.add_row(name, f"{summary['seconds']['round'].get(name, 0.0):.2f}")
+    console.print(table)
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
+    console.print(f"Whole demo: {stages}.")

@@ -1,0 +1,229 @@
+"""``fedpriv domain``: what a data owner and the engineer of a domain do."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
+from fedpriv.domain.domain import since
+from fedpriv.domain.ledger import as_text
+from fedpriv.domain.policy import checks, is_stock
+from fedpriv.errors import ConfigError
+from fedpriv.protection import fingerprint_words
+from fedpriv.study import validate_section
+from fedpriv.study.plan import MemberChoice
+
+app = typer.Typer(no_args_is_help=True)
+console = Console()
+
+Folder = Annotated[Path, typer.Argument(help="The domain's folder, with domain.yaml in it.")]
+StudyId = Annotated[str, typer.Argument(help="The request's id, or its first characters; see `requests`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command()
+def init(
+    folder: Folder,
+    email: Annotated[str, typer.Option(help="The domain's address; lower case.")],
+    store: Annotated[str, typer.Option(help="Folder or URL of the store that all parties reach.")],
+    data: Annotated[Path, typer.Option(help="Folder with this domain's MIMIC-III tables (CSV or csv.gz).")],
+    name: Annotated[str, typer.Option(help="Short name; by default the folder's name.")] = "",
+    researcher: Annotated[
+        list[str] | None, typer.Option(help="EMAIL=FINGERPRINT of a researcher who may send requests; repeatable.")
+    ] = None,
+    approve: Annotated[
+        str, typer.Option(help="ask: a person decides; stock-recipe: the unchanged stock recipe within limits.")
+    ] = "ask",
+    release: Annotated[str, typer.Option(help="ask, or after-study: hand over the final adapter.")] = "ask",
+) -> None:
+    """Make a domain: its folder, its keys, its domain.yaml. Prints the fingerprint that others pin."""
+    config = validate_section(
+        DomainConfig,
+        {
+            "name": name or folder.resolve().name.lower(),
+            "email": email,
+            "store": store,
+            "data": DataChoice(source=str(data.expanduser().resolve())).model_dump(mode="json"),
+            "researchers": [parse_pin(text).model_dump() for text in researcher or []],
+            "policy": PolicyChoice().model_dump(mode="json") | {"approve": approve, "release": release},
+            "resources": ResourcesChoice().model_dump(mode="json"),
+        },
+        source="the options",
+    )
+    from fedpriv.clinical import ClinicalTables
+
+    ClinicalTables.open(data.expanduser())  # a domain on unusable tables would only fail later
+    domain = Domain.create(folder, config)
+    console.print(f"Made the domain [bold]{escape(config.name)}[/] in {escape(str(folder))}.")
+    console.print(f"Address:     {escape(config.email)}")
+    console.print(f"Fingerprint: [bold]{domain.keys.fingerprint}[/]", soft_wrap=True)
+    console.print(f"  by phone:  {fingerprint_words(domain.keys.fingerprint)}")
+    console.print(
+        f"Next: read {escape(str(domain.folder.config_path))}, then `fedpriv domain serve {escape(str(folder))}`."
+    )
+
+
+@app.command()
+def trust(
+    folder: Folder, researcher: Annotated[str, typer.Argument(help="EMAIL=FINGERPRINT, compared over the phone.")]
+) -> None:
+    """Pin a researcher who may send requests. Takes effect when the service is started again."""
+    domain = Domain.open(folder)
+    pin = parse_pin(researcher)
+    others = tuple(member for member in domain.config.researchers if member.email != pin.email)
+    domain.folder.write_config(domain.config.model_copy(update={"researchers": (*others, pin)}))
+    domain.ledger.append("researcher.pinned", email=pin.email, fingerprint=pin.fingerprint)
+    console.print(f"{escape(pin.email)} may now send requests to {escape(domain.config.name)}.")
+
+
+@app.command()
+def serve(
+    folder: Folder,
+    once: Annotated[bool, typer.Option(help="Poll once and stop.")] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve the domain until Ctrl-C: take requests, carry out approved tickets. Safe to kill and start again."""
+    from fedpriv.domain.service import DomainService
+
+    domain = Domain.open(folder)
+
+    def notify(sentence: str) -> None:
+        typer.echo(f"{time.strftime('%H:%M:%S')} {domain.config.name}: {sentence}")
+
+    DomainService(domain=domain, notify=notify).run(parent=parent, once=once)
+
+
+@app.command()
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Show what the domain's service is doing, and since when."""
+    domain = Domain.open(folder)
+    state = domain.status()
+    if as_json:
+        typer.echo(json.dumps(state))
+        return
+    running = "[green]running[/]" if state["running"] else "[yellow]not running[/]"
+    console.print(f"[bold]{escape(domain.config.name)}[/] ({escape(domain.config.email)}): {running}")
+    if "since_s" in state:
+        console.print(f"{escape(str(state['state']))}, for {since(state['since_s'])}")
+    pending = sum(stored.decision.decision == "pending" for stored in domain.requests.all())
+    console.print(
+        f"{len(domain.requests.studies())} requests, {pending} waiting for you; "
+        f"{len(domain.ledger.entries())} ledger entries"
+    )
+
+
+@app.command()
+def requests(folder: Folder, as_json: AsJson = False) -> None:
+    """List the code requests and what was decided."""
+    stored = Domain.open(folder).requests.all()
+    if as_json:
+        typer.echo(json.dumps([s.decision.model_dump(mode="json") | {"researcher": s.researcher} for s in stored]))
+        return
+    if not stored:
+        console.print("No requests yet.")
+        return
+    table = Table("request", "title", "researcher", "rounds", "protection", "decision")
+    for s in stored:
+        plan = s.request.plan
+        cells = (s.request.study[:12], plan.title, s.researcher, str(plan.training.rounds), plan.protection.level)
+        table.add_row(*(escape(cell) for cell in cells), s.decision.decision)
+    console.print(table)
+
+
+@app.command()
+def show(folder: Folder, study: StudyId) -> None:
+    """Show a request: what will run, what leaves, the checks, and every file."""
+    from fedpriv.training.recipe import stock_recipe
+
+    domain = Domain.open(folder)
+    stored = domain.requests.get(study)
+    request, plan = stored.request, stored.request.plan
+    console.rule(f"Request {request.study[:12]}: {escape(plan.title)}")
+    console.print(f"From [bold]{escape(stored.researcher)}[/], received {since(stored.received_s)} ago.")
+    console.print(
+        f"Trains {escape(plan.base_model.name)} (LoRA rank {plan.lora.rank}) on your {escape(plan.dataset)} shard: "
+        f"{plan.training.rounds} rounds of {plan.training.steps} steps, at most {plan.training.max_seconds} s each, "
+        f"with {len(plan.cohort)} domains."
+    )
+    console.print(
+        f"What leaves: one update a round, protected as [bold]{plan.protection.level}[/], and these numbers: "
+        f"{', '.join(plan.metrics)}."
+    )
+    code = (
+        "the unchanged stock recipe"
+        if is_stock(request, stock_recipe())
+        else "[yellow]NOT the stock recipe[/]: read it"
+    )
+    console.print(f"The code is {code}.")
+    for passed, sentence in checks(domain.config, request, stored.researcher, domain.keys.fingerprint):
+        console.print(f"  {'[green]yes[/]' if passed else '[red]NO [/]'} {escape(sentence)}")
+    console.print(f"Decision: [bold]{stored.decision.decision}[/] {escape(stored.decision.reason)}")
+    for name, text in sorted(request.files.items()):
+        console.rule(escape(name))
+        console.print(Syntax(text, "yaml" if name.endswith(".yaml") else "python", line_numbers=True, word_wrap=True))
+
+
+@app.command()
+def approve(
+    folder: Folder,
+    study: StudyId,
+    rounds: Annotated[int | None, typer.Option(min=1, help="At most so many rounds; by default the plan's.")] = None,
+    release: Annotated[bool, typer.Option(help="Also approve handing the final adapter to the researcher.")] = False,
+) -> None:
+    """Approve a request within limits; a running service tells the researcher at its next poll."""
+    domain = Domain.open(folder)
+    stored = domain.requests.get(study)
+    keep = stored.decision.decision == "approved" and stored.decision.release
+    decision = domain.approve(study, max_rounds=rounds, release=True if release or keep else None)
+    extra = ", and the release of the adapter" if decision.release else ""
+    console.print(f"Approved {decision.study[:12]} for {decision.max_rounds} rounds{extra}.")
+
+
+@app.command()
+def reject(
+    folder: Folder, study: StudyId, reason: Annotated[str, typer.Option(help="What the researcher reads.")]
+) -> None:
+    """Reject a request, or withdraw its approval: no further ticket of it is carried out."""
+    decision = Domain.open(folder).reject(study, reason)
+    console.print(f"Rejected {decision.study[:12]}.")
+
+
+@app.command()
+def ledger(
+    folder: Folder,
+    verify: Annotated[bool, typer.Option(help="Check every entry's chain and signature.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the ledger: what was asked, decided, run and sent."""
+    book = Domain.open(folder).ledger
+    if verify:
+        console.print(f"[green]The ledger is whole:[/] {book.verify()} entries, each chained and signed.")
+        return
+    for entry in book.entries():
+        typer.echo(json.dumps(entry.__dict__) if as_json else as_text(entry))
+
+
+def parse_pin(text: str) -> MemberChoice:
+    """Read ``EMAIL=FINGERPRINT``.
+
+    Raises
+    ------
+    ConfigError
+        If it is not of that form.
+    """
+    email, _, fingerprint = text.partition("=")
+    try:
+        return MemberChoice(email=email.strip(), fingerprint=fingerprint.replace(" ", "").strip().lower())
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} is not EMAIL=FINGERPRINT", todo="copy the 64 hex digits that the other party's init printed"
+        ) from error

@@ -1,0 +1,140 @@
+"""The live view of a study in a terminal; plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedpriv.researcher.events import (
+    Decided,
+    DomainProgress,
+    Event,
+    ResultReceived,
+    RoundFinished,
+    StudyFinished,
+    StudyStarted,
+    TicketSent,
+    UpdateReceived,
+    Waiting,
+)
+
+_BAR_WIDTH = 24
+
+
+class StudyView:
+    """A subscriber that shows the domains, their progress, and the finished rounds.
+
+    Assumption: events come from one thread; rich's refresh thread only reads.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(self, console=console, refresh_per_second=8, transient=True)
+        self._lock = threading.Lock()
+        self._domains: dict[str, tuple[str, int, int, float]] = {}
+        self._rounds: list[RoundFinished] = []
+        self._expected = 0
+        self._stage: tuple[str, float] | None = None
+
+    def __enter__(self) -> StudyView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+        if self._rounds:
+            self._console.print(self._rounds_table())
+
+    def show_stage(self, stage: str, fraction: float) -> None:
+        """Show a stage with its progress (0 to 1), such as the download of a model."""
+        with self._lock:
+            new = self._stage is None or self._stage[0] != stage
+            self._stage = None if fraction >= 1 else (stage, fraction)
+        if new and not self._console.is_terminal:
+            self._console.print(f"• {escape(stage)}", highlight=False)
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            line = self._take(event)
+        if line and not self._console.is_terminal:
+            self._console.print(f"• {escape(line)}", highlight=False)
+
+    def _take(self, event: Event) -> str | None:
+        """Note an event and return a line for outputs that are no terminal."""
+        self._stage = None
+        now = time.monotonic()
+        match event:
+            case StudyStarted():
+                self._expected = event.rounds
+                for domain in event.domains:
+                    self._domains.setdefault(domain, ("waiting", 0, 0, now))
+                return "going on where the study stopped" if event.resumed else "rounds begin"
+            case TicketSent():
+                self._domains[event.domain] = (f"asked to {event.kind}", 0, 0, now)
+            case DomainProgress():
+                progress = event.progress
+                self._domains[event.domain] = (progress.state, progress.step, progress.steps, now)
+            case ResultReceived():
+                self._domains[event.domain] = (f"{event.kind} done", 0, 0, now)
+                return f"{event.domain}: {event.kind} done" + (f", round {event.round}" if event.round else "")
+            case UpdateReceived():
+                self._domains[event.domain] = (f"update of {event.size_bytes / 2**20:.1f} MiB here", 0, 0, now)
+            case Waiting():
+                state = self._domains.get(event.domain, ("", 0, 0, now))[0]
+                return f"waiting for {event.domain}: {event.what} ({state})"
+            case Decided():
+                return f"{event.domain}: {event.decision}"
+            case RoundFinished():
+                self._rounds.append(event)
+                return f"round {event.round} of {self._expected}: train loss {event.train_loss:.4f}"
+            case StudyFinished():
+                return f"held-out loss {event.loss_before:.4f} before, {event.loss_after:.4f} after"
+        return None
+
+    def __rich__(self) -> RenderableType:
+        with self._lock:
+            parts: list[RenderableType] = []
+            if self._stage is not None:
+                stage = Table.grid(padding=(0, 1))
+                stage.add_row(Text(self._stage[0]), ProgressBar(total=1, completed=self._stage[1], width=_BAR_WIDTH))
+                parts.append(stage)
+            if self._domains:
+                parts.append(self._domains_table())
+            if self._rounds:
+                parts.append(self._rounds_table())
+            return Group(*parts)
+
+    def _domains_table(self) -> Table:
+        title = f"Round {min(len(self._rounds) + 1, self._expected)} of {self._expected}" if self._expected else None
+        table = Table("domain", "state", "", "for", title=title)
+        now = time.monotonic()
+        for domain, (state, step, steps, since) in self._domains.items():
+            bar = ProgressBar(total=steps, completed=step, width=_BAR_WIDTH) if steps else Text("")
+            count = f" {step}/{steps}" if steps else ""
+            table.add_row(escape(domain), state + count, bar, f"{now - since:.0f} s")
+        return table
+
+    def _rounds_table(self) -> Table:
+        table = Table("round", "held-out loss at start", "train loss", "up", "down", "seconds")
+        for event in self._rounds:
+            table.add_row(
+                str(event.round),
+                f"{event.heldout_loss:.4f}",
+                f"{event.train_loss:.4f}",
+                f"{event.bytes_up / 2**20:.2f} MiB",
+                f"{event.bytes_down / 2**20:.2f} MiB",
+                f"{event.seconds['wall']:.1f}",
+            )
+        return table

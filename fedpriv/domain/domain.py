@@ -1,0 +1,169 @@
+"""A domain as its commands and its service see it: configuration, keys, ledger, requests."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpriv.domain.folder import DomainConfig, DomainFolder
+from fedpriv.domain.ledger import Ledger
+from fedpriv.domain.policy import approve, checks
+from fedpriv.domain.requests import RequestBook
+from fedpriv.errors import RefusedError, SignatureError
+from fedpriv.files import read_json, stale_lock_pid
+from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
+from fedpriv.study import Identity, RequestDecision
+from fedpriv.transport import create_transport_keys, read_identity
+
+_LEDGER_LABEL = b"fedpriv 1 ledger\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """One data owner's domain on this machine.
+
+    Attributes
+    ----------
+    folder : DomainFolder
+        Its paths.
+    config : DomainConfig
+        ``domain.yaml``.
+    keys : IdentityKeys
+        Its private keys.
+    """
+
+    folder: DomainFolder
+    config: DomainConfig
+    keys: IdentityKeys
+
+    @classmethod
+    def create(cls, root: Path, config: DomainConfig) -> Domain:
+        """Make a domain: its folder, its keys, the first entry of its ledger.
+
+        Raises
+        ------
+        ExistsError
+            If there is one already.
+        """
+        folder = DomainFolder(root.resolve())
+        folder.create(config)
+        transport_key = create_transport_keys(config.email, folder.transport_keys_path)
+        keys = IdentityKeys.create(config.email, config.name, transport_key)
+        keys.save(folder.identity_path)
+        domain = cls(folder=folder, config=config, keys=keys)
+        domain.ledger.append("domain.created", email=config.email, fingerprint=keys.fingerprint)
+        return domain
+
+    @classmethod
+    def open(cls, root: Path) -> Domain:
+        """Open a domain's folder.
+
+        Raises
+        ------
+        ConfigError
+            If it is no domain, or its configuration or keys cannot be used.
+        """
+        folder = DomainFolder(root.resolve())
+        config = folder.load_config()
+        return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path))
+
+    @property
+    def ledger(self) -> Ledger:
+        identity = self.keys.identity
+
+        def check(data: bytes, signature: str) -> bool:
+            try:
+                verify_bytes(identity, signature, _LEDGER_LABEL + data, what="an entry of the ledger")
+            except SignatureError:
+                return False
+            return True
+
+        return Ledger(self.folder.ledger_path, lambda data: self.keys.sign_bytes(_LEDGER_LABEL + data), check)
+
+    @property
+    def requests(self) -> RequestBook:
+        return RequestBook(self.folder.requests, self.config.email)
+
+    def approve(self, study: str, *, max_rounds: int | None = None, release: bool | None = None) -> RequestDecision:
+        """Approve a request, as a person; the running service tells the researcher at its next poll.
+
+        Raises
+        ------
+        RefusedError
+            If the request breaks a limit of ``domain.yaml``: change the limit there first, on purpose.
+        """
+        stored = self.requests.get(study)
+        found = list(checks(self.config, stored.request, stored.researcher, self.keys.fingerprint))
+        wrong = [sentence for passed, sentence in found if not passed]
+        if wrong:
+            raise RefusedError(
+                f"The request is outside this domain's limits; not so: {'; '.join(wrong)}",
+                kept="It was not approved",
+                todo=f"change {self.folder.config_path} first if you mean it",
+            )
+        checked = tuple(sentence for _, sentence in found)
+        decision = approve(
+            self.config,
+            stored.request,
+            checked=checked,
+            reason="a person decided",
+            max_rounds=max_rounds,
+            release=release,
+        )
+        return self._decide(decision)
+
+    def reject(self, study: str, reason: str) -> RequestDecision:
+        """Reject a request, or withdraw its approval: no further ticket of it is carried out."""
+        stored = self.requests.get(study)
+        return self._decide(
+            RequestDecision(study=stored.request.study, member=self.config.email, decision="rejected", reason=reason)
+        )
+
+    def record_decision(self, decision: RequestDecision) -> None:
+        """Keep a decision and enter it in the ledger."""
+        self.requests.decide(decision)
+        self.ledger.append(
+            f"request.{decision.decision}",
+            study=decision.study,
+            reason=decision.reason,
+            checked=list(decision.checked),
+            max_rounds=decision.max_rounds,
+            release=decision.release,
+        )
+
+    def _decide(self, decision: RequestDecision) -> RequestDecision:
+        self.record_decision(decision)
+        return decision
+
+    def status(self) -> dict[str, Any]:
+        """Return what the service last said it was doing, and whether it runs."""
+        path = self.folder.status_path
+        state: dict[str, Any] = read_json(path) if path.exists() else {"state": "never started"}
+        running = self.folder.lock_path.exists() and stale_lock_pid(self.folder.lock_path) is None
+        state["running"] = running
+        if not running and "since_s" in state:
+            state["state"] = "stopped"
+        return state
+
+    def pinned_researchers(self) -> dict[str, Identity]:
+        """Return the verified keys of the researchers in ``domain.yaml`` who are on the store.
+
+        Raises
+        ------
+        SignatureError
+            If the store holds other keys for one of them than the pinned fingerprint.
+        """
+        found = {}
+        for member in self.config.researchers:
+            data = read_identity(self.config.store, member.email)
+            if data is not None:
+                found[member.email] = parse_identity(data, member.email, member.fingerprint)
+        return found
+
+
+def since(seconds: float) -> str:
+    """Return how long ago a time was, in words."""
+    age = max(0, int(time.time() - seconds))
+    return f"{age} s" if age < 120 else f"{age // 60} min"

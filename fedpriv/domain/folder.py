@@ -1,0 +1,162 @@
+"""A domain's folder: ``domain.yaml``, which people edit, and ``state/``, which only fedpriv writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from fedpriv.errors import ConfigError, ExistsError, PlanError
+from fedpriv.files import private_folder, write_atomic
+from fedpriv.study import load_yaml, validate_section
+from fedpriv.study.plan import Email, MemberChoice, ProtectionLevel, Section, Slug
+
+CONFIG_FILE = "domain.yaml"
+
+
+class DataChoice(Section):
+    """Where the private tables are; they are read there and never copied into syft."""
+
+    source: str = Field(min_length=1, description="folder with the MIMIC-III tables as CSV or csv.gz")
+    dataset: Slug = "mimic-iii"
+    heldout_fraction: float = Field(0.2, gt=0, lt=1, description="share of patients kept for evaluation")
+
+
+class PolicyChoice(Section):
+    """What this data owner agrees to without being asked, and what never."""
+
+    approve: Literal["ask", "stock-recipe"] = Field(
+        "ask",
+        description="ask: a person decides on each request; stock-recipe: an unchanged stock recipe within limits",
+    )
+    release: Literal["ask", "after-study"] = Field("ask", description="whether the final adapter may be handed over")
+    max_rounds: int = Field(20, ge=1, le=1000)
+    max_steps: int = Field(1000, ge=1, le=100_000, description="optimiser steps a round")
+    max_seconds: int = Field(3600, ge=5, le=86_400, description="wall clock of one local round, in seconds")
+    minimum_cohort: int = Field(3, ge=2, le=64, description="fewest domains in a study")
+    protection: tuple[ProtectionLevel, ...] = Field(("sealed", "ckks"), min_length=1)
+
+
+class ResourcesChoice(Section):
+    """What a study may use of this machine."""
+
+    threads: int = Field(1, ge=1, le=256)
+    poll_seconds: float = Field(0.2, ge=0.05, le=60)
+    sandbox: Literal["required", "preferred", "off"] = Field(
+        "preferred", description="bubblewrap around training: required refuses to train without it"
+    )
+
+
+class DomainConfig(Section):
+    """``domain.yaml``."""
+
+    fedpriv: Literal[1] = 1
+    name: Slug
+    email: Email
+    store: str = Field(min_length=1, description="folder or URL of the store that all parties reach")
+    data: DataChoice
+    researchers: tuple[MemberChoice, ...] = Field((), max_length=64, description="who may send requests, pinned")
+    policy: PolicyChoice = PolicyChoice()
+    resources: ResourcesChoice = ResourcesChoice()
+
+
+_HEADER = """\
+# A data owner's domain. Edit this file and start `fedpriv domain serve` again.
+# It holds no data and no secret: keys, approvals and the ledger are in state/ beside it.
+"""
+
+
+@dataclass(frozen=True)
+class DomainFolder:
+    """Paths below a domain's folder.
+
+    Attributes
+    ----------
+    root : Path
+        The folder with ``domain.yaml``.
+    """
+
+    root: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.root / CONFIG_FILE
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def identity_path(self) -> Path:
+        return self.state / "keys" / "identity.json"
+
+    @property
+    def transport_keys_path(self) -> Path:
+        return self.state / "keys" / "transport.json"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.state / "ledger.jsonl"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.state / "serve.lock"
+
+    @property
+    def status_path(self) -> Path:
+        return self.state / "status.json"
+
+    @property
+    def requests(self) -> Path:
+        return self.state / "requests"
+
+    @property
+    def data(self) -> Path:
+        return self.state / "data"
+
+    def study(self, study: str) -> Path:
+        """Return the folder of one study's keys, adapters and rounds."""
+        return self.state / "studies" / study
+
+    def create(self, config: DomainConfig) -> None:
+        """Write ``domain.yaml`` and the private state folder.
+
+        Raises
+        ------
+        ExistsError
+            If there is a domain already; it is left as it is.
+        """
+        if self.config_path.exists():
+            raise ExistsError(
+                f"{self.root} is a domain already", kept="It was left as it is", todo="choose another folder"
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        private_folder(self.state)
+        self.write_config(config)
+
+    def write_config(self, config: DomainConfig) -> None:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_atomic(self.config_path, (_HEADER + text).encode(), mode=0o644)
+
+    def load_config(self) -> DomainConfig:
+        """Read ``domain.yaml``.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or a setting is wrong (named by its path).
+        """
+        try:
+            text = self.config_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{self.root} is no domain: it has no readable {CONFIG_FILE}", todo="run `fedpriv domain init` first"
+            ) from error
+        try:
+            value: dict[str, Any] = load_yaml(text, source=CONFIG_FILE)
+            return validate_section(DomainConfig, value, source=CONFIG_FILE)
+        except PlanError as error:
+            raise ConfigError(error.what, kept=error.kept, todo=f"correct {self.config_path}") from error

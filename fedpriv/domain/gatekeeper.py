@@ -1,0 +1,81 @@
+"""The gatekeeper: what a training child wrote is checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from fedpriv.errors import FedprivError, GatekeeperError
+from fedpriv.study import Plan
+from fedpriv.study.plan import MetricName
+from fedpriv.training.adapter import flatten, layout_of, load_metrics, load_state
+
+_DIGITS = 6
+_LARGEST = 1e12
+_KNOWN_METRICS = frozenset(get_args(MetricName))
+
+
+def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan) -> np.ndarray:
+    """Return the update in ``raw`` as one vector, if it may be sealed.
+
+    Parameters
+    ----------
+    raw : Path
+        The adapter after training, as the child wrote it (safetensors).
+    before : Mapping[str, numpy.ndarray]
+        The adapter the round started from; names, shapes and dtype (float32) must be the same.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (P,): adapter after minus before, in sorted-name order.
+
+    Raises
+    ------
+    GatekeeperError
+        If a tensor is missing, renamed, of another shape or dtype, not finite, or the L2 norm is over
+        ``plan.protection.max_update_norm``.
+    """
+    try:
+        after = load_state(raw, layout_of(before))
+    except FedprivError as error:
+        raise GatekeeperError(f"The trained adapter may not leave: {error.what}", kept="Nothing was sent") from error
+    update = flatten(after) - flatten(before)
+    if not np.isfinite(update).all():
+        raise GatekeeperError("The trained adapter holds values that are not finite", kept="Nothing was sent")
+    norm = float(np.linalg.norm(update.astype(np.float64)))
+    if norm > plan.protection.max_update_norm:
+        raise GatekeeperError(
+            f"The update's L2 norm {norm:.3g} is over the plan's limit {plan.protection.max_update_norm:.3g}",
+            kept="Nothing was sent",
+            todo="ask the researcher for a smaller learning rate",
+        )
+    return update
+
+
+def check_metrics(path: Path, plan: Plan) -> dict[str, float]:
+    """Return the metrics that may leave: those the plan lists, finite numbers, rounded to six digits.
+
+    Raises
+    ------
+    GatekeeperError
+        If the file holds a name that no plan can list, or anything but a finite number in [0, 1e12].
+    """
+    try:
+        values = load_metrics(path)
+    except FedprivError as error:
+        raise GatekeeperError(f"The metrics may not leave: {error.what}", kept="Nothing was sent") from error
+    metrics: dict[str, float] = {}
+    for name, value in values.items():
+        if name not in _KNOWN_METRICS:
+            raise GatekeeperError(
+                "The training code reports a metric that fedpriv does not know", kept="Nothing was sent"
+            )
+        if not 0 <= value <= _LARGEST:
+            raise GatekeeperError(f"The metric {name} is out of range", kept="Nothing was sent")
+        if name in plan.metrics:
+            metrics[name] = float(f"{value:.{_DIGITS}g}")
+    return metrics

@@ -1,0 +1,109 @@
+"""The book of code requests: each frozen and hashed at arrival, outside the syft folder, with its decision."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedpriv.errors import ConfigError, UntrustedError
+from fedpriv.files import private_folder, read_json, write_atomic, write_json
+from fedpriv.study import CodeRequest, RequestDecision
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRequest:
+    """A frozen request.
+
+    Attributes
+    ----------
+    request : CodeRequest
+        Its files and plan, read from the frozen copy.
+    researcher : str
+        Who sent it: the signer of the syft message, never a name inside it.
+    received_s : float
+        Seconds since the epoch.
+    decision : RequestDecision
+        The standing decision; ``pending`` until somebody decides.
+    """
+
+    request: CodeRequest
+    researcher: str
+    received_s: float
+    decision: RequestDecision
+
+
+class RequestBook:
+    """Requests of one domain on disk: ``<study>/bundle/`` (frozen), ``received.json``, ``decision.json``."""
+
+    def __init__(self, folder: Path, member: str) -> None:
+        self._folder = private_folder(folder)
+        self._member = member
+
+    def receive(self, request: CodeRequest, researcher: str) -> bool:
+        """Freeze a request; the same request again changes nothing.
+
+        Returns
+        -------
+        bool
+            True if it is new.
+        """
+        folder = self._folder / request.study
+        if (folder / "received.json").exists():
+            return False
+        for name, text in request.files.items():
+            write_atomic(folder / "bundle" / name, text.encode(), mode=0o400)
+        write_json(folder / "received.json", {"researcher": researcher, "received_s": round(time.time(), 3)})
+        return True
+
+    def get(self, study: str) -> StoredRequest:
+        """Return a request by its id or an unambiguous beginning of it.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or several begin so.
+        UntrustedError
+            If the frozen copy no longer has the digest it was frozen with.
+        """
+        found = [known for known in self.studies() if known.startswith(study)] if study else []
+        if len(found) != 1:
+            what = "No request" if not found else f"{len(found)} requests"
+            raise ConfigError(f"{what} begin with {study!r}", todo="see `fedpriv domain requests`")
+        folder = self._folder / found[0]
+        request = CodeRequest.from_folder(folder / "bundle")
+        if request.study != found[0]:
+            raise UntrustedError(
+                f"The frozen copy of request {found[0][:12]} was changed on disk",
+                kept="It will not be run",
+                todo="reject it and ask the researcher to submit it again",
+            )
+        received = read_json(folder / "received.json")
+        return StoredRequest(
+            request=request,
+            researcher=received["researcher"],
+            received_s=received["received_s"],
+            decision=self._decision(folder, found[0]),
+        )
+
+    def studies(self) -> list[str]:
+        """Return the ids of all requests, oldest first."""
+        folders = [path for path in self._folder.iterdir() if (path / "received.json").exists()]
+        return [path.name for path in sorted(folders, key=lambda p: read_json(p / "received.json")["received_s"])]
+
+    def all(self) -> list[StoredRequest]:
+        return [self.get(study) for study in self.studies()]
+
+    def decide(self, decision: RequestDecision) -> None:
+        """Store a decision in place of the one before."""
+        write_json(self._folder / decision.study / "decision.json", decision.model_dump(mode="json"))
+
+    def recipe_path(self, study: str) -> Path:
+        """Return the frozen ``train.py`` of a request."""
+        return self._folder / study / "bundle" / "train.py"
+
+    def _decision(self, folder: Path, study: str) -> RequestDecision:
+        path = folder / "decision.json"
+        if not path.exists():
+            return RequestDecision(study=study, member=self._member, decision="pending")
+        return RequestDecision.model_validate_json(path.read_bytes())

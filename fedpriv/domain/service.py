@@ -1,0 +1,343 @@
+"""The service: polls the store, takes requests and tickets, carries them out one at a time, survives kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from syft_job.job_ref import JobRef
+from syft_job.models import JobStatus
+
+from fedpriv.clinical import PreparedData, prepare, write_mock
+from fedpriv.domain.domain import Domain
+from fedpriv.domain.folder import DomainFolder
+from fedpriv.domain.policy import review
+from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.domain.tickets import StudyWork, failure
+from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
+from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
+from fedpriv.protection import open_signed, sign, signed_identity
+from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
+from fedpriv.training.base_model import ensure_model
+from fedpriv.training.recipe import stock_recipe
+from fedpriv.transport import OwnerSession, SessionSettings
+
+TICKET_FILE = "ticket.json"
+_MAX_BACKOFF_SECONDS = 30.0
+_MAX_TICKET_BYTES = 1 * 2**20
+_SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
+
+Notify = Callable[[str], None]
+
+
+class _Stop(BaseException):
+    """Raised in the main thread by SIGTERM and SIGINT, so that everything is put away on the way out."""
+
+
+@dataclass(kw_only=True)
+class DomainService:
+    """Serves one domain until it is stopped.
+
+    Parameters
+    ----------
+    domain : Domain
+        The opened domain.
+    notify : Callable[[str], None]
+        Called with one sentence for each thing that a person at the domain may want to see.
+    """
+
+    domain: Domain
+    notify: Notify
+    _prepared: PreparedData = field(init=False)
+    _session: OwnerSession = field(init=False)
+    _researchers: dict[str, Identity] = field(init=False)
+    _works: dict[str, StudyWork] = field(default_factory=dict)
+    _settled: set[str] = field(default_factory=set)
+    _published: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *, parent: int | None = None, once: bool = False) -> None:
+        """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
+
+        Parameters
+        ----------
+        parent : int, optional
+            Process id; the service ends itself when that process is gone.
+
+        Raises
+        ------
+        LockError
+            If another process serves this domain. A lock that a dead process left is taken over.
+        """
+        lock = self.domain.folder.lock_path
+        dead = stale_lock_pid(lock)
+        with folder_lock(lock, holder=f"The domain {self.domain.config.name}", todo="stop that process first"):
+            if dead is not None:
+                self.notify(f"the last service (process {dead}) did not stop in order; going on where it was")
+            self._handle_signals(parent)
+            try:
+                self._start()
+                self._loop(once)
+            except _Stop:
+                self.notify("stopped")
+            finally:
+                for work in self._works.values():
+                    work.close()
+                self._say("stopped")
+
+    # -- start-up -----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._say("preparing data")
+        config, folder = self.domain.config, self.domain.folder
+        self._prepared = prepare(
+            Path(config.data.source).expanduser(),
+            folder.data,
+            dataset=config.data.dataset,
+            heldout_fraction=config.data.heldout_fraction,
+        )
+        self.domain.ledger.append(
+            "dataset.prepared",
+            once=f"dataset/{self._prepared.digest}",
+            dataset=config.data.dataset,
+            digest=self._prepared.digest,
+            patients=self._prepared.patients + self._prepared.heldout_patients,
+            examples=self._prepared.examples + self._prepared.heldout_examples,
+        )
+        self._say("connecting")
+        self._connect()
+        self._register_dataset(folder)
+
+    def _connect(self) -> None:
+        config, folder = self.domain.config, self.domain.folder
+        self._researchers = self.domain.pinned_researchers()
+        self._session = OwnerSession(
+            SessionSettings(
+                email=config.email,
+                store_url=config.store,
+                folder=folder.state,
+                keys_path=folder.transport_keys_path,
+                pins={email: identity.transport_key for email, identity in self._researchers.items()},
+                on_refusal=self._on_refusal,
+            )
+        )
+        self._session.publish_identity(signed_identity(self.domain.keys))
+
+    def _register_dataset(self, folder: DomainFolder) -> None:
+        """Show outsiders the mock side; the private side that syft sees is a pointer file without data."""
+        mock = folder.state / "mock"
+        if not (mock / "schema.json").exists():
+            write_mock(mock, seed=0)
+        pointer = folder.state / "pointer.json"
+        write_json(pointer, {"prepared_sha256": self._prepared.digest})
+        summary = "MIMIC-III shard; the files here are synthetic (mock), same schema"
+        self._session.register_dataset(self.domain.config.data.dataset, mock=mock, pointer=pointer, summary=summary)
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _loop(self, once: bool) -> None:
+        pause = self.domain.config.resources.poll_seconds
+        self.notify("ready: waiting for requests")
+        self._say("waiting for requests")
+        while True:
+            try:
+                if (
+                    len(self._researchers) < len(self.domain.config.researchers)
+                    and self.domain.pinned_researchers() != self._researchers
+                ):
+                    self._connect()
+                self._session.poll()
+                self._handle_jobs()
+                self._publish_decisions()
+                self._session.poll()
+                pause = self.domain.config.resources.poll_seconds
+            except (TransportError, OSError) as error:
+                pause = min(_MAX_BACKOFF_SECONDS, pause * 2)
+                self.notify(f"the store cannot be used ({error}); trying again in {pause:.0f} s")
+            if once:
+                return
+            time.sleep(pause)
+
+    def _a_researcher_appeared(self) -> bool:
+        expected = len(self.domain.config.researchers)
+        return len(self._researchers) < expected and len(self.domain.pinned_researchers()) > len(self._researchers)
+
+    def _handle_jobs(self) -> None:
+        for job in self._session.jobs():
+            if job.job_name in self._settled or job.job_name in self._published:
+                continue
+            code = self._session.code_folder(job)
+            ticket = code / TICKET_FILE
+            try:
+                if not ticket.exists():
+                    self._handle_request(job, code)
+                elif self._session.status(job) in _SETTLED:
+                    self._settled.add(job.job_name)
+                else:
+                    self._handle_ticket(job, ticket)
+            except FedprivError as error:
+                self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
+                self.notify(f"refused {job.job_name}: {error.what}")
+                self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
+                self._settled.add(job.job_name)
+
+    # -- requests --------------------------------------------------------------------------------------------
+
+    def _handle_request(self, job: JobRef, code: Path) -> None:
+        request = CodeRequest.from_folder(code)
+        if self.domain.requests.receive(request, job.ds_email):
+            self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)
+            self.notify(f"request {request.study[:12]} from {job.ds_email}: {request.plan.title}")
+        stored = self.domain.requests.get(request.study)
+        if stored.decision.decision == "pending" and not stored.decision.checked:
+            decision = review(
+                self.domain.config,
+                request,
+                job.ds_email,
+                fingerprint=self.domain.keys.fingerprint,
+                stock=stock_recipe(),
+            )
+            self.domain.record_decision(decision)
+            self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
+        self._published[job.job_name] = ""
+
+    def _publish_decisions(self) -> None:
+        """Tell researchers what was decided, also when a person decided in another process."""
+        for job in self._session.jobs():
+            if job.job_name not in self._published:
+                continue
+            study = CodeRequest.from_folder(self._session.code_folder(job)).study
+            decision = self.domain.requests.get(study).decision
+            digest = sha256_hex(decision.model_dump_json().encode())
+            if self._published[job.job_name] != digest:
+                signed = sign(self.domain.keys, "decision", decision)
+                status = {"approved": JobStatus.APPROVED, "rejected": JobStatus.REJECTED}.get(
+                    decision.decision, JobStatus.PENDING
+                )
+                self._session.answer(job, status, {"decision.json": _as_bytes(signed)}, reason=decision.reason)
+                self._published[job.job_name] = digest
+
+    # -- tickets ---------------------------------------------------------------------------------------------
+
+    def _handle_ticket(self, job: JobRef, path: Path) -> None:
+        ticket, digest = self._read_ticket(job, path)
+        folder = StudyFolder(self.domain.folder.study(ticket.study))
+        signed = folder.result(digest)
+        if signed is None:
+            result = self._carry_out(ticket, digest, folder)
+            signed = sign(self.domain.keys, "result", result)
+            folder.keep_result(digest, signed)
+        status = {"done": JobStatus.DONE, "refused": JobStatus.REJECTED}.get(
+            str(signed.payload["status"]), JobStatus.FAILED
+        )
+        reason = str(signed.payload.get("reason", ""))
+        self._session.answer(job, status, {"result.json": _as_bytes(signed)}, reason=reason[:500])
+        self._settled.add(job.job_name)
+        self._say("waiting for tickets")
+
+    def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
+        """Return a ticket and its digest after checking who signed it and that it is for us."""
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_TICKET_BYTES + 1)
+        try:
+            signed = Signed.model_validate_json(
+                canonical_json(parse_json(data, source=TICKET_FILE, max_bytes=_MAX_TICKET_BYTES))
+            )
+        except ValueError as error:
+            raise UntrustedError("The ticket is malformed", kept="Nothing was run") from error
+        ticket = open_signed(signed, kind="ticket", identity=self._researchers[job.ds_email], model=Ticket)
+        if ticket.member != self.domain.config.email or ticket.name != job.job_name:
+            raise UntrustedError("The ticket is for another domain or has another name", kept="Nothing was run")
+        return ticket, sha256_hex(canonical_json(signed.payload))
+
+    def _carry_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result:
+        self.notify(f"study {ticket.study[:12]}: {ticket.kind}, round {ticket.round}")
+        self._say(f"{ticket.kind}, round {ticket.round}")
+        try:
+            return self._work(ticket, folder).carry_out(ticket, digest)
+        except FedprivError as error:
+            self.domain.ledger.append(
+                "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
+            )
+            self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
+            return failure(ticket, digest, self.domain.config.email, error)
+
+    def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
+        """Return the work of an approved study; the decision is read anew each time, so a withdrawal takes effect."""
+        stored = self.domain.requests.get(ticket.study)
+        if stored.decision.decision != "approved":
+            raise RefusedError(
+                f"The request is {stored.decision.decision} at this domain: {stored.decision.reason}",
+                kept="Nothing was run",
+                todo="wait for the data owner's approval",
+            )
+        if stored.request.study not in self._works:
+            choice = stored.request.plan.base_model
+            self._say(f"fetching the base model {choice.name}")
+            model = ensure_model(choice.name)
+            if choice.digest is not None and choice.digest != model.digest:
+                raise RefusedError(
+                    f"The base model {choice.name} here has other weights than the plan names",
+                    kept="Nothing was run",
+                    todo="remove it from the model cache on both sides, or agree on one source",
+                )
+            self._works[stored.request.study] = StudyWork(
+                config=self.domain.config,
+                keys=self.domain.keys,
+                folder=folder,
+                domain_root=self.domain.folder.root,
+                recipe=self.domain.requests.recipe_path(stored.request.study),
+                stored=stored,
+                prepared=self._prepared,
+                model=model,
+                ledger=self.domain.ledger,
+                blobs=self._session.blobs,
+                on_progress=lambda progress: self._on_progress(stored.researcher, progress),
+            )
+        work = self._works[stored.request.study]
+        work.stored = stored
+        return work
+
+    # -- telling people --------------------------------------------------------------------------------------
+
+    def _on_progress(self, researcher: str, progress: Progress) -> None:
+        steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
+        self._say(f"{progress.state}{steps}, round {progress.round}")
+        try:
+            self._session.blobs.show_progress(researcher, progress)
+        except TransportError:
+            return  # progress is a courtesy; the result will say whether the store works
+
+    def _on_refusal(self, peer: str, reason: str) -> None:
+        self.domain.ledger.append("message.refused", peer=peer, reason=reason)
+        self.notify(f"a message of {peer} was refused: {reason}")
+
+    def _say(self, state: str) -> None:
+        write_json(
+            self.domain.folder.status_path, {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
+        )
+
+    def _handle_signals(self, parent: int | None) -> None:
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            raise _Stop
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        if parent is not None:
+            threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _as_bytes(signed: Signed) -> bytes:
+    return json.dumps(signed.model_dump(mode="json"), indent=1, sort_keys=True).encode()

@@ -1,0 +1,1 @@
+"""Studies run on purpose to be measured: the demo, and later the baselines."""

@@ -1,0 +1,173 @@
+"""The demo's report: one self-contained HTML page with pictures, for people."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+from plotly.io import to_html
+
+from fedpriv import __version__
+from fedpriv.files import write_atomic
+
+if TYPE_CHECKING:
+    from fedpriv.experiments.demo import DemoResult
+
+# Okabe and Ito's palette: told apart with colour-blind eyes; every bar also carries its number as text.
+_BLUE, _ORANGE, _GREEN, _GREY, _PURPLE = "#0072B2", "#E69F00", "#009E73", "#767676", "#CC79A7"
+_TEMPLATE = Path(__file__).with_name("report.html")
+
+
+def write_report(result: DemoResult, out: Path) -> Path:
+    """Write ``report.html`` to ``out`` and return its path. It needs no network to be read."""
+    summary = result.as_json()
+    figures = [_losses(result), _bytes(summary), _seconds(summary)]
+    drawn = [
+        to_html(
+            figure,
+            full_html=False,
+            include_plotlyjs="inline" if number == 0 else False,
+            config={"displaylogo": False, "responsive": True, "displayModeBar": False},
+        )
+        for number, figure in enumerate(figures)
+    ]
+    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        headline=escape(_headline(result, summary)),
+        facts=_facts(result),
+        loss_figure=drawn[0],
+        bytes_figure=drawn[1],
+        seconds_figure=drawn[2],
+        rounds=_rounds(result),
+        decisions=_decisions(result),
+        version=escape(__version__),
+    )
+    path = out / "report.html"
+    write_atomic(path, page.encode(), mode=0o644)
+    return path
+
+
+def _headline(result: DemoResult, summary: dict[str, Any]) -> str:
+    loss = result.finished
+    ratio = summary["bytes"]["up"] / summary["bytes"]["plain_fp32"]
+    verb = "fell" if loss.loss_after < loss.loss_before else "did not fall"
+    return (
+        f"{len(result.names)} domains trained one adapter in {len(result.rounds)} rounds without showing a note or "
+        f"an update to anyone: the held-out loss {verb} from {loss.loss_before:.3f} to {loss.loss_after:.3f}; an update "
+        f"was {ratio:.2f} times the size of plain fp32."
+    )
+
+
+def _facts(result: DemoResult) -> str:
+    options, loss = result.options, result.finished
+    data = f"MIMIC-III tables in {options.mimic}" if options.mimic else "synthetic tables in the MIMIC-III schema"
+    rows = {
+        "Data": data,
+        "Base model": options.model,
+        "Domains": ", ".join(result.names.values()),
+        "Protection": options.protection,
+        "Rounds x steps": f"{options.rounds} x {options.steps}",
+        "Held-out loss before": f"{loss.loss_before:.4f}",
+        "Held-out loss, federated": f"{loss.loss_after:.4f}",
+        "Held-out loss, domains alone (mean)": f"{result.alone_mean:.4f}",
+        "Adapter digest": loss.adapter_sha256[:16],
+    }
+    return "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+
+
+def _layout(figure: go.Figure, *, y_title: str) -> go.Figure:
+    figure.update_layout(
+        template="simple_white",
+        height=380,
+        margin={"l": 70, "r": 20, "t": 30, "b": 50},
+        yaxis_title=y_title,
+        legend={"orientation": "h", "y": 1.12},
+        font={"family": "system-ui, sans-serif", "size": 14},
+    )
+    return figure
+
+
+def _losses(result: DemoResult) -> go.Figure:
+    """Held-out loss: the federated adapter round by round, and each domain alone at the end."""
+    loss, names = result.finished, result.names
+    heights = [record["heldout_loss"] for record in result.rounds] + [loss.loss_after]
+    figure = go.Figure()
+    figure.add_bar(
+        x=[f"after round {n}" if n else "before" for n in range(len(heights))],
+        y=heights,
+        name="federated, all held-out notes",
+        marker_color=_BLUE,
+        text=[f"{value:.3f}" for value in heights],
+    )
+    emails = list(loss.loss_alone)
+    for label, values, colour in (
+        ("domain alone, its own held-out notes", loss.loss_alone, _ORANGE),
+        ("federated, the same notes", loss.loss_after_by_domain, _GREEN),
+    ):
+        figure.add_bar(
+            x=[names[email] for email in emails],
+            y=[values[email] for email in emails],
+            name=label,
+            marker_color=colour,
+            text=[f"{values[email]:.3f}" for email in emails],
+        )
+    lowest = min([*heights, *loss.loss_alone.values(), *loss.loss_after_by_domain.values()])
+    highest = max([*heights, *loss.loss_alone.values()])
+    margin = 0.35 * (highest - lowest) + 1e-6
+    figure.update_yaxes(range=[max(0.0, lowest - margin), highest + margin])
+    return _layout(figure, y_title="loss (nats a token)")
+
+
+def _bytes(summary: dict[str, Any]) -> go.Figure:
+    size = summary["bytes"]
+    values = {"plain fp32": size["plain_fp32"], "up: sealed update": size["up"], "down: aggregate": size["down"]}
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(values),
+        y=[value / 2**20 for value in values.values()],
+        marker_color=[_GREY, _BLUE, _GREEN],
+        text=[f"{value / 2**20:.2f} MiB<br>{value / size['plain_fp32']:.2f} x" for value in values.values()],
+    )
+    figure.update_yaxes(range=[0, 1.25 * max(values.values()) / 2**20])
+    return _layout(figure, y_title="MiB a round and domain")
+
+
+def _seconds(summary: dict[str, Any]) -> go.Figure:
+    parts = summary["seconds"]["round"]
+    names = ("train", "seal", "transfer", "aggregate", "open")
+    colours = (_BLUE, _ORANGE, _GREY, _GREEN, _PURPLE)
+    values = [parts.get(name, 0.0) for name in names]
+    figure = go.Figure()
+    figure.add_bar(x=list(names), y=values, marker_color=list(colours), text=[f"{value:.2f} s" for value in values])
+    figure.update_yaxes(range=[0, 1.2 * max(values) + 0.01])
+    return _layout(figure, y_title="seconds a round (mean)")
+
+
+def _rounds(result: DemoResult) -> str:
+    rows = []
+    for record in result.rounds:
+        weights = ", ".join(f"{escape(result.names[e])} {w:.2f}" for e, w in record["weights"].items())
+        cells = (
+            str(record["round"]),
+            f"{record['heldout_loss']:.4f}",
+            f"{record['train_loss']:.4f}",
+            weights,
+            f"{record['bytes_up']:,}",
+            f"{record['bytes_down']:,}",
+            f"{record['seconds']['wall']:.1f}",
+        )
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return "".join(rows)
+
+
+def _decisions(result: DemoResult) -> str:
+    parts = []
+    for email, decision in result.decisions.items():
+        checks = "".join(f"<li>{escape(sentence)}</li>" for sentence in decision.checked)
+        parts.append(
+            f"<h3>{escape(result.names[email])}: {escape(decision.decision)}</h3>"
+            f"<p>{escape(decision.reason)}; at most {decision.max_rounds} rounds. Checked:</p><ul>{checks}</ul>"
+        )
+    return "".join(parts)

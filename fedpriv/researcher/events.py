@@ -1,0 +1,163 @@
+"""What happens in a study, as typed events; the progress view, the history file and widgets are subscribers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fedpriv.study import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes
+    ----------
+    study : str
+        The study id.
+    time_s : float
+        Seconds since the epoch at the researcher.
+    """
+
+    study: str
+    time_s: float = field(default_factory=lambda: round(time.time(), 3))
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the event as a JSON object with its ``event`` name."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyStarted(Event):
+    """Rounds begin, or go on after a stop."""
+
+    domains: tuple[str, ...]
+    rounds: int
+    resumed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Event):
+    """Nothing moves until somebody else does something."""
+
+    domain: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided(Event):
+    """A data owner decided on the request."""
+
+    domain: str
+    decision: str
+    reason: str
+    checked: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketSent(Event):
+    """A domain was asked to do something."""
+
+    domain: str
+    kind: str
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainProgress(Event):
+    """A domain says where it is. Not kept in the history."""
+
+    domain: str
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultReceived(Event):
+    """A domain answered a ticket."""
+
+    domain: str
+    kind: str
+    round: int
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateReceived(Event):
+    """A sealed update arrived.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Size of the container.
+    seconds : float
+        Wall clock of fetching and checking it.
+    """
+
+    domain: str
+    round: int
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFinished(Event):
+    """All updates of a round are added up.
+
+    Attributes
+    ----------
+    heldout_loss : float
+        Of the adapter the round started from, token-weighted over the domains.
+    weights : dict[str, float]
+        Factor of each domain's update.
+    bytes_up, bytes_down : int
+        Mean size of a sealed update; size of the aggregate.
+    seconds : dict[str, float]
+        ``train``, ``seal``, ``open``, ``transfer``: mean over domains; ``aggregate`` and ``wall`` of the round.
+    """
+
+    round: int
+    train_loss: float
+    heldout_loss: float
+    weights: dict[str, float]
+    bytes_up: int
+    bytes_down: int
+    parameters: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFinished(Event):
+    """The last aggregate was opened by every domain.
+
+    Attributes
+    ----------
+    loss_before, loss_after : float
+        Held-out loss of the base model and of the federated adapter, token-weighted over the domains.
+    loss_alone : dict[str, float]
+        Held-out loss of each domain training alone, on its own held-out examples; empty if the plan did not ask.
+    loss_after_by_domain : dict[str, float]
+        Held-out loss of the federated adapter, on the same examples.
+    """
+
+    loss_before: float
+    loss_after: float
+    loss_alone: dict[str, float]
+    loss_after_by_domain: dict[str, float]
+    heldout_tokens: dict[str, float]
+    adapter_sha256: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterReleased(Event):
+    """The plain adapter was written."""
+
+    folder: str
+    adapter_sha256: str
+
+
+Subscriber = Callable[[Event], None]

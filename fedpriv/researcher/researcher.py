@@ -1,0 +1,119 @@
+"""The researcher's home: who they are, their keys, and their studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from fedpriv.errors import ConfigError, ExistsError, PlanError
+from fedpriv.files import private_folder, write_atomic
+from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
+from fedpriv.study import Identity, load_yaml, validate_section
+from fedpriv.study.plan import Email, Section, Slug
+from fedpriv.transport import ResearcherSession, SessionSettings, Store, create_transport_keys, read_identity
+
+CONFIG_FILE = "researcher.yaml"
+
+
+class ResearcherConfig(Section):
+    """``researcher.yaml``."""
+
+    fedpriv: Literal[1] = 1
+    name: Slug
+    email: Email
+    store: str = Field(min_length=1, description="folder or URL of the store that all parties reach")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Researcher:
+    """A researcher on this machine.
+
+    Attributes
+    ----------
+    root : Path
+        The home folder, with ``researcher.yaml``, ``state/`` and ``studies/``.
+    config : ResearcherConfig
+        ``researcher.yaml``.
+    keys : IdentityKeys
+        The private keys. They sign tickets; none of them can open an update.
+    """
+
+    root: Path
+    config: ResearcherConfig
+    keys: IdentityKeys
+
+    @classmethod
+    def create(cls, root: Path, config: ResearcherConfig) -> Researcher:
+        """Make a researcher's home with new keys.
+
+        Raises
+        ------
+        ExistsError
+            If there is one already; it is left as it is.
+        """
+        root = root.resolve()
+        if (root / CONFIG_FILE).exists():
+            raise ExistsError(f"{root} is a researcher's home already", kept="It was left as it is")
+        private_folder(root / "state")
+        transport_key = create_transport_keys(config.email, root / "state" / "keys" / "transport.json")
+        keys = IdentityKeys.create(config.email, config.name, transport_key)
+        keys.save(root / "state" / "keys" / "identity.json")
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomic(root / CONFIG_FILE, text.encode(), mode=0o644)
+        return cls(root=root, config=config, keys=keys)
+
+    @classmethod
+    def open(cls, root: Path) -> Researcher:
+        """Open a researcher's home.
+
+        Raises
+        ------
+        ConfigError
+            If it is none, or its configuration or keys cannot be used.
+        """
+        root = root.resolve()
+        try:
+            value = load_yaml((root / CONFIG_FILE).read_text(encoding="utf-8"), source=CONFIG_FILE)
+            config = validate_section(ResearcherConfig, value, source=CONFIG_FILE)
+        except OSError as error:
+            raise ConfigError(f"{root} is no researcher's home", todo="run `fedpriv study init` first") from error
+        except PlanError as error:
+            raise ConfigError(error.what, todo=f"correct {root / CONFIG_FILE}") from error
+        return cls(root=root, config=config, keys=IdentityKeys.load(root / "state" / "keys" / "identity.json"))
+
+    @property
+    def studies(self) -> Path:
+        """The folder with one folder for each study."""
+        return self.root / "studies"
+
+    def publish_identity(self) -> None:
+        """Put our public keys on the store, so that domains that pinned our fingerprint can find them."""
+        Store.from_url(self.config.store).put(f"{self.config.email}/identity.json", signed_identity(self.keys))
+
+    def identity_of(self, email: str, pinned: str) -> Identity | None:
+        """Return a domain's verified public keys, or None if it has not put them on the store yet.
+
+        Raises
+        ------
+        SignatureError
+            If the store holds other keys than the pinned ones.
+        """
+        data = read_identity(self.config.store, email)
+        return None if data is None else parse_identity(data, email, pinned)
+
+    def session(self, cohort: Mapping[str, Identity]) -> ResearcherSession:
+        """Open a syft session with these domains."""
+        return ResearcherSession(
+            SessionSettings(
+                email=self.config.email,
+                store_url=self.config.store,
+                folder=self.root / "state",
+                keys_path=self.root / "state" / "keys" / "transport.json",
+                pins={email: identity.transport_key for email, identity in cohort.items()},
+            )
+        )

@@ -1,0 +1,273 @@
+"""A study as its researcher handles it, from a script, a notebook or the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fedpriv.errors import ExistsError, LockError, StudyError
+from fedpriv.files import folder_lock, stale_lock_pid
+from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
+from fedpriv.researcher.history import History
+from fedpriv.researcher.orchestrator import Orchestrator, request_job_name
+from fedpriv.researcher.researcher import Researcher
+from fedpriv.researcher.study_folder import StudyFolder
+from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
+from fedpriv.training.adapter import load_state, write_peft_folder
+from fedpriv.training.base_model import hub_id
+from fedpriv.transport import ResearcherSession
+
+CONNECT_SECONDS = 120.0
+T = TypeVar("T")
+
+
+class Study:
+    """One federated fine-tuning project.
+
+    Examples
+    --------
+    >>> study = Study.create(researcher, "icu-notes", plan, recipe=stock_recipe())  # doctest: +SKIP
+    >>> study.submit()                                                              # doctest: +SKIP
+    >>> study.run(print)                                                            # doctest: +SKIP
+    >>> study.release(Path("adapter"))                                              # doctest: +SKIP
+    """
+
+    def __init__(self, folder: StudyFolder, researcher: Researcher) -> None:
+        self.folder = folder
+        self.researcher = researcher
+        self.history = History(folder.history_path)
+
+    @classmethod
+    def create(cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str) -> Study:
+        """Write a new study's ``plan.yaml`` and ``train.py``; nothing is sent.
+
+        Raises
+        ------
+        ExistsError
+            If there is a study of that name.
+        """
+        request = CodeRequest.new(plan, recipe)
+        return cls(StudyFolder.create(researcher.studies / name, request), researcher)
+
+    @classmethod
+    def open(cls, researcher: Researcher, name: str) -> Study:
+        """Open a study by its name.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        study = cls(StudyFolder(researcher.studies / name), researcher)
+        study.folder.draft()
+        return study
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it stands in the folder."""
+        return self.folder.draft().plan
+
+    def submit(self, *, on_wait: Callable[[str], None] = lambda what: None) -> str:
+        """Send the code request to every domain of the cohort and return the study id.
+
+        Parameters
+        ----------
+        on_wait : Callable[[str], None]
+            Called with what is waited for, when it takes long.
+
+        Raises
+        ------
+        ExistsError
+            If it was submitted already.
+        StudyError
+            If a domain does not answer within ``CONNECT_SECONDS``.
+        SignatureError
+            If the store holds other keys for a domain than the plan pins.
+        """
+        if self.folder.is_submitted:
+            raise ExistsError(
+                f"The study {self.folder.root.name} was submitted already",
+                kept="The domains keep the first submission",
+                todo="run `fedpriv study run`, or make a new study",
+            )
+        request = self.folder.draft()
+        self.researcher.publish_identity()
+        cohort = self._find_cohort(request.plan, on_wait)
+        session = self.researcher.session(cohort)
+        self._connect(session, request.plan, on_wait)
+        self.folder.keep_cohort(cohort)
+        for name, text in request.files.items():
+            (self.folder.bundle / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder.bundle / name).write_text(text, encoding="utf-8")
+        for email in request.plan.emails:
+            session.submit(email, request_job_name(request.study), self.folder.bundle, entrypoint="train.py")
+        self.folder.freeze(request)
+        return request.study
+
+    def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
+        """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
+        with self._orchestrator(subscribers) as orchestrator:
+            return _run(orchestrator.wait_for_decisions())
+
+    def run(self, *subscribers: Subscriber, resume: bool = False) -> StudyFinished:
+        """Run the rounds to the end.
+
+        Parameters
+        ----------
+        *subscribers : Callable[[Event], None]
+            Called for each event, beside the history file.
+        resume : bool
+            Go on with a study whose last run was killed. Without it such a study is not touched.
+
+        Raises
+        ------
+        LockError
+            If another process runs it, or a run was killed and ``resume`` is false.
+        StudyError
+            If a domain refuses or fails.
+        """
+        dead = stale_lock_pid(self.folder.lock_path)
+        if dead is not None and not resume:
+            raise LockError(
+                f"The last run of this study (process {dead}) ended without putting its lock away",
+                kept="Everything it did is kept; nothing was changed",
+                todo="run `fedpriv study resume` to go on where it stopped",
+            )
+        with self._locked(), self._orchestrator(subscribers) as orchestrator:
+            return _run(orchestrator.run())
+
+    def release(self, target: Path, *subscribers: Subscriber) -> Path:
+        """Ask the domains for the plain adapter and write it to ``target`` as a PEFT folder.
+
+        Raises
+        ------
+        ExistsError
+            If ``target`` holds something.
+        StudyError
+            If the study is not finished, or a domain does not release.
+        """
+        if target.exists() and any(target.iterdir()):
+            raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
+        if self.folder.record("finished") is None:
+            raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
+        with self._locked(), self._orchestrator(subscribers) as orchestrator:
+            path, digest = _run(orchestrator.release())
+            plan = orchestrator.plan
+            notes = {"study": orchestrator.study, "adapter_sha256": digest}
+            base = hub_id(plan.base_model.name)
+            write_peft_folder(load_state(path), target, lora=plan.lora, base_model_name=base, notes=notes)
+            orchestrator._emit(AdapterReleased(study=orchestrator.study, folder=str(target), adapter_sha256=digest))
+        return target
+
+    def status(self) -> dict[str, Any]:
+        """Return where the study is: submitted or not, decisions, finished rounds, whether it runs."""
+        request = self.folder.draft()
+        done = [n for n in range(1, request.plan.training.rounds + 1) if self.folder.record(f"rounds/{n:04d}/summary")]
+        lock = self.folder.lock_path
+        return {
+            "name": self.folder.root.name,
+            "study": request.study,
+            "submitted": self.folder.is_submitted,
+            "decisions": {email: decision.decision for email, decision in self.folder.decisions().items()},
+            "rounds": request.plan.training.rounds,
+            "finished_rounds": len(done),
+            "finished": self.folder.record("finished") is not None,
+            "running": lock.exists() and stale_lock_pid(lock) is None,
+            "interrupted": stale_lock_pid(lock) is not None,
+        }
+
+    # -- connecting -------------------------------------------------------------------------------------------------
+
+    def _find_cohort(self, plan: Plan, on_wait: Callable[[str], None]) -> dict[str, Identity]:
+        found: dict[str, Identity] = {}
+
+        def look() -> list[str]:
+            for email in plan.emails:
+                if email not in found:
+                    identity = self.researcher.identity_of(email, plan.fingerprint_of(email))
+                    if identity is not None:
+                        found[email] = identity
+            return [email for email in plan.emails if email not in found]
+
+        _wait_until_none(look, "the public keys of", on_wait)
+        return found
+
+    def _connect(self, session: ResearcherSession, plan: Plan, on_wait: Callable[[str], None]) -> None:
+        _wait_until_none(lambda: [e for e in plan.emails if not session.connect(e)], "an answer of", on_wait)
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def _locked(self) -> Any:
+        return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
+
+    @contextmanager
+    def _orchestrator(self, subscribers: tuple[Subscriber, ...]) -> Iterator[Orchestrator]:
+        request = self.folder.submitted()
+        session = self.researcher.session(self.folder.cohort())
+        _wait_until_none(
+            lambda: [e for e in request.plan.emails if not session.connect(e)], "an answer of", lambda w: None
+        )
+
+        def emit(event: Event) -> None:
+            for subscriber in (self.history, *subscribers):
+                subscriber(event)
+
+        orchestrator = Orchestrator(self.folder, self.researcher, session, emit)
+        try:
+            yield orchestrator
+        finally:
+            orchestrator.close()
+
+
+def _wait_until_none(look: Callable[[], list[str]], what: str, on_wait: Callable[[str], None]) -> None:
+    deadline, told = time.monotonic() + CONNECT_SECONDS, 0.0
+    while missing := look():
+        now = time.monotonic()
+        if now > deadline:
+            raise StudyError(
+                f"Waited {CONNECT_SECONDS:.0f} s for {what} {', '.join(missing)}",
+                kept="Nothing was sent to it",
+                todo="check that its service runs, that it pinned your fingerprint, and that both use the same store",
+            )
+        if now - told > 10:
+            told = now
+            on_wait(f"waiting for {what} {', '.join(missing)}")
+        time.sleep(0.2)
+
+
+def _run(work: Awaitable[T]) -> T:
+    """Run a coroutine to its end in a thread of its own, so that it works inside a notebook's event loop too."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+    loop = asyncio.new_event_loop()
+
+    def target() -> None:
+        try:
+            outcome.append(loop.run_until_complete(task))
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            loop.close()
+
+    task = loop.create_task(_as_coroutine(work))
+    thread = threading.Thread(target=target, name="study")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    except BaseException:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+async def _as_coroutine(work: Awaitable[T]) -> T:
+    return await work

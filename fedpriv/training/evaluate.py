@@ -1,0 +1,48 @@
+"""The held-out loss of an adapter at one domain: one number over many texts, never one a patient."""
+
+from __future__ import annotations
+
+from fedpriv.errors import TrainingError
+from fedpriv.training.examples import IGNORED, collate, encode, read_texts
+from fedpriv.training.local_round import LocalContext
+
+BATCH = 8
+
+
+def evaluate_local(context: LocalContext, max_examples: int = 32) -> dict[str, float]:
+    """Return the loss of ``context.adapter`` on the first ``max_examples`` held-out texts.
+
+    Returns
+    -------
+    dict[str, float]
+        ``heldout_loss`` (mean over all predicted tokens, nats), ``heldout_tokens`` (how many those are) and
+        ``heldout_examples``.
+
+    Raises
+    ------
+    TrainingError
+        If there is no usable held-out text.
+    """
+    import torch
+
+    from fedpriv.training.model import load_model, next_token_loss, put_adapter
+
+    torch.set_num_threads(context.threads)
+    texts = read_texts(context.heldout, limit=max_examples)
+    examples = sorted(encode(context.model_folder, texts, max_tokens=context.training.max_tokens), key=len)
+    if not examples:
+        raise TrainingError("There is no held-out example of two tokens or more", todo="prepare the shard again")
+    model = load_model(context.model_folder, context.lora)
+    put_adapter(model, context.adapter)
+    model.eval()
+    loss_sum, tokens = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(examples), BATCH):
+            inputs, labels = collate(examples[start : start + BATCH])
+            loss_sum += float(next_token_loss(model, inputs, labels))
+            tokens += int((labels != IGNORED).sum())
+    return {
+        "heldout_loss": loss_sum / tokens,
+        "heldout_tokens": float(tokens),
+        "heldout_examples": float(len(examples)),
+    }

@@ -1,0 +1,216 @@
+"""What the worker and its children say to each other, and the work that a child does. Imports torch only to work."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from fedpriv import errors
+from fedpriv.errors import FedprivError, TrainingError
+from fedpriv.files import write_json
+from fedpriv.study.plan import LoraChoice, Section, TrainingChoice
+from fedpriv.training.adapter import (
+    AdapterState,
+    check_state,
+    initial_adapter,
+    layout_of,
+    load_state,
+    lora_layout,
+    save_state,
+)
+from fedpriv.training.local_round import LocalContext, LocalOutcome, train_local
+from fedpriv.training.recipe import load_recipe, recipe_line
+
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
+FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+JobKind = Literal["train", "evaluate", "initial", "alone"]
+
+ADAPTER_AFTER = "adapter_after.safetensors"
+ADAPTER_INITIAL = "adapter.safetensors"
+METRICS = "metrics.json"
+LOG = "worker.log"
+GRACE_S = 60.0
+"""Seconds beyond ``training.max_seconds`` for loading, evaluating and writing; then the child is killed."""
+
+Report = Callable[[int, int], None]
+
+
+class Job(Section):
+    """One line that the worker reads: one piece of work for one child process.
+
+    ``train``     run the recipe (or the stock training, if ``recipe`` is null) from ``adapter``: writes
+                  ``adapter_after.safetensors`` and ``metrics.json``. With ``evaluate``, the held-out loss of the
+                  starting adapter is measured first and put among the metrics.
+    ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
+    ``initial``   the adapter that all domains start from: writes ``adapter.safetensors``. Never runs the recipe.
+    ``alone``     ``training.rounds`` rounds in a row from ``adapter`` (null: the initial one) without any other
+                  domain: writes ``metrics.json`` with the held-out loss at the end, nothing else.
+    """
+
+    id: JobId
+    job: JobKind
+    model_folder: FolderPath
+    out: FolderPath
+    lora: LoraChoice
+    training: TrainingChoice
+    recipe: FolderPath | None = None
+    adapter: FolderPath | None = None
+    train: FolderPath | None = None
+    heldout: FolderPath | None = None
+    evaluate: bool = False
+    round: int = Field(1, ge=1, le=1000)
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int = Field(1, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _has_its_files(self) -> Job:
+        needed = {
+            "train": ["adapter", "train", *(["heldout"] if self.evaluate else [])],
+            "evaluate": ["adapter", "heldout"],
+            "initial": [],
+            "alone": ["train", "heldout"],
+        }[self.job]
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"a job of kind {self.job} needs {', '.join(missing)}")
+        return self
+
+    @property
+    def runs_recipe(self) -> bool:
+        """Whether code of the request runs in the child, so that nothing that it says can be trusted."""
+        return self.recipe is not None and self.job in ("train", "alone")
+
+    @property
+    def wall_clock_s(self) -> float:
+        """Seconds after which the child is killed."""
+        rounds = self.training.rounds if self.job == "alone" else 1
+        return self.training.max_seconds * rounds + GRACE_S
+
+
+def do_job(job: Job, report: Report) -> None:
+    """Do the work of a job and write its files into ``job.out``. Called in the child.
+
+    Raises
+    ------
+    BaseException
+        Whatever the recipe raises.
+    FedprivError
+        If the model, the adapter or the examples cannot be used.
+    """
+    out = Path(job.out)
+    if job.job == "initial":
+        layout = lora_layout(Path(job.model_folder), job.lora)
+        save_state(initial_adapter(layout, job.seed), out / ADAPTER_INITIAL)
+        write_json(out / METRICS, {})
+    elif job.job == "evaluate":
+        write_json(out / METRICS, _evaluate(job, _starting_adapter(job)))
+    elif job.job == "train":
+        _train(job, report, out)
+    else:
+        write_json(out / METRICS, _alone(job, report))
+
+
+def _starting_adapter(job: Job) -> AdapterState:
+    layout = lora_layout(Path(job.model_folder), job.lora)
+    return initial_adapter(layout, job.seed) if job.adapter is None else load_state(Path(job.adapter), layout)
+
+
+def _evaluate(job: Job, adapter: AdapterState) -> dict[str, float]:
+    from fedpriv.training.evaluate import evaluate_local
+
+    return evaluate_local(_context(job, adapter, job.round, lambda _step, _steps: None))
+
+
+def _context(job: Job, adapter: AdapterState, round_number: int, report: Report) -> LocalContext:
+    return LocalContext(
+        model_folder=Path(job.model_folder),
+        adapter=adapter,
+        train=Path(job.train or ""),
+        heldout=Path(job.heldout or ""),
+        lora=job.lora,
+        training=job.training,
+        round=round_number,
+        seed=job.seed,
+        threads=job.threads,
+        report=report,
+    )
+
+
+def _train(job: Job, report: Report, out: Path) -> None:
+    adapter = _starting_adapter(job)
+    heldout = _evaluate(job, adapter) if job.evaluate else {}
+    train = load_recipe(Path(job.recipe)) if job.recipe else train_local
+    outcome = _checked(train(_context(job, adapter, job.round, report)), adapter)
+    save_state(outcome.adapter_after, out / ADAPTER_AFTER)
+    write_json(out / METRICS, {**outcome.metrics, **heldout})
+
+
+def _alone(job: Job, report: Report) -> dict[str, float]:
+    adapter = _starting_adapter(job)
+    train = load_recipe(Path(job.recipe)) if job.recipe else train_local
+    rounds, steps = job.training.rounds, job.training.steps
+    for number in range(1, rounds + 1):
+        done = (number - 1) * steps
+        context = _context(job, adapter, number, lambda step, _steps, done=done: report(done + step, rounds * steps))
+        adapter = _checked(train(context), adapter).adapter_after
+    return {"heldout_loss": _evaluate(job, adapter)["heldout_loss"]}
+
+
+def _checked(outcome: object, before: AdapterState) -> LocalOutcome:
+    """Refuse what is no outcome, with a reason that helps the recipe's author; the gatekeeper checks it again."""
+    if not isinstance(outcome, LocalOutcome):
+        raise TrainingError("train(context) in train.py did not return a LocalOutcome", todo="see the stock recipe")
+    check_state(outcome.adapter_after, layout_of(before))
+    if not all(isinstance(value, int | float) for value in outcome.metrics.values()):
+        raise TrainingError("A metric that train(context) returned is not a number", todo="see the stock recipe")
+    return outcome
+
+
+_PUBLIC_TYPES = frozenset(
+    name
+    for module in (builtins, errors)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+) | {"OutOfMemoryError", "SafetensorError", "LinAlgError"}
+
+
+def failure_message(job: Job, error: BaseException) -> dict[str, object]:
+    """Return what a child tells the worker about its failure: type, line of ``train.py``, and words of our own."""
+    text = str(error)[:1000] if isinstance(error, FedprivError) and not job.runs_recipe else ""
+    return {"failed": type(error).__name__[:100], "line": recipe_line(error), "text": text}
+
+
+def failure_reason(job: Job, message: dict[str, object]) -> str:
+    """Return the reason that may leave the worker, from a child that may have run untrusted code.
+
+    Where the recipe ran, only a public exception type and a line number that ``train.py`` has are passed on: the text
+    of an exception, or a class named for the purpose, could carry data. Words pass where no recipe ran.
+    """
+    name = message.get("failed")
+    name = name if isinstance(name, str) and name in _PUBLIC_TYPES else "an error of its own kind"
+    text, line = message.get("text"), message.get("line")
+    if not job.runs_recipe:
+        return text[:1000] if isinstance(text, str) and text else f"The job failed with {name}."
+    if type(line) is int and 0 < line <= _line_count(Path(job.recipe or "")):
+        return f"The recipe failed with {name} in line {line} of train.py."
+    return f"The recipe failed with {name}."
+
+
+def _line_count(path: Path) -> int:
+    try:
+        with path.open("rb") as stream:
+            return sum(1 for _ in stream)
+    except OSError:
+        return 0
+
+
+def parse_progress(message: dict[str, object]) -> tuple[int, int] | None:
+    """Return (step, steps) of a child's progress message if it is one, else None."""
+    step, steps = message.get("step"), message.get("steps")
+    if type(step) is not int or type(steps) is not int or not 0 <= step <= steps <= 10**9:
+        return None
+    return step, steps

@@ -1,0 +1,141 @@
+"""One domain's part of one round: some AdamW steps on the LoRA parameters over the domain's own examples."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedpriv.errors import TrainingError
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.training.adapter import AdapterState
+from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+MAX_GRADIENT_NORM = 1.0
+
+
+def _silent(_step: int, _steps: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalContext:
+    """All that a recipe gets.
+
+    Attributes
+    ----------
+    model_folder : Path
+        The base model: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+    adapter : dict[str, ndarray of float32]
+        The LoRA parameters at the start of the round.
+    train, heldout : Path
+        JSON lines of ``{"text": ...}``; the second is never trained on.
+    lora, training
+        The plan's sections.
+    round : int
+        From 1 on; decides where in the shard's order this round starts.
+    seed : int
+        The study's seed at this domain.
+    threads : int
+        Processor threads to use.
+    report : Callable[[int, int], None]
+        Call with (step, steps) after each step.
+    """
+
+    model_folder: Path
+    adapter: AdapterState
+    train: Path
+    heldout: Path
+    lora: LoraChoice
+    training: TrainingChoice
+    round: int
+    seed: int
+    threads: int
+    report: Callable[[int, int], None] = _silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOutcome:
+    """What a recipe returns.
+
+    Attributes
+    ----------
+    adapter_after : dict[str, ndarray of float32]
+        The LoRA parameters after training: names and shapes of ``context.adapter``.
+    metrics : Mapping[str, float]
+        ``train_loss`` (mean over the predicted tokens of the round, nats), ``train_tokens`` (how many those were) and
+        ``examples`` (how many usable examples the shard has: FedAvg's weight).
+    """
+
+    adapter_after: AdapterState
+    metrics: Mapping[str, float]
+
+
+def train_local(context: LocalContext) -> LocalOutcome:
+    """Train the adapter for ``training.steps`` steps and return it.
+
+    AdamW without weight decay at the plan's constant learning rate, gradient norm clipped to 1, mean loss over all
+    next tokens of a batch. The result depends on the context alone: the same seed, round, threads and machine give the
+    same bits. After ``training.max_seconds`` it stops with the work so far, after one step at the earliest.
+
+    Raises
+    ------
+    TrainingError
+        If the shard has no usable example or the loss is no longer finite.
+    ModelError
+        If the base model cannot be loaded.
+    """
+    import torch
+
+    from fedpriv.training.model import load_model, put_adapter, take_adapter
+
+    started = time.monotonic()
+    torch.set_num_threads(context.threads)
+    torch.manual_seed(context.seed * 1_000_003 + context.round)
+    choice = context.training
+    examples = encode(context.model_folder, read_texts(context.train), max_tokens=choice.max_tokens)
+    if not examples:
+        raise TrainingError("The shard has no example of two tokens or more", todo="prepare the shard again")
+    model = load_model(context.model_folder, context.lora)
+    put_adapter(model, context.adapter)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=choice.learning_rate, weight_decay=0.0
+    )
+    order = example_order(len(examples), context.seed, (context.round - 1) * choice.steps * choice.batch_size)
+    loss_sum, tokens = 0.0, 0
+    for step in range(1, choice.steps + 1):
+        batch = [examples[index] for index in itertools.islice(order, choice.batch_size)]
+        step_loss, step_tokens = _step(model, optimizer, batch)
+        loss_sum, tokens = loss_sum + step_loss, tokens + step_tokens
+        context.report(step, choice.steps)
+        if time.monotonic() - started >= choice.max_seconds:
+            break
+    metrics = {"train_loss": loss_sum / tokens, "train_tokens": float(tokens), "examples": float(len(examples))}
+    return LocalOutcome(adapter_after=take_adapter(model), metrics=metrics)
+
+
+def _step(model: PeftModel, optimizer: torch.optim.Optimizer, batch: list[list[int]]) -> tuple[float, int]:
+    """Take one optimiser step; return the batch's summed loss in nats and its number of predicted tokens."""
+    import torch
+
+    from fedpriv.training.model import next_token_loss
+
+    inputs, labels = collate(batch)
+    count = int((labels != IGNORED).sum())
+    loss = next_token_loss(model, inputs, labels)
+    value = float(loss.detach())
+    if not torch.isfinite(loss):
+        raise TrainingError("The training loss is no longer finite", todo="lower training > learning_rate in the plan")
+    optimizer.zero_grad(set_to_none=True)
+    (loss / count).backward()
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], MAX_GRADIENT_NORM)
+    optimizer.step()
+    return value, count

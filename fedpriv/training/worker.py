@@ -1,0 +1,270 @@
+"""``python -m fedpriv.training.worker``: the process that trains for a domain, one child for each job.
+
+It reads one JSON object a line on standard input (:class:`fedpriv.training.jobs.Job`) and writes events, one JSON
+object a line, on standard output::
+
+    {"event": "ready"}
+    {"event": "progress", "id": ..., "step": 3, "steps": 4}
+    {"event": "done", "id": ...}
+    {"event": "failed", "id": ..., "reason": ...}
+
+The parent imports torch and the concrete classes once and computes nothing, so that a fork costs milliseconds and
+finds no thread pool. Each job runs in a forked child, in a session of its own, which dies with the worker. Jobs run
+one after the other. At the end of standard input the worker kills its child and exits.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fedpriv.errors import FedprivError
+from fedpriv.files import parse_json
+from fedpriv.study.plan import validate_section
+from fedpriv.training import child
+from fedpriv.training.jobs import Job, failure_reason, parse_progress
+
+MAX_LINE_BYTES = 64 * 1024
+MAX_CHILD_LINE_BYTES = 4096
+PROGRESS_EVERY_S = 0.05
+
+
+@dataclass
+class _Running:
+    """A job whose child is at work."""
+
+    job: Job
+    pid: int
+    pidfd: int
+    pipe: int
+    deadline: float
+    buffer: bytes = b""
+    failure: dict[str, Any] | None = None
+    reported: float = field(default=0.0)
+    steps: tuple[int, int] | None = None
+
+
+class Worker:
+    """The loop of the worker: jobs in, events out, one child at a time.
+
+    Parameters
+    ----------
+    jobs : int
+        File descriptor to read jobs from.
+    events : int
+        File descriptor to write events to; children do not inherit it open.
+    """
+
+    def __init__(self, jobs: int, events: int) -> None:
+        self._jobs, self._events = jobs, events
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(jobs, selectors.EVENT_READ)
+        self._buffer = b""
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._running: _Running | None = None
+
+    def run(self) -> None:
+        """Work until the end of the jobs; then no child is left."""
+        self._say({"event": "ready"})
+        try:
+            while True:
+                if self._running is None and self._waiting:
+                    self._start(self._waiting.popleft())
+                for key, _ in self._selector.select(self._patience()):
+                    if key.fd == self._jobs and not self._read_jobs():
+                        return
+                    if self._running is not None and key.fd == self._running.pipe:
+                        self._read_child(self._running)
+                if self._running is not None:
+                    self._look_after(self._running)
+        finally:
+            if self._running is not None:
+                self._end(self._running)
+
+    def _patience(self) -> float | None:
+        if self._running is None:
+            return None
+        return max(0.0, self._running.deadline - time.monotonic())
+
+    def _say(self, event: dict[str, Any]) -> None:
+        line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
+        while line:
+            line = line[os.write(self._events, line) :]
+
+    def _read_jobs(self) -> bool:
+        """Take in what stands on standard input; return False at its end."""
+        data = os.read(self._jobs, 65536)
+        if not data:
+            return False
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._accept(line)
+        if len(self._buffer) > MAX_LINE_BYTES:
+            self._say({"event": "failed", "id": None, "reason": "The job is too long."})
+            return False
+        return True
+
+    def _accept(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        job_id = None
+        try:
+            value = parse_json(line, source="the job", max_bytes=MAX_LINE_BYTES)
+            job_id = value.get("id") if isinstance(value, dict) and isinstance(value.get("id"), str) else None
+            self._waiting.append(validate_section(Job, value, source="the job"))
+        except FedprivError as error:
+            self._say({"event": "failed", "id": job_id, "reason": str(error)})
+
+    def _start(self, job: Job) -> None:
+        try:
+            Path(job.out).mkdir(parents=True, exist_ok=True, mode=0o700)
+            log = child.open_log(Path(job.out))
+        except OSError as error:
+            self._say({"event": "failed", "id": job.id, "reason": f"The output folder cannot be used ({error})."})
+            return
+        pipe, write_end = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(job, parent, write_end, log)
+        os.close(write_end)
+        os.close(log)
+        os.set_blocking(pipe, False)
+        pidfd = os.pidfd_open(pid)
+        deadline = time.monotonic() + job.wall_clock_s
+        self._running = _Running(job=job, pid=pid, pidfd=pidfd, pipe=pipe, deadline=deadline)
+        self._selector.register(pipe, selectors.EVENT_READ)
+        self._selector.register(pidfd, selectors.EVENT_READ)
+
+    def _become_child(self, job: Job, parent: int, pipe: int, log: int) -> NoReturn:
+        status = 1
+        try:
+            self._selector.close()
+            os.close(self._events)
+            child.settle(parent, log)
+            status = child.work(job, pipe)
+        finally:
+            os._exit(status)
+
+    def _read_child(self, running: _Running) -> None:
+        """Take in a child's messages; it may have run untrusted code, so anything odd is dropped."""
+        try:
+            data = os.read(running.pipe, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._selector.unregister(running.pipe)
+            return
+        *lines, running.buffer = (running.buffer + data).split(b"\n")
+        running.buffer = running.buffer[:MAX_CHILD_LINE_BYTES]
+        for line in lines:
+            with contextlib.suppress(FedprivError):
+                message = parse_json(line, source="progress", max_bytes=MAX_CHILD_LINE_BYTES)
+                self._hear(running, message if isinstance(message, dict) else {})
+        self._tell_progress(running)
+
+    def _hear(self, running: _Running, message: dict[str, Any]) -> None:
+        if "failed" in message:
+            running.failure = running.failure or message
+        elif (steps := parse_progress(message)) is not None:
+            running.steps = steps
+
+    def _tell_progress(self, running: _Running, *, at_once: bool = False) -> None:
+        """Pass on the last progress, at most twenty times a second, whatever the child sends."""
+        if running.steps is None or (not at_once and time.monotonic() - running.reported < PROGRESS_EVERY_S):
+            return
+        step, steps = running.steps
+        running.reported, running.steps = time.monotonic(), None
+        self._say({"event": "progress", "id": running.job.id, "step": step, "steps": steps})
+
+    def _look_after(self, running: _Running) -> None:
+        """End a child that is over its time; report one that has ended."""
+        ended = os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            if time.monotonic() < running.deadline:
+                return
+            self._end(running)
+            reason = f"The job took longer than {running.job.wall_clock_s:.0f} seconds and was stopped."
+            self._say({"event": "failed", "id": running.job.id, "reason": reason})
+            return
+        if running.pipe in self._selector.get_map():
+            self._read_child(running)
+        self._tell_progress(running, at_once=True)
+        status = self._end(running)
+        if status == 0:
+            self._say({"event": "done", "id": running.job.id})
+        else:
+            self._say({"event": "failed", "id": running.job.id, "reason": _reason(running, status)})
+
+    def _end(self, running: _Running) -> int:
+        """Kill the child and all that it started, reap it, and return its exit code (negative: the signal)."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGKILL)
+        _, status = os.waitpid(running.pid, 0)
+        for descriptor in (running.pipe, running.pidfd):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(descriptor)
+            os.close(descriptor)
+        self._running = None
+        return os.waitstatus_to_exitcode(status)
+
+
+def _reason(running: _Running, status: int) -> str:
+    if running.failure is not None:
+        return failure_reason(running.job, running.failure)
+    if status == -signal.SIGKILL:
+        return "The training process was killed, most likely for lack of memory."
+    if status < 0:
+        return f"The training process was ended by signal {-status}."
+    return "The training process ended without a word."
+
+
+def _preload() -> None:
+    """Import everything a child needs, as concrete classes: transformers loads lazily otherwise. Compute nothing."""
+    import peft
+    import safetensors.torch
+    import tokenizers
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+    from fedpriv.training import evaluate, local_round, model
+
+    loaded = (peft, safetensors.torch, tokenizers, torch, LlamaForCausalLM, evaluate, local_round, model)
+    del loaded
+    gc.collect()
+    gc.freeze()
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> int:
+    """Run the worker on standard input and output; whatever libraries print goes to standard error."""
+    events = os.dup(1)
+    os.dup2(2, 1)
+    child.be_quiet()
+    child.set_dumpable(False)
+    signal.signal(signal.SIGTERM, _stop)
+    _preload()
+    try:
+        Worker(0, events).run()
+    except (BrokenPipeError, KeyboardInterrupt):
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

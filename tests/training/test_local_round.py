@@ -1,0 +1,106 @@
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+from fedpriv.errors import TrainingError
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.training import adapter_digest, evaluate_local, train_local
+from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
+from fedpriv.training.model import load_model, next_token_loss, put_adapter
+
+
+def test_same_context_gives_the_same_bits(context):
+    first, second = train_local(context), train_local(context)
+    assert adapter_digest(first.adapter_after) == adapter_digest(second.adapter_after)
+    assert first.metrics == second.metrics
+    other = train_local(dataclasses.replace(context, seed=8))
+    assert adapter_digest(other.adapter_after) != adapter_digest(first.adapter_after)
+
+
+def test_three_rounds_of_four_steps_lower_the_heldout_loss(context):
+    before = evaluate_local(context)
+    for number in (1, 2, 3):
+        outcome = train_local(dataclasses.replace(context, round=number))
+        context = dataclasses.replace(context, adapter=outcome.adapter_after)
+    after = evaluate_local(context)
+    assert after["heldout_loss"] < before["heldout_loss"] - 0.3
+    assert before["heldout_examples"] == 32 and before["heldout_tokens"] == after["heldout_tokens"]
+
+
+def test_metrics_progress_and_untouched_input(context):
+    before = adapter_digest(context.adapter)
+    steps = []
+    outcome = train_local(dataclasses.replace(context, report=lambda step, total: steps.append((step, total))))
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert set(outcome.metrics) == {"train_loss", "train_tokens", "examples"}
+    assert outcome.metrics["examples"] == 40
+    assert adapter_digest(context.adapter) == before
+
+
+def test_time_limit_keeps_the_work_so_far(context, monkeypatch):
+    clock = itertools.count(step=10)
+    monkeypatch.setattr("fedpriv.training.local_round.time.monotonic", lambda: next(clock))
+    steps = []
+    training = TrainingChoice(steps=50, max_seconds=25)
+    outcome = train_local(dataclasses.replace(context, training=training, report=lambda step, _: steps.append(step)))
+    assert steps == [1, 2, 3]
+    assert adapter_digest(outcome.adapter_after) != adapter_digest(context.adapter)
+
+
+def test_order_goes_on_across_rounds_without_repeats():
+    whole = list(itertools.islice(example_order(10, 3, 0), 40))
+    parts = [list(itertools.islice(example_order(10, 3, start), 8)) for start in range(0, 40, 8)]
+    assert whole == list(itertools.chain(*parts))
+    for start in range(0, 40, 10):
+        assert sorted(whole[start : start + 10]) == list(range(10))
+    assert whole[:10] != whole[10:20]
+
+
+def test_loss_and_gradient_are_those_of_transformers(context):
+    model = load_model(context.model_folder, context.lora)
+    put_adapter(model, {name: array + 0.02 for name, array in context.adapter.items()})
+    examples = encode(context.model_folder, read_texts(context.train, limit=3), max_tokens=64)
+    examples[1] = examples[1][:20]
+    tokens, labels = collate(examples)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ours = next_token_loss(model, tokens, labels)
+    our_gradients = torch.autograd.grad(ours, trained)
+    mask = torch.tensor([[int(i < len(ids)) for i in range(tokens.shape[1])] for ids in examples])
+    logits = model(input_ids=tokens, attention_mask=mask).logits
+    theirs = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+    for mine, other in zip(our_gradients, torch.autograd.grad(theirs, trained), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-3, atol=1e-3)
+
+
+def test_only_lora_parameters_are_trained(context):
+    model = load_model(context.model_folder, LoraChoice())
+    assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
+
+
+def test_adapter_of_another_rank_does_not_fit(context):
+    with pytest.raises(TrainingError, match="does not fit"):
+        train_local(dataclasses.replace(context, lora=LoraChoice(rank=4)))
+
+
+def test_empty_and_broken_shards_are_told_without_their_text(context, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": ""}\n\n')
+    with pytest.raises(TrainingError, match="no example"):
+        train_local(dataclasses.replace(context, train=empty))
+    with pytest.raises(TrainingError, match="no held-out example"):
+        evaluate_local(dataclasses.replace(context, heldout=empty))
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "fine words"}\n{"secret"\n')
+    with pytest.raises(TrainingError, match="Line 2") as caught:
+        train_local(dataclasses.replace(context, train=broken))
+    assert "secret" not in str(caught.value)
+
+
+def test_loss_of_a_uniform_guess_is_near_the_log_of_the_vocabulary(context):
+    assert evaluate_local(context)["heldout_loss"] == pytest.approx(math.log(512), abs=1)

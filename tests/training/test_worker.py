@@ -1,0 +1,239 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedpriv.training import adapter_digest, initial_adapter, load_metrics, load_state, save_state, stock_recipe
+from fedpriv.training.jobs import Job, failure_reason
+
+TRAINING = {"rounds": 2, "steps": 2, "batch_size": 2, "max_seconds": 60}
+
+
+class Client:
+    """A worker as a domain starts it: clean environment, JSON lines."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "fedpriv.training.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"]},
+        )
+        assert self.event() == {"event": "ready"}
+
+    def send(self, job):
+        self.process.stdin.write((job if isinstance(job, str) else json.dumps(job)) + "\n")
+        self.process.stdin.flush()
+
+    def event(self):
+        return json.loads(self.process.stdout.readline())
+
+    def finish(self):
+        progress = []
+        while (event := self.event())["event"] == "progress":
+            progress.append(event)
+        return event, progress
+
+    def do(self, job):
+        self.send(job)
+        return self.finish()[0]
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def worker():
+    client = Client()
+    yield client
+    assert client.close() == 0
+
+
+@pytest.fixture
+def job(tiny, shard, layout, tmp_path):
+    start = tmp_path / "start.safetensors"
+    save_state(initial_adapter(layout, 0), start)
+    return {
+        "id": "a",
+        "job": "train",
+        "model_folder": str(tiny.folder),
+        "adapter": str(start),
+        "train": str(shard / "train.jsonl"),
+        "heldout": str(shard / "heldout.jsonl"),
+        "lora": {},
+        "training": TRAINING,
+        "out": str(tmp_path / "out"),
+    }
+
+
+def with_recipe(job, tmp_path, text):
+    (tmp_path / "train.py").write_text(text)
+    return {**job, "recipe": str(tmp_path / "train.py")}
+
+
+def test_initial_adapter_is_the_one_made_without_torch(worker, job, layout, tmp_path):
+    assert worker.do({**job, "job": "initial", "seed": 4}) == {"event": "done", "id": "a"}
+    state = load_state(tmp_path / "out" / "adapter.safetensors", layout)
+    assert adapter_digest(state) == adapter_digest(initial_adapter(layout, 4))
+
+
+def test_train_with_the_stock_recipe_writes_private_files(worker, job, layout, tmp_path):
+    worker.send({**with_recipe(job, tmp_path, stock_recipe()), "evaluate": True})
+    event, progress = worker.finish()
+    assert event == {"event": "done", "id": "a"}
+    assert progress[-1] == {"event": "progress", "id": "a", "step": 2, "steps": 2}
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {"adapter_after.safetensors", "metrics.json", "worker.log"}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in out.iterdir())
+    assert set(load_metrics(out / "metrics.json")) == {
+        *("train_loss", "train_tokens", "examples", "heldout_loss", "heldout_tokens", "heldout_examples")
+    }
+    first = adapter_digest(load_state(out / "adapter_after.safetensors", layout))
+    assert worker.do({**job, "out": str(tmp_path / "again")}) == {"event": "done", "id": "a"}
+    assert adapter_digest(load_state(tmp_path / "again" / "adapter_after.safetensors", layout)) == first
+
+
+def test_alone_equals_the_rounds_in_sequence_and_tells_one_number(worker, job, tmp_path):
+    assert worker.do({**job, "job": "alone", "adapter": None})["event"] == "done"
+    alone = load_metrics(tmp_path / "out" / "metrics.json")
+    adapter = job["adapter"]
+    for number in (1, 2):
+        out = tmp_path / f"round{number}"
+        assert worker.do({**job, "round": number, "adapter": adapter, "out": str(out)})["event"] == "done"
+        adapter = str(out / "adapter_after.safetensors")
+    assert worker.do({**job, "job": "evaluate", "adapter": adapter, "out": str(tmp_path / "e")})["event"] == "done"
+    assert alone == {"heldout_loss": load_metrics(tmp_path / "e" / "metrics.json")["heldout_loss"]}
+    assert not (tmp_path / "out" / "adapter_after.safetensors").exists()
+
+
+def test_recipe_error_names_type_and_line_but_no_data(worker, job, tmp_path, capfd):
+    text = "def train(context):\n    secret = context.train.read_text()\n    raise ValueError(secret)\n"
+    event = worker.do(with_recipe(job, tmp_path, text))
+    assert event["reason"] == "The recipe failed with ValueError in line 3 of train.py."
+    assert "Patient" in (tmp_path / "out" / "worker.log").read_text()
+    assert "Patient" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Patient42(Exception): pass\ndef train(context): raise Patient42\n",
+        "from fedpriv.errors import TrainingError\ndef train(context): raise TrainingError('Patient42 has sepsis')\n",
+        "import os\nfor fd in range(3, 64):\n"
+        " try: os.write(fd, b'{\"failed\": \"x\", \"line\": 1, \"text\": \"Patient42\"}\\n')\n"
+        " except OSError: pass\nraise SystemExit(1)\n",
+        "def train(context): return 'Patient42'\n",
+        "def train(context):\n    print('Patient42')\n    context.report('Patient42', 1)\n",
+    ],
+)
+def test_no_words_of_a_recipe_leave_the_worker(worker, job, tmp_path, text):
+    worker.send(with_recipe(job, tmp_path, text))
+    event, progress = worker.finish()
+    assert event["event"] == "failed" and event["id"] == "a"
+    assert "Patient42" not in json.dumps([event, progress])
+
+
+def test_evaluate_and_initial_never_run_the_recipe(worker, job, tmp_path):
+    job = with_recipe(job, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    assert worker.do({**job, "job": "initial"})["event"] == "done"
+    assert worker.do({**job, "job": "evaluate"})["event"] == "done"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_our_own_reasons_are_passed_on(worker, job, tmp_path):
+    event = worker.do({**job, "job": "evaluate", "heldout": str(tmp_path / "none.jsonl")})
+    assert event["reason"].startswith("The examples in none.jsonl cannot be read.")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", '{"id": "b", "job": "steal"}', '{"id": "b", "job": "train", "model_folder": "m", "out": "o"}'],
+)
+def test_job_that_is_none_is_refused_and_the_worker_goes_on(worker, job, line):
+    assert worker.do(line)["event"] == "failed"
+    assert worker.do({**job, "job": "initial"})["event"] == "done"
+
+
+def test_dead_child_is_told(worker, job, tmp_path):
+    event = worker.do(with_recipe(job, tmp_path, "import os\ndef train(context): os.kill(os.getpid(), 9)\n"))
+    assert "killed" in event["reason"]
+
+
+def gone(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    return True
+
+
+def wait_until(condition, seconds=15.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+SLEEPER = """import os, subprocess, time
+from pathlib import Path
+def train(context):
+    child = subprocess.Popen(["sleep", "300"])
+    Path(__file__).exists()
+    (context.train.parent / "pids").write_text(f"{os.getpid()} {child.pid} ")
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("how", ["end of input", "SIGTERM", "SIGKILL"])
+def test_child_dies_with_the_worker(job, shard, tmp_path, how):
+    client = Client()
+    pids = shard / "pids"
+    pids.unlink(missing_ok=True)
+    client.send(with_recipe(job, tmp_path, SLEEPER))
+    wait_until(lambda: pids.exists() and pids.read_text().endswith(" "))
+    child, grandchild = map(int, pids.read_text().split())
+    try:
+        if how == "end of input":
+            assert client.close() == 0
+        else:
+            client.process.send_signal(getattr(signal, how))
+            client.close()
+        wait_until(lambda: gone(child))
+        if how != "SIGKILL":  # then only the sandbox's process namespace can reach the grandchild
+            wait_until(lambda: gone(grandchild))
+    finally:
+        if not gone(grandchild):
+            os.kill(grandchild, signal.SIGKILL)
+
+
+def test_wall_clock_is_hard(job, shard, tmp_path, monkeypatch):
+    from fedpriv.training import worker as module
+
+    monkeypatch.setattr("fedpriv.training.jobs.GRACE_S", -4.5)
+    read_jobs, write_jobs = os.pipe()
+    read_events, write_events = os.pipe()
+    job = {**with_recipe(job, tmp_path, SLEEPER), "training": {**TRAINING, "max_seconds": 5}}
+    os.write(write_jobs, json.dumps(job).encode() + b"\n")
+    loop = module.Worker(read_jobs, write_events)
+    loop._say = lambda event: (os.close(write_jobs) if event["event"] == "failed" else None, events.append(event))
+    events = []
+    loop.run()
+    assert events[-1]["reason"] == "The job took longer than 0 seconds and was stopped."
+    for descriptor in (read_jobs, read_events, write_events):
+        os.close(descriptor)
+
+
+def test_reason_of_an_untrusted_child_has_no_line_that_the_recipe_lacks(tmp_path, job):
+    trusted = Job.model_validate_json(json.dumps(with_recipe(job, tmp_path, "a = 1\n")))
+    assert failure_reason(trusted, {"failed": "KeyError", "line": 123456}) == "The recipe failed with KeyError."
+    assert "line 1 of" in failure_reason(trusted, {"failed": "KeyError", "line": 1})
+    assert failure_reason(trusted, {"failed": ["x"], "text": "x"}) == "The recipe failed with an error of its own kind."
