@@ -174,7 +174,7 @@ lint)
     setup
     "$VENV/bin/ruff" check .
     "$VENV/bin/ruff" format --check .
-    exec "$VENV/bin/pyright"
+    exec "$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
     ;;
 setup) setup ;;
 pins) pins ;;

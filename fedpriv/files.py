@@ -7,6 +7,8 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,15 +42,18 @@ def file_sha256(path: Path) -> str:
 
 
 def private_folder(path: Path) -> Path:
-    """Create ``path`` (and its parents) readable by its owner only, and return it."""
-    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    """Create ``path`` (and its missing parents) readable by their owner only, and return it."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):  # mkdir(parents=True) would create the parents readable by all
+        folder.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
+    path.mkdir(exist_ok=True)  # an error if it is a file
     return path
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
     """Replace ``path`` by ``data`` so that a reader, or a restart after a kill, sees the old or the new bytes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -133,7 +138,9 @@ def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _take_lock(path)
     if descriptor is None:
-        pid = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+        pid = "unknown"
+        with contextlib.suppress(OSError):  # it may just have been put away
+            pid = path.read_text(encoding="utf-8", errors="replace").strip()[:32] or "unknown"
         raise LockError(f"{holder} is in use by process {pid}", kept="Nothing was changed", todo=todo)
     try:
         os.ftruncate(descriptor, 0)
@@ -146,15 +153,21 @@ def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
 
 def _take_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock file, or None if a living process has it."""
+    blocked = 0
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
         except BlockingIOError:
             os.close(descriptor)
-            return None
+            blocked += 1
+            if blocked == 5:
+                return None
+            time.sleep(0.02)  # it may only be stale_lock_pid that looks at it
+            continue
         os.close(descriptor)  # its last holder removed it between our opening and locking it
 
 
@@ -165,7 +178,7 @@ def stale_lock_pid(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not take each other for it
         text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         return int(text) if text.isdigit() else 0
     except BlockingIOError:

@@ -37,7 +37,6 @@ def demo(
 ) -> None:
     """Run a real federated LoRA study on this machine: domains, approvals, rounds, release, report."""
     from fedpriv.experiments.demo import Demo, DemoOptions
-    from fedpriv.experiments.report import write_report
 
     if protection not in _LEVELS:
         raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
@@ -51,23 +50,24 @@ def demo(
 
     with StudyView(console) as view:
         result = Demo(options=options, say=say, on_progress=view.show_stage).run(view)
-    report = write_report(result, out)
-    (out / "summary.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(result.as_json()))
         return
     _print_tables(console, result)
-    console.print(f"Report: [bold]{escape(str(report))}[/]   adapter: [bold]{escape(str(result.adapter))}[/]")
+    console.print(
+        f"Report: [bold]{escape(str(out / 'report.html'))}[/]   adapter: [bold]{escape(str(result.adapter))}[/]"
+    )
 
 
 def _print_tables(console: Console, result: DemoResult) -> None:
     summary, loss = result.as_json(), result.finished
-    table = Table("", "held-out loss", title="Does it learn?")
+    table = Table("", "held-out loss, all domains' patients", "", title="Does it learn?")
     table.add_row("before (base model)", f"{loss.loss_before:.4f}")
     table.add_row("[bold]federated adapter[/]", f"[bold]{loss.loss_after:.4f}[/]")
-    for email, alone in loss.loss_alone.items():
-        after = loss.loss_after_by_domain[email]
-        table.add_row(f"{escape(result.names[email])} alone", f"{alone:.4f}  (federated, same examples: {after:.4f})")
+    for name, alone in result.alone.items():
+        own = summary["loss"]["own_examples"][name]
+        note = f"own patients only: {own['alone']:.4f}, federated {own['after']:.4f}"
+        table.add_row(f"{escape(name)} alone", f"{alone.everybody:.4f}", note)
     table.add_row("domains alone, mean", f"{result.alone_mean:.4f}")
     console.print(table)
     size = summary["bytes"]

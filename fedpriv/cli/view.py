@@ -27,6 +27,7 @@ from fedpriv.researcher.events import (
 )
 
 _BAR_WIDTH = 24
+_WAITING_SECONDS = 30.0
 
 
 class StudyView:
@@ -41,6 +42,7 @@ class StudyView:
         self._lock = threading.Lock()
         self._domains: dict[str, tuple[str, int, int, float]] = {}
         self._rounds: list[RoundFinished] = []
+        self._waited: dict[str, float] = {}
         self._expected = 0
         self._stage: tuple[str, float] | None = None
 
@@ -91,9 +93,10 @@ class StudyView:
                 return f"{event.domain}: {event.kind} done" + (f", round {event.round}" if event.round else "")
             case UpdateReceived():
                 self._domains[event.domain] = (f"update of {event.size_bytes / 2**20:.1f} MiB here", 0, 0, now)
-            case Waiting():
+            case Waiting() if now - self._waited.get(event.domain, 0.0) > _WAITING_SECONDS:
+                self._waited[event.domain] = now
                 state = self._domains.get(event.domain, ("", 0, 0, now))[0]
-                return f"waiting for {event.domain}: {event.what} ({state})"
+                return f"waiting for {event.domain}: {event.what}" + (f" ({state})" if state else "")
             case Decided():
                 return f"{event.domain}: {event.decision}"
             case RoundFinished():

@@ -57,16 +57,24 @@ class KeyRoom:
             key = make_study_key(plan.protection, clients=len(plan.cohort), study=study)
             write_atomic(self.folder.key_path, key.to_bytes())
         self.ledger.append("key.made", once=f"{study}/key", study=study, key_id=key.key_id, level=key.level)
-        blobs = {}
-        for number, (email, identity) in enumerate(sorted(identities.items())):
-            if email != self.member:
-                data = self._seal(key, identity)
-                blobs[email] = self.blobs.send(self.stored.researcher, f"key-{study[:16]}-{number:02d}", data)
+        blobs = {
+            email: self.blobs.send(self.stored.researcher, name, self._seal(key, identities[email]))
+            for email, name in self._blob_names(identities).items()
+        }
         facts: dict[str, Any] = {"key_blobs": blobs}
         if key.public:
-            name = f"public-{study[:16]}"
-            facts["public_context_blob"] = self.blobs.send(self.stored.researcher, name, key.public)
+            facts["public_context_blob"] = self.blobs.send(self.stored.researcher, f"public-{study[:16]}", key.public)
         return facts
+
+    def forget(self, identities: dict[str, Identity]) -> None:
+        """Remove the sealed copies that we left on the store as the key maker; the members hold theirs by now."""
+        if self.member == self.stored.request.plan.key_maker:
+            for name in (*self._blob_names(identities).values(), f"public-{self.stored.request.study[:16]}"):
+                self.blobs.remove(self.stored.researcher, name)
+
+    def _blob_names(self, identities: dict[str, Identity]) -> dict[str, str]:
+        others = [email for email in sorted(identities) if email != self.member]
+        return {email: f"key-{self.stored.request.study[:16]}-{n:02d}" for n, email in enumerate(others)}
 
     def take(self, blob: BlobRef, identities: dict[str, Identity]) -> None:
         """Fetch, verify and keep the study key that the key maker sealed to us; one that we hold is kept.

@@ -143,10 +143,8 @@ class StudyWork:
 
     def _finish(self, ticket: Ticket) -> dict[str, Any]:
         self._open(ticket)
-        facts: dict[str, Any] = {"metrics": self._evaluate(ticket.round), "adapter_sha256": self._digest(ticket.round)}
-        if self.stored.request.plan.training.compare_alone:
-            facts["alone_loss"] = self._alone()
-        return facts
+        self._key_room().forget(self.folder.identities())
+        return {"metrics": self._evaluate(ticket.round), "adapter_sha256": self._digest(ticket.round)}
 
     def _release(self, ticket: Ticket) -> dict[str, Any]:
         if not self.stored.decision.release:
@@ -196,12 +194,6 @@ class StudyWork:
             output = self._run("evaluate", round_number, {}, adapter=round_number)
         return check_metrics(output / "metrics.json", self.stored.request.plan)
 
-    def _alone(self) -> float:
-        """Return the held-out loss of this domain training alone for as many steps; nothing else of it is kept."""
-        with self._timed("alone"):
-            output = self._run("alone", 0, {}, adapter=0)
-        return check_metrics(output / "metrics.json", self.stored.request.plan)["heldout_loss"]
-
     def _run(
         self,
         job: str,
@@ -229,7 +221,6 @@ class StudyWork:
             "out": str(output),
             **extra,
         }
-        rounds = plan.training.rounds if job == "alone" else 1
 
         def on_step(step: int, steps: int) -> None:
             self._show("training" if job == "train" else "evaluating", round_number, step, steps)
@@ -237,7 +228,7 @@ class StudyWork:
         for attempt in (1, 2):
             worker = self._living_worker()
             try:
-                worker.run(request, max_seconds=plan.training.max_seconds * rounds, on_step=on_step)
+                worker.run(request, max_seconds=plan.training.max_seconds, on_step=on_step)
                 return output
             except TrainingError:
                 if worker.alive or attempt == 2:
@@ -308,9 +299,8 @@ class StudyWork:
 
     def _publish_update(self, ticket: Ticket, update: SignedUpdate) -> BlobRef:
         path = self.folder.round(ticket.round, ticket.attempt) / "sealed.safetensors"
-        if ticket.round > 1:
-            self.blobs.remove(self.stored.researcher, _update_name(ticket, ticket.round - 1))
-        blob = self.blobs.send(self.stored.researcher, _update_name(ticket, ticket.round), path.read_bytes())
+        name = _update_name(ticket.study, ticket.round, ticket.attempt)
+        blob = self.blobs.send(self.stored.researcher, name, path.read_bytes())
         if blob.sha256 != update.container_sha256:
             raise ContainerError("The sealed update on this domain's disk was changed", kept="It was not sent")
         return blob
@@ -349,6 +339,13 @@ class StudyWork:
             adapter_sha256=adapter_digest(moved),
         )
         path.unlink()
+        self._forget_update(manifest)
+
+    def _forget_update(self, manifest: AggregateManifest) -> None:
+        """Remove the sealed update of a round whose sum was opened: from the store and from the disk."""
+        name = _update_name(manifest.study, manifest.round, manifest.attempt)
+        self.blobs.remove(self.stored.researcher, name)
+        (self.folder.round(manifest.round, manifest.attempt) / "sealed.safetensors").unlink(missing_ok=True)
 
     def _verify_manifest(self, manifest: AggregateManifest, blob: BlobRef) -> None:
         """Refuse an aggregate that is not exactly the cohort's updates of one round, ours among them."""
@@ -412,8 +409,8 @@ class StudyWork:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def _update_name(ticket: Ticket, round_number: int) -> str:
-    return f"update-{ticket.study[:16]}-{round_number:04d}-{ticket.attempt}"
+def _update_name(study: str, round_number: int, attempt: int) -> str:
+    return f"update-{study[:16]}-{round_number:04d}-{attempt}"
 
 
 def failure(ticket: Ticket, digest: str, member: str, error: FedprivError) -> Result:

@@ -8,15 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
+from fedpriv.clinical import ClinicalTables, Shard, prepare, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.errors import ExistsError, StudyError
+from fedpriv.experiments.alone import AloneLoss, train_alone
+from fedpriv.experiments.report import write_report
 from fedpriv.files import folder_lock, private_folder, write_json
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, StudyFinished, Subscriber, Waiting
@@ -75,7 +78,9 @@ class DemoResult:
     Attributes
     ----------
     finished : StudyFinished
-        Losses.
+        Losses of the federated adapter.
+    alone : dict of AloneLoss
+        Losses of each domain training alone, by its short name.
     rounds : list of dict
         One record a finished round.
     decisions : dict
@@ -91,6 +96,7 @@ class DemoResult:
     """
 
     finished: StudyFinished
+    alone: dict[str, AloneLoss]
     rounds: list[dict[str, Any]]
     decisions: dict[str, RequestDecision]
     seconds: dict[str, float]
@@ -103,12 +109,13 @@ class DemoResult:
         last = self.rounds[-1]
         parts = {name for record in self.rounds for name in record["seconds"]}
         means = {name: sum(r["seconds"].get(name, 0.0) for r in self.rounds) / len(self.rounds) for name in parts}
+        own = {self.names[e]: loss for e, loss in self.finished.loss_after_by_domain.items()}
         return {
             "loss": {
                 "before": self.finished.loss_before,
                 "after": self.finished.loss_after,
-                "alone": {self.names[e]: loss for e, loss in self.finished.loss_alone.items()},
-                "alone_mean": self.alone_mean,
+                "alone": {name: loss.everybody for name, loss in self.alone.items()},
+                "own_examples": {name: {"alone": loss.own, "after": own[name]} for name, loss in self.alone.items()},
             },
             "rounds": self.rounds,
             "bytes": {"up": last["bytes_up"], "down": last["bytes_down"], "plain_fp32": 4 * last["parameters"]},
@@ -119,9 +126,8 @@ class DemoResult:
 
     @property
     def alone_mean(self) -> float:
-        """Mean held-out loss of the domains training alone, weighted by tokens as the federated loss is."""
-        tokens, alone = self.finished.heldout_tokens, self.finished.loss_alone
-        return sum(alone[e] * tokens[e] for e in alone) / sum(tokens[e] for e in alone)
+        """Mean held-out loss of the domains training alone, each on everybody's held-out examples."""
+        return sum(loss.everybody for loss in self.alone.values()) / len(self.alone)
 
 
 Stage = Callable[[str], None]
@@ -162,35 +168,38 @@ class Demo:
         """
         options = self.options
         _check_output(options.out)
-        with self._timed("data"):
-            tables, shards = self._open_mimic() if options.mimic else (None, [])
-        with self._timed("model"):
-            model = ensure_model(options.model, on_progress=self.on_progress)
-        with folder_lock(options.work.parent / "demo.lock", holder="The demo", todo="wait until the other one ends"):
-            shutil.rmtree(options.work, ignore_errors=True)
-            private_folder(options.work)
+        with tempfile.TemporaryDirectory() as scratch:
             with self._timed("data"):
-                tables, shards = (tables, shards) if tables else self._synthesize()
-                sources = self._write_shards(tables, shards)
-            with self._timed("start"):
-                researcher, domains = self._create_parties(sources)
-            plan = self._make_plan(researcher, domains, model)
-            with self._running(domains):
-                return self._study(researcher, domains, plan, subscribers)
+                tables, shards = self._read_tables(Path(scratch))
+            with self._timed("model"):
+                model = ensure_model(options.model, on_progress=self.on_progress)
+            with folder_lock(
+                options.work.parent / "demo.lock", holder="The demo", todo="wait until the other one ends"
+            ):
+                shutil.rmtree(options.work, ignore_errors=True)
+                private_folder(options.work)
+                with self._timed("data"):
+                    sources = self._write_shards(tables, shards)
+                with self._timed("start"):
+                    researcher, domains = self._create_parties(sources)
+                plan = self._make_plan(researcher, domains, model)
+                with self._running(domains):
+                    study, decisions, finished = self._study(researcher, plan, subscribers)
+                with self._timed("baseline"):
+                    alone = self._train_alone(plan, domains, model)
+                return self._finish(study, domains, decisions, finished, alone)
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
-    def _open_mimic(self) -> tuple[ClinicalTables, list[Shard]]:
-        mimic = self.options.mimic or Path()
-        self.say(f"reading MIMIC-III tables from {mimic}")
+    def _read_tables(self, scratch: Path) -> tuple[ClinicalTables, list[Shard]]:
+        mimic = self.options.mimic
+        if mimic is None:
+            self.say("making synthetic tables in the MIMIC-III schema (no patient is real)")
+            mimic = scratch / "synthetic"
+            write_synthetic(mimic, seed=self.options.seed)
+        else:
+            self.say(f"reading MIMIC-III tables from {mimic}")
         tables = ClinicalTables.open(mimic)
-        return tables, shard_by_care_unit(tables, self.options.domains)
-
-    def _synthesize(self) -> tuple[ClinicalTables, list[Shard]]:
-        self.say("making synthetic tables in the MIMIC-III schema (no patient is real)")
-        folder = self.options.work / "synthetic"
-        write_synthetic(folder, seed=self.options.seed)
-        tables = ClinicalTables.open(folder)
         return tables, shard_by_care_unit(tables, self.options.domains)
 
     def _write_shards(self, tables: ClinicalTables, shards: list[Shard]) -> dict[str, Path]:
@@ -237,13 +246,13 @@ class Demo:
             researcher=MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint),
             cohort=tuple(MemberChoice(email=d.config.email, fingerprint=d.keys.fingerprint) for d in domains.values()),
             base_model=BaseModelChoice(name=options.model, digest=model.digest),
-            training=TrainingChoice(rounds=options.rounds, steps=options.steps, seed=options.seed, compare_alone=True),
+            training=TrainingChoice(rounds=options.rounds, steps=options.steps, seed=options.seed),
             protection=ProtectionChoice(level=options.protection),
         )
 
     def _study(
-        self, researcher: Researcher, domains: dict[str, Domain], plan: Plan, subscribers: tuple[Subscriber, ...]
-    ) -> DemoResult:
+        self, researcher: Researcher, plan: Plan, subscribers: tuple[Subscriber, ...]
+    ) -> tuple[Study, dict[str, RequestDecision], StudyFinished]:
         with self._timed("approval"):
             study = Study.create(researcher, _STUDY, plan, recipe=stock_recipe())
             self.say("submitting the code request to every domain")
@@ -254,32 +263,59 @@ class Demo:
         with self._timed("rounds"):
             finished = study.run(self._watch, *subscribers)
         with self._timed("release"):
-            adapter = self._collect(study, domains)
-        rounds = [record for record in study.history.records() if record["event"] == "RoundFinished"]
-        names = {domain.config.email: name for name, domain in domains.items()}
-        return DemoResult(
-            finished=finished,
-            rounds=rounds,
-            decisions=decisions,
-            seconds={name: round(value, 3) for name, value in self._seconds.items()},
-            adapter=adapter,
-            names=names,
-            options=self.options,
+            study.release(self.options.work / "results" / "adapter", self._watch)
+        return study, decisions, finished
+
+    def _train_alone(self, plan: Plan, domains: dict[str, Domain], model: LocalModel) -> dict[str, AloneLoss]:
+        self.say("for comparison: each domain trains alone for as many steps (only a demo may look at all shards)")
+        shards = {name: prepare(Path(d.config.data.source), d.folder.data) for name, d in domains.items()}
+        cores = os.cpu_count() or 1
+        return train_alone(
+            plan,
+            shards,
+            model,
+            self.options.work / "alone",
+            workers=min(cores, len(shards)),
+            threads=max(1, cores // len(shards)),
+            on_progress=lambda fraction: self.on_progress("each domain alone", fraction),
         )
 
-    def _collect(self, study: Study, domains: dict[str, Domain]) -> Path:
-        """Write the adapter, the history and the ledgers to the output folder, in place of an earlier demo's."""
-        out = self.options.out
-        if out.exists():
-            shutil.rmtree(out)
-        adapter = study.release(out / "adapter", self._watch)
-        shutil.copyfile(study.folder.history_path, out / "history.jsonl")
+    def _finish(
+        self,
+        study: Study,
+        domains: dict[str, Domain],
+        decisions: dict[str, RequestDecision],
+        finished: StudyFinished,
+        alone: dict[str, AloneLoss],
+    ) -> DemoResult:
+        """Put adapter, report, history and ledgers in the place of an earlier demo's output, all at once."""
+        options, results = self.options, self.options.work / "results"
+        result = DemoResult(
+            finished=finished,
+            alone=alone,
+            rounds=[record for record in study.history.records() if record["event"] == "RoundFinished"],
+            decisions=decisions,
+            seconds={name: round(value, 3) for name, value in self._seconds.items()},
+            adapter=options.out / "adapter",
+            names={domain.config.email: name for name, domain in domains.items()},
+            options=options,
+        )
+        self._collect(study, domains)
+        write_report(result, results)
+        write_json(results / MARKER, result.as_json(), mode=0o644)
+        shutil.rmtree(options.out, ignore_errors=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(results, options.out)
+        return result
+
+    def _collect(self, study: Study, domains: dict[str, Domain]) -> None:
+        """Copy the history and the verified ledgers beside the adapter."""
+        results = self.options.work / "results"
+        shutil.copyfile(study.folder.history_path, results / "history.jsonl")
+        (results / "ledgers").mkdir()
         for name, domain in domains.items():
             domain.ledger.verify()
-            (out / "ledgers").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(domain.folder.ledger_path, out / "ledgers" / f"{name}.jsonl")
-        write_json(out / MARKER, {"demo": "being written"}, mode=0o644)
-        return adapter
+            shutil.copyfile(domain.folder.ledger_path, results / "ledgers" / f"{name}.jsonl")
 
     # -- processes --------------------------------------------------------------------------------------------------
 

@@ -55,8 +55,8 @@ def _headline(result: DemoResult, summary: dict[str, Any]) -> str:
     verb = "fell" if loss.loss_after < loss.loss_before else "did not fall"
     return (
         f"{len(result.names)} domains trained one adapter in {len(result.rounds)} rounds without showing a note or "
-        f"an update to anyone: the held-out loss {verb} from {loss.loss_before:.3f} to {loss.loss_after:.3f}; an update "
-        f"was {ratio:.2f} times the size of plain fp32."
+        f"an update to anyone: the held-out loss {verb} from {loss.loss_before:.3f} to {loss.loss_after:.3f}; an "
+        f"update was {ratio:.2f} times the size of plain fp32."
     )
 
 
@@ -90,7 +90,7 @@ def _layout(figure: go.Figure, *, y_title: str) -> go.Figure:
 
 
 def _losses(result: DemoResult) -> go.Figure:
-    """Held-out loss: the federated adapter round by round, and each domain alone at the end."""
+    """Held-out loss: the federated adapter round by round, and each domain alone."""
     loss, names = result.finished, result.names
     heights = [record["heldout_loss"] for record in result.rounds] + [loss.loss_after]
     figure = go.Figure()
@@ -101,22 +101,20 @@ def _losses(result: DemoResult) -> go.Figure:
         marker_color=_BLUE,
         text=[f"{value:.3f}" for value in heights],
     )
-    emails = list(loss.loss_alone)
+    after = {names[email]: value for email, value in loss.loss_after_by_domain.items()}
     for label, values, colour in (
-        ("domain alone, its own held-out notes", loss.loss_alone, _ORANGE),
-        ("federated, the same notes", loss.loss_after_by_domain, _GREEN),
+        ("a domain alone, all held-out notes", {n: a.everybody for n, a in result.alone.items()}, _ORANGE),
+        ("a domain alone, its own held-out notes", {n: a.own for n, a in result.alone.items()}, _PURPLE),
+        ("federated, the same domain's held-out notes", after, _GREEN),
     ):
         figure.add_bar(
-            x=[names[email] for email in emails],
-            y=[values[email] for email in emails],
+            x=[f"{name}" for name in values],
+            y=list(values.values()),
             name=label,
             marker_color=colour,
-            text=[f"{values[email]:.3f}" for email in emails],
+            text=[f"{value:.3f}" for value in values.values()],
         )
-    lowest = min([*heights, *loss.loss_alone.values(), *loss.loss_after_by_domain.values()])
-    highest = max([*heights, *loss.loss_alone.values()])
-    margin = 0.35 * (highest - lowest) + 1e-6
-    figure.update_yaxes(range=[max(0.0, lowest - margin), highest + margin])
+    figure.update_yaxes(rangemode="tozero")
     return _layout(figure, y_title="loss (nats a token)")
 
 

@@ -137,15 +137,14 @@ class StudyFinished(Event):
     ----------
     loss_before, loss_after : float
         Held-out loss of the base model and of the federated adapter, token-weighted over the domains.
-    loss_alone : dict[str, float]
-        Held-out loss of each domain training alone, on its own held-out examples; empty if the plan did not ask.
     loss_after_by_domain : dict[str, float]
-        Held-out loss of the federated adapter, on the same examples.
+        Held-out loss of the federated adapter on each domain's own held-out examples.
+    heldout_tokens : dict[str, float]
+        How many tokens of each domain that is a mean over.
     """
 
     loss_before: float
     loss_after: float
-    loss_alone: dict[str, float]
     loss_after_by_domain: dict[str, float]
     heldout_tokens: dict[str, float]
     adapter_sha256: str

@@ -187,6 +187,8 @@ class Orchestrator:
         _require_same_adapter(results)
         manifest, seconds = await self._aggregate(number, results, weights, prepared[self.plan.key_maker])
         seconds["wall"] = time.perf_counter() - started
+        for email, blob in keys.items():
+            await self._on_transfer(self._session.blobs.remove, email, blob.name)
         await self._remove_blobs(before)
         self._summarise(number, results, weights, manifest, seconds)
 
@@ -210,7 +212,6 @@ class Orchestrator:
             study=self.study,
             loss_before=_mean_loss(prepared),
             loss_after=_mean_loss(results),
-            loss_alone={e: r.alone_loss for e, r in results.items() if r.alone_loss is not None},
             loss_after_by_domain={e: r.metrics["heldout_loss"] for e, r in results.items()},
             heldout_tokens={e: r.metrics["heldout_tokens"] for e, r in results.items()},
             adapter_sha256=digest,

@@ -85,11 +85,13 @@ class Ticket(Section):
     study: Sha256
     kind: TicketKind
     round: int = Field(ge=0, le=1000)
-    attempt: int = Field(1, ge=1, le=1000)
+    attempt: int = Field(default=1, ge=1, le=1000)
     member: Email
-    identities: tuple[Identity, ...] = Field((), max_length=65, description="the cohort's public keys (prepare)")
-    weight: float | None = Field(None, gt=0, le=1, description="factor of this member's update (train)")
-    key: BlobRef | None = Field(None, description="the sealed homomorphic key, relayed (first train)")
+    identities: tuple[Identity, ...] = Field(
+        default=(), max_length=65, description="the cohort's public keys (prepare)"
+    )
+    weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train)")
+    key: BlobRef | None = Field(default=None, description="the sealed homomorphic key, relayed (first train)")
     aggregate: AggregateManifest | None = None
     aggregate_blob: BlobRef | None = None
 
@@ -108,9 +110,8 @@ class Result(Section):
     round: int = Field(ge=0, le=1000)
     member: Email
     status: Literal["done", "refused", "failed"]
-    reason: str = Field("", max_length=2000)
+    reason: str = Field(default="", max_length=2000)
     metrics: dict[MetricName, float] = Field(default_factory=dict)
-    alone_loss: float | None = None
     adapter_sha256: Sha256 | None = None
     update: SignedUpdate | None = None
     update_blob: BlobRef | None = None
@@ -126,10 +127,10 @@ class RequestDecision(Section):
     study: Sha256
     member: Email
     decision: Literal["pending", "approved", "rejected"]
-    reason: str = Field("", max_length=2000)
-    checked: tuple[str, ...] = Field((), max_length=64, description="what the policy looked at, in words")
-    max_rounds: int | None = Field(None, ge=1, le=1000)
-    release: bool = Field(False, description="whether the adapter may be handed to the researcher at the end")
+    reason: str = Field(default="", max_length=2000)
+    checked: tuple[str, ...] = Field(default=(), max_length=64, description="what the policy looked at, in words")
+    max_rounds: int | None = Field(default=None, ge=1, le=1000)
+    release: bool = Field(default=False, description="whether the adapter may be handed to the researcher at the end")
 
 
 class Progress(Section):
@@ -138,8 +139,8 @@ class Progress(Section):
     study: Sha256
     round: int = Field(ge=0, le=1000)
     state: Literal["waiting", "loading", "training", "sealing", "publishing", "opening", "evaluating", "done"]
-    step: int = Field(0, ge=0)
-    steps: int = Field(0, ge=0)
+    step: int = Field(default=0, ge=0)
+    steps: int = Field(default=0, ge=0)
 
 
 class Signed(Section):

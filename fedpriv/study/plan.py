@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from fedpriv.errors import PlanError
 
@@ -23,6 +24,24 @@ ProtectionLevel = Literal["sealed", "ckks", "plain"]
 MetricName = Literal["train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"]
 
 
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""What Unicode calls printable although nothing is seen: fillers, blanks and variation selectors."""
+
+
+def is_invisible(character: str) -> bool:
+    """Return whether a reader cannot see ``character``; line ends and tabs are seen."""
+    return not (character.isprintable() or character in "\n\r\t") or _BLANK.match(character) is not None
+
+
+def _visible_line(text: str) -> str:
+    if any(is_invisible(character) or character in "\n\r\t" for character in text):
+        raise ValueError("it holds a line break or an invisible character")
+    return text
+
+
+Title = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_visible_line)]
+"""One line that can be shown to a data owner as it is."""
+
 SectionT = TypeVar("SectionT", bound="BaseModel")
 
 
@@ -36,48 +55,53 @@ class BaseModelChoice(Section):
     """Which public language model all domains start from."""
 
     name: Slug = Field(description="name in fedpriv's list of models, such as smollm2-135m-instruct or tiny")
-    digest: Sha256 | None = Field(None, description="SHA-256 of its safetensors weights; a domain with others refuses")
+    digest: Sha256 | None = Field(
+        default=None, description="SHA-256 of its safetensors weights; a domain with others refuses"
+    )
 
 
 class LoraChoice(Section):
     """The LoRA adapter that is trained (Hu et al. 2021); the base model stays frozen."""
 
-    rank: int = Field(8, ge=1, le=256)
-    alpha: int = Field(16, ge=1, le=1024)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: int = Field(default=16, ge=1, le=1024)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     targets: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")], ...] = Field(
-        ("q_proj", "v_proj"), min_length=1, max_length=16
+        default=("q_proj", "v_proj"), min_length=1, max_length=16
     )
 
 
 class TrainingChoice(Section):
     """What one domain does in one round."""
 
-    rounds: int = Field(3, ge=1, le=1000)
-    steps: int = Field(4, ge=1, le=100_000, description="optimiser steps a round")
-    batch_size: int = Field(4, ge=1, le=1024, description="examples a step")
-    max_tokens: int = Field(96, ge=8, le=32_768, description="an example is cut after so many tokens")
-    learning_rate: float = Field(2e-3, gt=0, le=1)
-    max_seconds: int = Field(900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
-    seed: int = Field(0, ge=0, lt=2**31)
-    compare_alone: bool = Field(
-        False, description="also train each domain alone for as many steps and report the loss (nothing else leaves)"
-    )
+    rounds: int = Field(default=3, ge=1, le=1000)
+    steps: int = Field(default=4, ge=1, le=100_000, description="optimiser steps a round")
+    batch_size: int = Field(default=4, ge=1, le=1024, description="examples a step")
+    max_tokens: int = Field(default=96, ge=8, le=32_768, description="an example is cut after so many tokens")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class ProtectionChoice(Section):
     """How an update is protected before it leaves."""
 
     level: ProtectionLevel = "sealed"
-    bits: int = Field(16, ge=8, le=16, description="bits of a quantised value (level sealed)")
-    clip: float = Field(0.05, gt=0, le=10, description="largest magnitude of one parameter's update (level sealed)")
-    max_update_norm: float = Field(50.0, gt=0, le=1e6, description="the gatekeeper refuses an update of larger L2 norm")
+    bits: int = Field(default=16, ge=8, le=16, description="bits of a quantised value (level sealed)")
+    clip: float = Field(
+        default=0.05, gt=0, le=10, description="largest magnitude of one parameter's update (level sealed)"
+    )
+    max_update_norm: float = Field(
+        default=50.0, gt=0, le=1e6, description="the gatekeeper refuses an update of larger L2 norm"
+    )
 
 
 class AggregationChoice(Section):
     """How the updates are weighed in the sum."""
 
-    weights: Literal["fedavg", "uniform"] = Field("fedavg", description="fedavg: by number of examples (McMahan 2017)")
+    weights: Literal["fedavg", "uniform"] = Field(
+        default="fedavg", description="fedavg: by number of examples (McMahan 2017)"
+    )
 
 
 class MemberChoice(Section):
@@ -90,8 +114,8 @@ class MemberChoice(Section):
 class Plan(Section):
     """Everything about a study except its code; ``plan.yaml`` is this, as text."""
 
-    fedpriv: Literal[1] = Field(1, description="version of this format")
-    title: str = Field("LoRA fine-tuning", min_length=1, max_length=120)
+    fedpriv: Literal[1] = Field(default=1, description="version of this format")
+    title: Title = "LoRA fine-tuning"
     dataset: Slug = "mimic-iii"
     researcher: MemberChoice
     cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=64)
@@ -101,7 +125,7 @@ class Plan(Section):
     protection: ProtectionChoice = ProtectionChoice()
     aggregation: AggregationChoice = AggregationChoice()
     metrics: tuple[MetricName, ...] = Field(
-        ("train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"),
+        default=("train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"),
         description="the only numbers that may leave beside the sealed update",
     )
 
@@ -143,7 +167,11 @@ class Plan(Section):
 
     def to_yaml(self) -> str:
         """Return the plan as the text that is submitted, read and hashed."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_PlanDumper, sort_keys=False, allow_unicode=True)
+
+
+class _PlanDumper(yaml.SafeDumper):
+    """A safe dumper that quotes text that :class:`_UniqueKeyLoader` would read as a number."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -152,14 +180,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in mapping:
             raise yaml.YAMLError(f"the key {key!r} stands twice")
-    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+for _class in (_UniqueKeyLoader, _PlanDumper):  # 2e-3 is a number in YAML 1.2 and JSON, but text in PyYAML's YAML 1.1
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+    )
 
 
 def load_yaml(text: str, *, source: str) -> Any:
@@ -170,7 +204,7 @@ def load_yaml(text: str, *, source: str) -> Any:
     PlanError
         If it is too large, is not such YAML, or is not a mapping.
     """
-    if len(text.encode()) > MAX_PLAN_BYTES:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_PLAN_BYTES:
         raise PlanError(f"{source} is larger than {MAX_PLAN_BYTES} bytes", todo="keep only the plan in it")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fedpriv.errors import UntrustedError
-from fedpriv.study.plan import Plan, parse_plan
+from fedpriv.study.plan import Plan, is_invisible, parse_plan
 
 PLAN_FILE = "plan.yaml"
 RECIPE_FILE = "train.py"
@@ -98,14 +98,27 @@ def check_bundle(files: Mapping[str, str]) -> None:
     for needed in (PLAN_FILE, RECIPE_FILE):
         if needed not in files:
             raise UntrustedError(f"The request has no {needed}", kept="Nothing was run", todo="submit it again with it")
-    if len(files) > MAX_FILES or sum(len(text.encode()) for text in files.values()) > MAX_BUNDLE_BYTES:
+    if len(files) > MAX_FILES or sum(len(_utf8(text)) for text in files.values()) > MAX_BUNDLE_BYTES:
         raise UntrustedError(f"The request has more than {MAX_FILES} files or {MAX_BUNDLE_BYTES} bytes")
     for name, text in files.items():
-        path = PurePosixPath(name)
-        parts_are_plain = all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in path.parts)
-        if path.is_absolute() or not parts_are_plain or any(part.startswith(".") for part in path.parts):
+        if not _is_plain_name(name):
             raise UntrustedError(f"The request has a file with an unusual name ({name!r})", kept="Nothing was run")
-        if path.suffix not in TEXT_SUFFIXES:
+        if PurePosixPath(name).suffix not in TEXT_SUFFIXES:
             raise UntrustedError(f"{name} is not of a readable kind {TEXT_SUFFIXES}", kept="Nothing was run")
-        if any(not (character.isprintable() or character in "\n\r\t") for character in text):
+        if any(is_invisible(character) for character in text):
             raise UntrustedError(f"{name} holds invisible characters, which could hide code from a reader")
+    folders = {str(parent).lower() for name in files for parent in PurePosixPath(name).parents}
+    if len({name.lower() for name in files} - folders) != len(files):
+        raise UntrustedError("The request has two files that some systems take for one", kept="Nothing was run")
+
+
+def _is_plain_name(name: str) -> bool:
+    """Return whether ``name`` is the one spelling of a relative path of ASCII letters, digits and ``_-.``."""
+    path = PurePosixPath(name)
+    parts_are_plain = all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in path.parts)
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return name.isascii() and path.as_posix() == name and not path.is_absolute() and parts_are_plain and not is_hidden
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by name, as invisible

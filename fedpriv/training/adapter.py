@@ -71,7 +71,7 @@ def _weight_shapes(model_folder: Path) -> Layout:
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"The weights in {model_folder} cannot be read ({error})", todo="fetch the model again"
+            f"The weights in {model_folder.name} cannot be read ({error})", todo="fetch the model again"
         ) from error
 
 
@@ -264,9 +264,10 @@ def read_plain_file(path: Path, *, max_bytes: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UntrustedError(f"{path.name} is missing or not a plain file", kept="It was not read") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UntrustedError(f"{path.name} is not a plain file", kept="It was not read")
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UntrustedError(f"{path.name} is not a plain file", kept="It was not read")
         data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise UntrustedError(f"{path.name} is larger than {max_bytes} bytes", kept="It was not used")

@@ -85,6 +85,11 @@ class Job(Section):
         return self.recipe is not None and self.job in ("train", "alone")
 
     @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole job: the total of its progress."""
+        return self.training.steps * (self.training.rounds if self.job == "alone" else 1)
+
+    @property
     def wall_clock_s(self) -> float:
         """Seconds after which the child is killed."""
         rounds = self.training.rounds if self.job == "alone" else 1
@@ -208,9 +213,11 @@ def _line_count(path: Path) -> int:
         return 0
 
 
-def parse_progress(message: dict[str, object]) -> tuple[int, int] | None:
-    """Return (step, steps) of a child's progress message if it is one, else None."""
-    step, steps = message.get("step"), message.get("steps")
-    if type(step) is not int or type(steps) is not int or not 0 <= step <= steps <= 10**9:
-        return None
-    return step, steps
+def parse_progress(job: Job, message: dict[str, object], last: int) -> int | None:
+    """Return the step that a child reports if it may be passed on, else None.
+
+    Progress is shown to the researcher, so a recipe must not be able to count out data with it: a step is a whole
+    number of steps of this job, beyond the ``last`` one reported. The total comes from the job, not from the child.
+    """
+    step = message.get("step")
+    return step if type(step) is int and last < step <= job.steps else None

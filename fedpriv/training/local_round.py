@@ -46,7 +46,7 @@ class LocalContext:
     threads : int
         Processor threads to use.
     report : Callable[[int, int], None]
-        Call with (step, steps) after each step.
+        Call with (step, steps) after each step. Only rising steps up to ``training.steps`` are shown.
     """
 
     model_folder: Path

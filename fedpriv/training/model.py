@@ -42,7 +42,7 @@ def _load(folder: Path, lora_json: str) -> PeftModel:
             folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"The base model in {folder} cannot be loaded", todo="fetch the model again") from error
+        raise ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again") from error
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

@@ -24,7 +24,7 @@ import selectors
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,8 +50,9 @@ class _Running:
     deadline: float
     buffer: bytes = b""
     failure: dict[str, Any] | None = None
-    reported: float = field(default=0.0)
-    steps: tuple[int, int] | None = None
+    told: float = 0.0
+    step: int = 0
+    told_step: int = 0
 
 
 class Worker:
@@ -176,16 +177,15 @@ class Worker:
     def _hear(self, running: _Running, message: dict[str, Any]) -> None:
         if "failed" in message:
             running.failure = running.failure or message
-        elif (steps := parse_progress(message)) is not None:
-            running.steps = steps
+        elif (step := parse_progress(running.job, message, running.step)) is not None:
+            running.step = step
 
     def _tell_progress(self, running: _Running, *, at_once: bool = False) -> None:
         """Pass on the last progress, at most twenty times a second, whatever the child sends."""
-        if running.steps is None or (not at_once and time.monotonic() - running.reported < PROGRESS_EVERY_S):
+        if running.step == running.told_step or not (at_once or time.monotonic() - running.told >= PROGRESS_EVERY_S):
             return
-        step, steps = running.steps
-        running.reported, running.steps = time.monotonic(), None
-        self._say({"event": "progress", "id": running.job.id, "step": step, "steps": steps})
+        running.told, running.told_step = time.monotonic(), running.step
+        self._say({"event": "progress", "id": running.job.id, "step": running.step, "steps": running.job.steps})
 
     def _look_after(self, running: _Running) -> None:
         """End a child that is over its time; report one that has ended."""

@@ -13,7 +13,7 @@ from fsspec.spec import AbstractFileSystem
 
 from fedpriv.errors import ConfigError, TransportError
 
-_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}$")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
 _TEMPORARY = ".part-"
 
 
@@ -124,11 +124,11 @@ class Store:
             raise TransportError(f"The store refused to list {prefix or 'its root'} ({error})") from error
         for item in sorted(found, key=lambda item: item["name"]):
             name = item["name"].rstrip("/").rpartition("/")[2]
-            if _PART.match(name) and (not files_only or item["type"] == "file"):
+            if _PART.fullmatch(name) and (not files_only or item["type"] == "file"):
                 yield Entry(name=name, size_bytes=int(item.get("size") or 0))
 
     def _path(self, key: str) -> str:
         for part in key.split("/"):
-            if not _PART.match(part) or ".." in part:
+            if not _PART.fullmatch(part) or ".." in part:
                 raise TransportError(f"{key!r} is no name for an object", kept="Nothing was written")
         return f"{self._root}/{key}"

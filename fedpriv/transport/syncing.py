@@ -35,7 +35,7 @@ from fedpriv.transport.connection import MAX_MESSAGE_BYTES, StoreConnection
 
 INBOX = PurePosixPath("app_data/job/inbox")
 REVIEW = PurePosixPath("app_data/job/review")
-_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 _TAR_MEMBER = "proposed_file_changes.json"
 _MAX_FILES = 64
 
@@ -104,7 +104,7 @@ def _check_path(path: str, *, below: PurePosixPath) -> PurePosixPath:
     checked = PurePosixPath(path)
     if checked.parts[: len(below.parts)] != below.parts or len(checked.parts) <= len(below.parts):
         raise UntrustedError("A file lies outside the folder that its sender may write", kept="Nothing was written")
-    if not all(_NAME.match(part) for part in checked.parts[len(below.parts) :]):
+    if not all(_NAME.fullmatch(part) for part in checked.parts[len(below.parts) :]):
         raise UntrustedError("A file has an unusual name", kept="Nothing was written")
     return checked
 

@@ -16,7 +16,7 @@ PROBLEMS = ("pneumonia", "heart failure", "sepsis", "stroke", "kidney failure")
 def note(draw):
     return (
         f"Patient of {draw.integers(20, 90)} years admitted with {draw.choice(PROBLEMS)}. Given {draw.choice(DRUGS)} "
-        f"{draw.integers(1, 100)} mg. Heart rate {draw.integers(50, 140)}. Discharged after {draw.integers(1, 20)} days."
+        f"{draw.integers(1, 100)} mg. Heart rate {draw.integers(50, 140)}. Discharged on day {draw.integers(1, 20)}."
     )
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from fedpriv.errors import TrainingError
+from fedpriv.study.plan import Plan, validate_section
 from fedpriv.study.request import CodeRequest
 from fedpriv.training import stock_recipe
 from fedpriv.training.recipe import load_recipe, recipe_line
@@ -10,7 +11,11 @@ def test_stock_recipe_is_short_readable_and_may_be_submitted(tmp_path):
     text = stock_recipe()
     assert len(text.splitlines()) <= 40
     assert all(ord(character) < 128 for character in text)
-    assert CodeRequest  # its bundle rules: printable text only
+    member = {"email": "a@example.org", "fingerprint": "0" * 64}
+    cohort = [member, {"email": "b@example.org", "fingerprint": "1" * 64}]
+    researcher = {"email": "r@example.org", "fingerprint": "2" * 64}
+    plan = {"researcher": researcher, "cohort": cohort, "base_model": {"name": "tiny"}}
+    assert CodeRequest.new(validate_section(Plan, plan, source="plan"), text).files["train.py"] == text
     (tmp_path / "train.py").write_text(text)
     assert callable(load_recipe(tmp_path / "train.py"))
 

@@ -131,7 +131,7 @@ def test_recipe_error_names_type_and_line_but_no_data(worker, job, tmp_path, cap
         "class Patient42(Exception): pass\ndef train(context): raise Patient42\n",
         "from fedpriv.errors import TrainingError\ndef train(context): raise TrainingError('Patient42 has sepsis')\n",
         "import os\nfor fd in range(3, 64):\n"
-        " try: os.write(fd, b'{\"failed\": \"x\", \"line\": 1, \"text\": \"Patient42\"}\\n')\n"
+        ' try: os.write(fd, b\'{"failed": "x", "line": 1, "text": "Patient42"}\\n\')\n'
         " except OSError: pass\nraise SystemExit(1)\n",
         "def train(context): return 'Patient42'\n",
         "def train(context):\n    print('Patient42')\n    context.report('Patient42', 1)\n",
@@ -142,6 +142,17 @@ def test_no_words_of_a_recipe_leave_the_worker(worker, job, tmp_path, text):
     event, progress = worker.finish()
     assert event["event"] == "failed" and event["id"] == "a"
     assert "Patient42" not in json.dumps([event, progress])
+
+
+def test_progress_cannot_count_out_data(worker, job, tmp_path):
+    text = stock_recipe().split('"""')[2] + "\n"
+    text = text.replace(
+        "return train_local", "for n in (7, -3, 2, 1, 10**6): context.report(n, 424242)\n    return train_local"
+    )
+    worker.send(with_recipe(job, tmp_path, text))
+    event, progress = worker.finish()
+    assert event["event"] == "done"
+    assert [(e["step"], e["steps"]) for e in progress] == [(2, 2)]
 
 
 def test_evaluate_and_initial_never_run_the_recipe(worker, job, tmp_path):

@@ -1,0 +1,80 @@
+"""Plans for the tests: a small one as data, and any valid one as a hypothesis strategy."""
+
+import string
+from typing import get_args
+
+from hypothesis import strategies as st
+
+from fedpriv.study.plan import (
+    AggregationChoice,
+    BaseModelChoice,
+    LoraChoice,
+    MemberChoice,
+    MetricName,
+    Plan,
+    ProtectionChoice,
+    ProtectionLevel,
+    TrainingChoice,
+    is_invisible,
+)
+
+RECIPE = "from fedpriv.training.recipe import stock_recipe\n"
+
+SMALL = {
+    "researcher": {"email": "rita@lab.example", "fingerprint": "0" * 64},
+    "cohort": [
+        {"email": "heart@north.example", "fingerprint": "1" * 64},
+        {"email": "chest@south.example", "fingerprint": "2" * 64},
+    ],
+    "base_model": {"name": "tiny"},
+}
+
+_lower = string.ascii_lowercase + string.digits
+slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
+emails = st.from_regex(r"[a-z0-9][a-z0-9._+-]{0,20}@[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+titles = st.text(min_size=1, max_size=120).filter(lambda text: not any(is_invisible(c) or c in "\n\r\t" for c in text))
+needed_metrics = ("examples", "heldout_loss", "heldout_tokens")
+
+
+def floats(low, high):
+    return st.floats(low, high, exclude_min=True, allow_subnormal=False)
+
+
+@st.composite
+def plans(draw):
+    addresses = draw(st.lists(emails, min_size=3, max_size=6, unique=True))
+    prints = draw(st.lists(digests, min_size=len(addresses), max_size=len(addresses), unique=True))
+    members = [MemberChoice(email=email, fingerprint=it) for email, it in zip(addresses, prints, strict=True)]
+    extra = draw(st.lists(st.sampled_from(sorted(set(get_args(MetricName)) - set(needed_metrics))), unique=True))
+    return Plan(
+        title=draw(titles),
+        dataset=draw(slugs),
+        researcher=members[0],
+        cohort=tuple(members[1:]),
+        base_model=BaseModelChoice(name=draw(slugs), digest=draw(st.none() | digests)),
+        lora=LoraChoice(
+            rank=draw(st.integers(1, 256)),
+            alpha=draw(st.integers(1, 1024)),
+            dropout=draw(st.floats(0, 1, exclude_max=True)),
+            targets=tuple(draw(st.lists(st.text(_lower + "_", min_size=1, max_size=32), min_size=1, max_size=4))),
+        ),
+        training=TrainingChoice(
+            rounds=draw(st.integers(1, 1000)),
+            steps=draw(st.integers(1, 100_000)),
+            batch_size=draw(st.integers(1, 1024)),
+            max_tokens=draw(st.integers(8, 32_768)),
+            learning_rate=draw(floats(0, 1)),
+            max_seconds=draw(st.integers(5, 86_400)),
+            seed=draw(st.integers(0, 2**31 - 1)),
+            compare_alone=draw(st.booleans()),
+        ),
+        protection=ProtectionChoice(
+            level=draw(st.sampled_from(get_args(ProtectionLevel))),
+            bits=draw(st.integers(8, 16)),
+            clip=draw(floats(0, 10)),
+            max_update_norm=draw(floats(0, 1e6)),
+        ),
+        aggregation=AggregationChoice(weights=draw(st.sampled_from(["fedavg", "uniform"]))),
+        metrics=(*needed_metrics, *extra),
+    )

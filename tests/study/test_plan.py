@@ -1,0 +1,252 @@
+import copy
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plans import SMALL, plans
+from pydantic import BaseModel, ValidationError
+
+from fedpriv.errors import PlanError
+from fedpriv.study.plan import MAX_PLAN_BYTES, Plan, load_plan, load_yaml, parse_plan
+
+PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
+
+
+def as_yaml(**changes):
+    """The small plan as YAML; ``training__rounds=5`` changes a setting of a section, ``None`` included."""
+    value = copy.deepcopy(SMALL)
+    for path, setting in changes.items():
+        *sections, name = path.split("__")
+        section = value
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = setting
+    return yaml.safe_dump(value)
+
+
+def refusal(text):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(text)
+    assert caught.value.exit_code == 2
+    return caught.value.what
+
+
+# -- what is accepted ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(plans())
+def test_a_plan_survives_its_own_text(plan):
+    text = plan.to_yaml()
+    assert parse_plan(text) == plan
+    assert parse_plan(text).to_yaml() == text
+
+
+def test_what_is_left_out_has_the_default_of_the_page():
+    plan = parse_plan(as_yaml())
+    assert (plan.training.rounds, plan.lora.rank, plan.protection.level) == (3, 8, "sealed")
+    assert plan.aggregation.weights == "fedavg"
+
+
+@pytest.mark.parametrize("text", ["2e-3", "2.0e-3", "0.002", "2E-3", "2.e-3"])
+def test_numbers_may_be_written_in_every_usual_way(text):
+    assert parse_plan(as_yaml() + f"training: {{learning_rate: {text}}}").training.learning_rate == 0.002
+
+
+def test_text_that_looks_like_a_number_stays_text():
+    plan = parse_plan(as_yaml(title="1e5", base_model__name="7e3"))
+    assert (plan.title, plan.base_model.name) == ("1e5", "7e3")
+    assert parse_plan(plan.to_yaml()) == plan
+
+
+def test_everyone_sees_the_cohort_in_the_same_order():
+    plan = parse_plan(as_yaml())
+    assert plan.emails == ("chest@south.example", "heart@north.example")
+    assert plan.key_maker == "chest@south.example"
+    assert plan.fingerprint_of("rita@lab.example") == "0" * 64
+    with pytest.raises(KeyError):
+        plan.fingerprint_of("nobody@lab.example")
+
+
+def test_a_plan_cannot_be_changed():
+    plan = parse_plan(as_yaml())
+    with pytest.raises(ValidationError):
+        plan.training.rounds = 1000
+
+
+# -- what is refused, in words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training__round": 3}, "training > round: there is no such setting"),
+        ({"rounds": 3}, "rounds: there is no such setting"),
+        ({"training__max_seconds": "15 min"}, "training > max_seconds: a whole number of seconds is needed"),
+        ({"training__max_tokens": "96 tokens"}, "training > max_tokens: a whole number of tokens is needed"),
+        ({"training__rounds": "3"}, "training > rounds: a whole number is needed, not '3'"),
+        ({"training__rounds": 3.5}, "training > rounds: a whole number is needed"),
+        ({"training__rounds": True}, "training > rounds: a whole number is needed"),
+        ({"training__learning_rate": "high"}, "training > learning_rate: a number is needed, not 'high'"),
+        ({"training__rounds": 0}, "training > rounds: input should be greater than or equal to 1, not 0"),
+        ({"training__rounds": 1001}, "less than or equal to 1000"),
+        ({"protection__clip": 0}, "protection > clip: input should be greater than 0"),
+        ({"protection__bits": 32}, "protection > bits: "),
+        ({"protection__level": "none"}, "protection > level: "),
+        ({"aggregation__weights": "median"}, "aggregation > weights: "),
+        ({"fedpriv": 2}, "fedpriv: "),
+        ({"lora__targets": []}, "lora > targets: "),
+        ({"lora__targets": ["q_proj.*"]}, "lora > targets > 1: "),
+        ({"metrics": ["heldout_loss"]}, "metrics must list examples, heldout_tokens"),
+        ({"metrics": ["examples", "heldout_loss", "heldout_tokens", "raw_text"]}, "metrics > 4: "),
+        ({"cohort": SMALL["cohort"][:1]}, "cohort: "),
+        ({"cohort": [SMALL["cohort"][0]] * 2}, "a domain stands in the cohort twice"),
+        (
+            {"cohort": [SMALL["cohort"][0], {"email": "b@c.example", "fingerprint": "1" * 64}]},
+            "two domains of the cohort have the same fingerprint",
+        ),
+        ({"researcher": SMALL["cohort"][0]}, "the researcher cannot be a domain of the cohort"),
+        ({"base_model": {}}, "base_model > name: this setting is missing"),
+        ({"base_model__name": None}, "base_model > name: "),
+        ({"base_model__name": "../../etc"}, "base_model > name: "),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_path(changes, words):
+    assert words in refusal(as_yaml(**changes))
+
+
+@pytest.mark.parametrize("missing", ["researcher", "cohort", "base_model"])
+def test_a_missing_section_is_named(missing):
+    text = yaml.safe_dump({key: value for key, value in SMALL.items() if key != missing})
+    assert f"{missing}: this setting is missing" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["Heart@north.example", "a/b@c.example", "../a@c.example", "a@", "@c", "a b@c", "a@c\n", "a@c/..", "<b>@c", ".a@c", "a@.c"],
+)
+def test_an_address_that_means_something_to_a_path_or_a_page_is_refused(email):
+    refusal(as_yaml(researcher__email=email))
+
+
+@pytest.mark.parametrize("title", ["", "x" * 121, "two\nlines", "a\tb", "\x1b[2Jgone", "safe\u202eelif", "\u200b", "a\u3164", "\ufe0f"])
+def test_a_title_that_cannot_be_shown_as_it_is_is_refused(title):
+    refusal(as_yaml(title=title))
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e999"])
+def test_numbers_that_are_none_are_refused(number):
+    refusal(as_yaml() + f"protection: {{clip: {number}}}")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("training: {rounds: 1}\ntraining: {rounds: 999}", "the key 'training' stands twice"),
+        ("training: {rounds: 1, rounds: 999}", "the key 'rounds' stands twice"),
+        ("lora: &a {rank: 4}\ntitle: *a", "aliases are not allowed"),
+        ("training: {<<: {rounds: 1}, rounds: 2}", "stands twice"),
+        ("title: !!python/object/apply:os.system [echo]", "could not determine a constructor"),
+        ("title: !!python/name:os.system", "could not determine a constructor"),
+        ("? [a, b]\n: 1", "not readable YAML"),
+        ("title: [", "not readable YAML"),
+        ("title: 'a\x00b'", "not readable YAML"),
+        ("--- \na: 1", "not readable YAML"),
+    ],
+)
+def test_yaml_that_two_readers_could_read_differently_is_refused(extra, words):
+    assert words in refusal(as_yaml() + extra)
+
+
+@pytest.mark.parametrize("extra", ["title: 2026-01-01", "title: !!binary aGk=", "metrics: !!set {examples}", "title: ~"])
+def test_yaml_values_that_json_lacks_are_refused(extra):
+    refusal(as_yaml() + extra)
+
+
+@pytest.mark.parametrize("text", ["", "3", "- a", "# nothing", "\ud800", "[" * 5000, "{a: " * 5000, "a: \ud800"])
+def test_text_that_is_no_mapping_is_refused(text):
+    refusal(text)
+
+
+def test_a_plan_beyond_its_limit_is_not_parsed():
+    assert "larger than" in refusal("#" * (MAX_PLAN_BYTES + 1))
+
+
+def test_many_keys_do_not_keep_the_reader_busy():
+    text = "\n".join(f"a{number}: 1" for number in range(20_000))
+    begun = time.monotonic()
+    assert len(load_yaml(text, source="it")) == 20_000
+    assert time.monotonic() - begun < 20
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.text(max_size=60) | st.text("{}[]:,&*!|>'\"%@`#-? \nab01.e", max_size=60))
+def test_any_text_is_a_plan_or_a_sentence(text):
+    with pytest.raises(PlanError):
+        parse_plan(text)
+
+
+@settings(deadline=None, max_examples=60)
+@given(plans(), st.data())
+def test_a_plan_with_one_letter_changed_is_another_plan_or_a_sentence(plan, data):
+    text = plan.to_yaml()
+    place = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:place] + data.draw(st.characters()) + text[place + 1 :]
+    try:
+        parse_plan(changed)
+    except PlanError as error:
+        assert "\n" not in error.what
+
+
+def test_a_plan_is_loaded_from_a_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(as_yaml())
+    assert load_plan(path) == parse_plan(as_yaml())
+    path.write_bytes(b"\xff\xfe")
+    for wrong in (path, tmp_path, tmp_path / "none.yaml"):
+        with pytest.raises(PlanError, match="cannot be read"):
+            load_plan(wrong)
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+def fields(model, path=()):
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        yield (*path, name), field
+        if inner:
+            yield from fields(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", [".".join(path) for path, _ in fields(Plan)])
+def test_every_setting_stands_on_the_page(path):
+    assert f"| `{path}` |" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_gives_the_defaults_and_ranges_of_the_code():
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    known = {".".join(path): field for path, field in fields(Plan)}
+    assert set(rows) == set(known)
+    for path, field in known.items():
+        _unit, default, limits, _meaning = (cell.strip() for cell in rows[path].split(" | "))
+        if isinstance(field.default, (bool, int, float, str)):
+            assert default == f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`", path
+        for rule in field.metadata:
+            for bound in ("ge", "gt", "le", "lt"):
+                number = getattr(rule, bound, None)
+                if number is not None:
+                    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+                    assert f"{words[bound]} {number:_}".replace(".0", "") in limits.replace(".0", ""), (path, limits)
+
+
+def test_the_examples_of_the_page_are_valid_plans():
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) >= 2
+    for example in examples:
+        parse_plan(example)

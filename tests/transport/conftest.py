@@ -1,0 +1,51 @@
+"""A domain's and a researcher's session over one store, each with its own folder and keys."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fedpriv.transport import OwnerSession, ResearcherSession, SessionSettings, create_transport_keys
+
+OWNER, RESEARCHER = "micu@x.org", "ada@y.org"
+
+
+@dataclass
+class Pair:
+    root: Path
+    owner: OwnerSession
+    researcher: ResearcherSession
+    refusals: list = field(default_factory=list)
+
+    def code(self, **files: str) -> Path:
+        folder = self.root / "code"
+        folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text(text)
+        return folder
+
+
+def settings(root, email, pins, on_refusal=lambda peer, reason: None):
+    folder = root / email
+    return SessionSettings(
+        email=email,
+        store_url=str(root / "store"),
+        folder=folder,
+        keys_path=folder / "keys.json",
+        pins=pins,
+        on_refusal=on_refusal,
+    )
+
+
+@pytest.fixture
+def pair(tmp_path):
+    keys = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in (OWNER, RESEARCHER)}
+    refusals = []
+    owner = OwnerSession(
+        settings(tmp_path, OWNER, {RESEARCHER: keys[RESEARCHER]}, lambda peer, reason: refusals.append(reason))
+    )
+    researcher = ResearcherSession(settings(tmp_path, RESEARCHER, {OWNER: keys[OWNER]}))
+    assert not researcher.connect(OWNER)
+    owner.poll()
+    assert researcher.connect(OWNER)
+    return Pair(root=tmp_path, owner=owner, researcher=researcher, refusals=refusals)

@@ -1,0 +1,109 @@
+"""Jobs, answers and datasets between two real syft sessions."""
+
+import json
+import stat
+
+import pytest
+from syft_job.models import JobStatus
+
+from fedpriv.errors import SignatureError
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys
+from tests.transport.conftest import OWNER, RESEARCHER, settings
+
+
+def test_a_job_arrives_whole_and_its_answer_comes_back(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n", more="y = 2\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    assert job.ds_email == RESEARCHER
+    assert {p.name: p.read_text() for p in pair.owner.code_folder(job).iterdir()} == {
+        "train.py": "x = 1\n",
+        "more.py": "y = 2\n",
+    }
+    assert pair.owner.status(job) is JobStatus.PENDING
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b'{"a": 1}'})
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b'{"a": 1}'
+
+
+def test_the_same_job_again_changes_nothing_and_a_changed_one_is_refused(pair):
+    code = pair.code(train="x = 1\n")
+    for _ in range(2):
+        pair.researcher.submit(OWNER, "job-1", code, entrypoint="train.py")
+        pair.owner.poll()
+    assert pair.refusals == []
+    manager = pair.researcher.client.job_client.manager
+    mine = manager.submission_dir(manager.new_submission_ref(OWNER, "job-1")) / "code" / "train.py"
+    mine.write_text("import os\n")
+    pair.researcher.submit(OWNER, "job-1", code, entrypoint="train.py")
+    pair.owner.poll()
+    assert pair.refusals == ["The job job-1 was changed after it was submitted"]
+    (job,) = pair.owner.jobs()
+    assert (pair.owner.code_folder(job) / "train.py").read_text() == "x = 1\n"
+
+
+def test_an_answer_survives_a_restart_between_writing_and_sending(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    restarted = OwnerSession(pair.owner.settings)  # the first one is gone before it polled
+    restarted.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"{}"
+
+
+def test_taken_messages_are_deleted_by_their_sender(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    pair.researcher.connection.delete_taken(OWNER)
+    assert pair.researcher.connection.store.entries(f"{RESEARCHER}/to/{OWNER}/inbox") == []
+
+
+def test_outsiders_see_the_mock_side_only(pair):
+    mock = pair.root / "mock"
+    mock.mkdir()
+    (mock / "examples.jsonl").write_text('{"text": "made up"}\n')
+    pointer = pair.root / "pointer.json"
+    pointer.write_text("{}")
+    for _ in range(2):
+        pair.owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    pair.researcher.fetch_datasets(OWNER)
+    (dataset,) = pair.researcher.client.dataset_manager.get_all(OWNER)
+    assert [path.name for path in dataset.mock_files] == ["examples.jsonl"]
+    assert "pointer" not in json.dumps([str(p) for p in (pair.root / RESEARCHER).rglob("*")])
+
+
+def test_nothing_readable_but_mocks_and_public_keys_lies_on_the_store(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="unmistakable = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    stored = b"".join(p.read_bytes() for p in (pair.root / "store").rglob("*") if p.is_file())
+    assert stored
+    assert b"unmistakable" not in stored
+
+
+def test_another_key_on_the_store_than_the_pinned_one_is_refused(tmp_path):
+    pins = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in (OWNER, RESEARCHER)}
+    owner = OwnerSession(settings(tmp_path, OWNER, {RESEARCHER: pins[RESEARCHER]}))
+    researcher = ResearcherSession(settings(tmp_path, RESEARCHER, {OWNER: "ab" * 32}))
+    researcher.connect(OWNER)
+    owner.poll()
+    with pytest.raises(SignatureError, match="another encryption key"):
+        researcher.connect(OWNER)
+
+
+def test_strangers_do_not_exist(pair):
+    key = create_transport_keys("eve@z.org", pair.root / "eve@z.org" / "keys.json")
+    eve = ResearcherSession(settings(pair.root, "eve@z.org", {OWNER: pair.researcher.settings.pins[OWNER]}))
+    eve.connect(OWNER)
+    pair.owner.poll()
+    assert key
+    assert not eve.connect(OWNER)
+    assert not pair.owner.is_connected("eve@z.org")
+
+
+def test_key_files_are_private(pair):
+    for email in (OWNER, RESEARCHER):
+        mode = (pair.root / email / "keys.json").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600

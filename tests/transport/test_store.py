@@ -1,0 +1,39 @@
+import pytest
+
+from fedpriv.errors import ConfigError, TransportError
+from fedpriv.transport import Store
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path):
+    return Store.from_url(str(tmp_path / "s") if request.param == "folder" else f"memory://{tmp_path.name}")
+
+
+def test_put_get_list_delete(store):
+    store.put("a@x.org/to/b@x.org/file", b"one")
+    store.put("a@x.org/to/b@x.org/file", b"two")
+    assert store.get("a@x.org/to/b@x.org/file", max_bytes=3) == b"two"
+    assert store.names() == ["a@x.org"]
+    assert [(e.name, e.size_bytes) for e in store.entries("a@x.org/to/b@x.org")] == [("file", 3)]
+    assert store.exists("a@x.org/to/b@x.org/file")
+    store.delete("a@x.org/to/b@x.org/file")
+    store.delete("a@x.org/to/b@x.org/file")
+    assert store.get("a@x.org/to/b@x.org/file", max_bytes=3) is None
+    assert store.entries("nowhere") == []
+
+
+def test_a_larger_object_than_expected_is_refused(store):
+    store.put("k", b"12345")
+    with pytest.raises(TransportError, match="larger than 4 bytes"):
+        store.get("k", max_bytes=4)
+
+
+@pytest.mark.parametrize("key", ["", "../up", "a/../../b", "/abs", "a//b", ".hidden", "a/b\n", "a/" + "x" * 300])
+def test_odd_names_are_refused(store, key):
+    with pytest.raises(TransportError):
+        store.put(key, b"")
+
+
+def test_an_unknown_kind_of_store_is_named():
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        Store.from_url("gopher://x/y")
