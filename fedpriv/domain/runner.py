@@ -34,7 +34,6 @@ class TrainingWorker:
     def __init__(
         self,
         *,
-        domain: Path,
         readable: Sequence[Path],
         workspace: Path,
         threads: int,
@@ -45,7 +44,6 @@ class TrainingWorker:
         command, self.sandbox = wrap(
             [sys.executable, "-m", "fedpriv.training.worker"],
             mode=sandbox,
-            hidden=domain,
             readable=readable,
             writable=workspace,
         )

@@ -13,6 +13,17 @@ from typing import Literal
 
 from fedpriv.errors import ConfigError
 
+_SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/sys/devices/system/cpu",
+)
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -52,7 +63,6 @@ def wrap(
     command: Sequence[str],
     *,
     mode: Literal["required", "preferred", "off"],
-    hidden: Path,
     readable: Sequence[Path],
     writable: Path,
 ) -> tuple[list[str], str]:
@@ -60,10 +70,9 @@ def wrap(
 
     Parameters
     ----------
-    hidden : Path
-        The domain's folder: everything in it vanishes but ``readable`` and ``writable``.
     readable, writable : Path
-        What the child may read, and the one folder that it may write.
+        What the child may read, and the one folder that it may write. Beside them it sees the system's programs and
+        libraries, Python and fedpriv, and nothing else: no home, no other study, no key, no ``/etc``.
 
     Raises
     ------
@@ -79,30 +88,18 @@ def wrap(
                 todo="install bubblewrap (see `fedpriv doctor`) or set resources.sandbox to preferred",
             )
         return list(command), "none"
-    walls = [
-        path,
-        "--ro-bind",
-        "/",
-        "/",
-        "--dev",
-        "/dev",
-        "--proc",
-        "/proc",
-        "--tmpfs",
-        "/tmp",  # noqa: S108 - hidden, not used
-        "--tmpfs",
-        str(Path.home()),
-    ]
-    walls += ["--tmpfs", str(hidden)]
-    for folder in (*_interpreter_folders(), *readable):
-        walls += ["--ro-bind", str(folder), str(folder)]
+    walls = [path, "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108 - an empty one of its own
+    for folder in _SYSTEM:
+        walls += ["--ro-bind-try", folder, folder]
+    for place in (*_interpreter_folders(), *readable):
+        walls += ["--ro-bind", str(place), str(place)]
     walls += ["--bind", str(writable), str(writable)]
     walls += ["--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
     return [*walls, "--chdir", str(writable), "--", *command], "bubblewrap"
 
 
 def _interpreter_folders() -> list[Path]:
-    """Return where Python and fedpriv lie, which the walls must not hide when that is the home folder or /tmp."""
+    """Return where Python, its packages and fedpriv lie."""
     package = Path(__file__).resolve().parents[1]
     folders = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), package}
     return sorted(folders)

@@ -291,7 +291,6 @@ class DomainService:
                 config=self.domain.config,
                 keys=self.domain.keys,
                 folder=folder,
-                domain_root=self.domain.folder.root,
                 recipe=self.domain.requests.recipe_path(stored.request.study),
                 stored=stored,
                 prepared=self._prepared,

@@ -47,8 +47,6 @@ class StudyWork:
     ----------
     folder : StudyFolder
         Where everything about this study is kept.
-    domain_root : Path
-        The domain's folder, which the training worker must not see.
     recipe : Path
         The frozen ``train.py``.
     """
@@ -56,7 +54,6 @@ class StudyWork:
     config: DomainConfig
     keys: IdentityKeys
     folder: StudyFolder
-    domain_root: Path
     recipe: Path
     stored: StoredRequest
     prepared: PreparedData
@@ -240,7 +237,6 @@ class StudyWork:
             self.close()
             self.folder.adapters.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._worker = TrainingWorker(
-                domain=self.domain_root,
                 readable=(self.model.folder, self.prepared.folder, self.recipe.parent, self.folder.adapters),
                 workspace=self.folder.workspace,
                 threads=self.config.resources.threads,

@@ -5,6 +5,7 @@ Only an experiment can measure it on everybody's held-out examples: whoever runs
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any
 
 from fedpriv.clinical import PreparedData
 from fedpriv.domain.runner import TrainingWorker
+from fedpriv.files import private_folder
 from fedpriv.study import Plan
 from fedpriv.training.adapter import initial_adapter, load_metrics, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
@@ -65,50 +67,54 @@ def train_alone(
     TrainingError
         If a job fails.
     """
+    workspace = private_folder(workspace.resolve())
     start = workspace / "adapter-0.safetensors"
     save_state(initial_adapter(lora_layout(model.folder, plan.lora), plan.training.seed), start)
+    trainer = _Alone(plan, model, workspace, threads)
     total = len(shards) * (plan.training.rounds + len(shards))
-    done, lock = [0], threading.Lock()
-
-    def advance() -> None:
-        with lock:
-            done[0] += 1
-            on_progress(done[0] / total)
-
-    def one(name: str) -> AloneLoss:
-        trainer = _Alone(plan, model, workspace / name, threads, advance)
+    done = itertools.count(1)
+    trainer.on_job_done = lambda: on_progress(next(done) / total)
+    with ThreadPoolExecutor(max_workers=max(1, min(workers, len(shards))), initializer=trainer.start_worker) as pool:
         try:
-            return trainer.measure(name, shards, start)
+            measured = pool.map(lambda name: trainer.measure(name, shards, start), shards)
+            return dict(zip(shards, measured, strict=True))
         finally:
-            trainer.worker.stop()
-
-    with ThreadPoolExecutor(max_workers=max(1, min(workers, len(shards)))) as pool:
-        return dict(zip(shards, pool.map(one, shards), strict=True))
+            trainer.stop_workers()
 
 
 class _Alone:
-    """One domain's training worker; the code is ours, so it needs no sandbox."""
+    """Trains and measures with one training worker a thread; the code is ours, so it needs no sandbox."""
 
-    def __init__(
-        self, plan: Plan, model: LocalModel, workspace: Path, threads: int, advance: Callable[[], None]
-    ) -> None:
-        self._plan, self._model, self._threads, self._advance = plan, model, threads, advance
-        self._workspace = workspace
-        self.worker = TrainingWorker(domain=workspace, readable=(), workspace=workspace, threads=threads, sandbox="off")
+    def __init__(self, plan: Plan, model: LocalModel, workspace: Path, threads: int) -> None:
+        self._plan, self._model, self._threads, self._workspace = plan, model, threads, workspace
+        self._local = threading.local()
+        self._workers: list[TrainingWorker] = []
+        self.on_job_done: Callable[[], None] = lambda: None
+
+    def start_worker(self) -> None:
+        folder = self._workspace / f"worker-{threading.get_ident()}"
+        self._local.worker = TrainingWorker(readable=(), workspace=folder, threads=self._threads, sandbox="off")
+        self._workers.append(self._local.worker)
+
+    def stop_workers(self) -> None:
+        for worker in self._workers:
+            worker.stop()
 
     def measure(self, name: str, shards: Mapping[str, PreparedData], start: Path) -> AloneLoss:
         adapter = start
         for number in range(1, self._plan.training.rounds + 1):
-            adapter = self._job("train", shards[name], adapter, number) / "adapter_after.safetensors"
+            out = self._workspace / name / f"round-{number}"
+            folder = self._job("train", shards[name], adapter, number, out)
+            adapter = folder / "adapter_after.safetensors"
         losses, tokens = {}, {}
         for other, data in shards.items():
-            metrics = load_metrics(self._job("evaluate", data, adapter, 1, label=other) / "metrics.json")
+            out = self._workspace / name / f"on-{other}"
+            metrics = load_metrics(self._job("evaluate", data, adapter, 1, out) / "metrics.json")
             losses[other], tokens[other] = metrics["heldout_loss"], metrics["heldout_tokens"]
         everybody = sum(losses[other] * tokens[other] for other in shards) / sum(tokens.values())
         return AloneLoss(everybody=everybody, own=losses[name])
 
-    def _job(self, kind: str, data: PreparedData, adapter: Path, number: int, *, label: str = "") -> Path:
-        out = self._workspace / f"{kind}-{label or number}"
+    def _job(self, kind: str, data: PreparedData, adapter: Path, number: int, out: Path) -> Path:
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self._model.folder),
@@ -122,6 +128,6 @@ class _Alone:
             "threads": self._threads,
             "out": str(out),
         }
-        self.worker.run(job, max_seconds=self._plan.training.max_seconds, on_step=lambda step, steps: None)
-        self._advance()
+        self._local.worker.run(job, max_seconds=self._plan.training.max_seconds, on_step=lambda step, steps: None)
+        self.on_job_done()
         return out

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fedpriv.errors import PlanError
 
 MAX_PLAN_BYTES = 256 * 1024
+MAX_YAML_DEPTH = 16
 
 Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$")]
 """Lower-case and without any character that means something in a path, a shell or HTML: emails become folder names."""
@@ -196,6 +197,20 @@ for _class in (_UniqueKeyLoader, _PlanDumper):  # 2e-3 is a number in YAML 1.2 a
     )
 
 
+def _refuse_aliases_and_depth(text: str) -> None:
+    """Look at a text's structure as it is read: PyYAML needs hours for some deep ones of permitted size."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_YAML_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {MAX_YAML_DEPTH} deep")
+
+
 def load_yaml(text: str, *, source: str) -> Any:
     """Parse YAML without aliases, anchors, tags or repeated keys.
 
@@ -207,8 +222,7 @@ def load_yaml(text: str, *, source: str) -> Any:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PLAN_BYTES:
         raise PlanError(f"{source} is larger than {MAX_PLAN_BYTES} bytes", todo="keep only the plan in it")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise yaml.YAMLError("aliases are not allowed")
+        _refuse_aliases_and_depth(text)
         value = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         where = " ".join(str(error).split())

@@ -117,7 +117,13 @@ def _is_plain_name(name: str) -> bool:
     path = PurePosixPath(name)
     parts_are_plain = all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in path.parts)
     is_hidden = any(part.startswith(".") for part in path.parts)
-    return name.isascii() and path.as_posix() == name and not path.is_absolute() and parts_are_plain and not is_hidden
+    return (
+        name.isascii()
+        and path.as_posix() == name != "."
+        and not path.is_absolute()
+        and parts_are_plain
+        and not is_hidden
+    )
 
 
 def _utf8(text: str) -> bytes:

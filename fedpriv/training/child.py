@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import traceback
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def be_quiet() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
+    """Call Linux's prctl; elsewhere nothing like it exists, and the worker's end of input ends the child."""
+    if sys.platform != "linux":
+        return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl failed")
@@ -90,4 +94,8 @@ def work(job: Job, pipe: int) -> int:
         tell(failure_message(job, error))
         traceback.print_exc()
         return 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):  # the process ends with os._exit, which flushes nothing
+            with contextlib.suppress(Exception):
+                stream.flush()
     return 0

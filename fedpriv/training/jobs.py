@@ -27,7 +27,7 @@ from fedpriv.training.recipe import load_recipe, recipe_line
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-JobKind = Literal["train", "evaluate", "initial", "alone"]
+JobKind = Literal["train", "evaluate", "initial"]
 
 ADAPTER_AFTER = "adapter_after.safetensors"
 ADAPTER_INITIAL = "adapter.safetensors"
@@ -47,8 +47,6 @@ class Job(Section):
                   starting adapter is measured first and put among the metrics.
     ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
     ``initial``   the adapter that all domains start from: writes ``adapter.safetensors``. Never runs the recipe.
-    ``alone``     ``training.rounds`` rounds in a row from ``adapter`` (null: the initial one) without any other
-                  domain: writes ``metrics.json`` with the held-out loss at the end, nothing else.
     """
 
     id: JobId
@@ -72,7 +70,6 @@ class Job(Section):
             "train": ["adapter", "train", *(["heldout"] if self.evaluate else [])],
             "evaluate": ["adapter", "heldout"],
             "initial": [],
-            "alone": ["train", "heldout"],
         }[self.job]
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
@@ -82,18 +79,17 @@ class Job(Section):
     @property
     def runs_recipe(self) -> bool:
         """Whether code of the request runs in the child, so that nothing that it says can be trusted."""
-        return self.recipe is not None and self.job in ("train", "alone")
+        return self.recipe is not None and self.job == "train"
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole job: the total of its progress."""
-        return self.training.steps * (self.training.rounds if self.job == "alone" else 1)
+        return self.training.steps
 
     @property
     def wall_clock_s(self) -> float:
         """Seconds after which the child is killed."""
-        rounds = self.training.rounds if self.job == "alone" else 1
-        return self.training.max_seconds * rounds + GRACE_S
+        return self.training.max_seconds + GRACE_S
 
 
 def do_job(job: Job, report: Report) -> None:
@@ -113,10 +109,8 @@ def do_job(job: Job, report: Report) -> None:
         write_json(out / METRICS, {})
     elif job.job == "evaluate":
         write_json(out / METRICS, _evaluate(job, _starting_adapter(job)))
-    elif job.job == "train":
-        _train(job, report, out)
     else:
-        write_json(out / METRICS, _alone(job, report))
+        _train(job, report, out)
 
 
 def _starting_adapter(job: Job) -> AdapterState:
@@ -152,17 +146,6 @@ def _train(job: Job, report: Report, out: Path) -> None:
     outcome = _checked(train(_context(job, adapter, job.round, report)), adapter)
     save_state(outcome.adapter_after, out / ADAPTER_AFTER)
     write_json(out / METRICS, {**outcome.metrics, **heldout})
-
-
-def _alone(job: Job, report: Report) -> dict[str, float]:
-    adapter = _starting_adapter(job)
-    train = load_recipe(Path(job.recipe)) if job.recipe else train_local
-    rounds, steps = job.training.rounds, job.training.steps
-    for number in range(1, rounds + 1):
-        done = (number - 1) * steps
-        context = _context(job, adapter, number, lambda step, _steps, done=done: report(done + step, rounds * steps))
-        adapter = _checked(train(context), adapter).adapter_after
-    return {"heldout_loss": _evaluate(job, adapter)["heldout_loss"]}
 
 
 def _checked(outcome: object, before: AdapterState) -> LocalOutcome:

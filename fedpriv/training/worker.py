@@ -38,6 +38,9 @@ MAX_LINE_BYTES = 64 * 1024
 MAX_CHILD_LINE_BYTES = 4096
 PROGRESS_EVERY_S = 0.05
 
+_LOOK_EVERY_S = 0.1
+"""Where the kernel cannot wake us for a child that ended (no pidfd outside Linux)."""
+
 
 @dataclass
 class _Running:
@@ -45,7 +48,7 @@ class _Running:
 
     job: Job
     pid: int
-    pidfd: int
+    pidfd: int | None
     pipe: int
     deadline: float
     buffer: bytes = b""
@@ -95,7 +98,8 @@ class Worker:
     def _patience(self) -> float | None:
         if self._running is None:
             return None
-        return max(0.0, self._running.deadline - time.monotonic())
+        left = max(0.0, self._running.deadline - time.monotonic())
+        return left if self._running.pidfd is not None else min(left, _LOOK_EVERY_S)
 
     def _say(self, event: dict[str, Any]) -> None:
         line = json.dumps(event, ensure_ascii=True).encode() + b"\n"
@@ -133,7 +137,7 @@ class Worker:
         except OSError as error:
             self._say({"event": "failed", "id": job.id, "reason": f"The output folder cannot be used ({error})."})
             return
-        pipe, write_end = os.pipe2(os.O_CLOEXEC)
+        pipe, write_end = os.pipe()  # neither is inherited across exec
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -141,11 +145,12 @@ class Worker:
         os.close(write_end)
         os.close(log)
         os.set_blocking(pipe, False)
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid) if sys.platform == "linux" else None
         deadline = time.monotonic() + job.wall_clock_s
         self._running = _Running(job=job, pid=pid, pidfd=pidfd, pipe=pipe, deadline=deadline)
         self._selector.register(pipe, selectors.EVENT_READ)
-        self._selector.register(pidfd, selectors.EVENT_READ)
+        if pidfd is not None:
+            self._selector.register(pidfd, selectors.EVENT_READ)
 
     def _become_child(self, job: Job, parent: int, pipe: int, log: int) -> NoReturn:
         status = 1
@@ -214,6 +219,8 @@ class Worker:
             os.kill(running.pid, signal.SIGKILL)
         _, status = os.waitpid(running.pid, 0)
         for descriptor in (running.pipe, running.pidfd):
+            if descriptor is None:
+                continue
             with contextlib.suppress(KeyError):
                 self._selector.unregister(descriptor)
             os.close(descriptor)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import SMALL, plans
 from pydantic import BaseModel, ValidationError
+from study_plans import SMALL, plans
 
 from fedpriv.errors import PlanError
 from fedpriv.study.plan import MAX_PLAN_BYTES, Plan, load_plan, load_yaml, parse_plan
@@ -58,7 +58,7 @@ def test_numbers_may_be_written_in_every_usual_way(text):
 
 
 def test_text_that_looks_like_a_number_stays_text():
-    plan = parse_plan(as_yaml(title="1e5", base_model__name="7e3"))
+    plan = parse_plan(as_yaml(title="'1e5'").replace("'''1e5'''", "'1e5'").replace("name: tiny", "name: '7e3'"))
     assert (plan.title, plan.base_model.name) == ("1e5", "7e3")
     assert parse_plan(plan.to_yaml()) == plan
 
@@ -104,7 +104,7 @@ def test_a_plan_cannot_be_changed():
         ({"metrics": ["heldout_loss"]}, "metrics must list examples, heldout_tokens"),
         ({"metrics": ["examples", "heldout_loss", "heldout_tokens", "raw_text"]}, "metrics > 4: "),
         ({"cohort": SMALL["cohort"][:1]}, "cohort: "),
-        ({"cohort": [SMALL["cohort"][0]] * 2}, "a domain stands in the cohort twice"),
+        ({"cohort": [SMALL["cohort"][0], dict(SMALL["cohort"][0])]}, "a domain stands in the cohort twice"),
         (
             {"cohort": [SMALL["cohort"][0], {"email": "b@c.example", "fingerprint": "1" * 64}]},
             "two domains of the cohort have the same fingerprint",
@@ -127,13 +127,27 @@ def test_a_missing_section_is_named(missing):
 
 @pytest.mark.parametrize(
     "email",
-    ["Heart@north.example", "a/b@c.example", "../a@c.example", "a@", "@c", "a b@c", "a@c\n", "a@c/..", "<b>@c", ".a@c", "a@.c"],
+    [
+        "Heart@north.example",
+        "a/b@c.example",
+        "../a@c.example",
+        "a@",
+        "@c",
+        "a b@c",
+        "a@c\n",
+        "a@c/..",
+        "<b>@c",
+        ".a@c",
+        "a@.c",
+    ],
 )
 def test_an_address_that_means_something_to_a_path_or_a_page_is_refused(email):
     refusal(as_yaml(researcher__email=email))
 
 
-@pytest.mark.parametrize("title", ["", "x" * 121, "two\nlines", "a\tb", "\x1b[2Jgone", "safe\u202eelif", "\u200b", "a\u3164", "\ufe0f"])
+@pytest.mark.parametrize(
+    "title", ["", "x" * 121, "two\nlines", "a\tb", "\x1b[2Jgone", "safe\u202eelif", "\u200b", "a\u3164", "\ufe0f"]
+)
 def test_a_title_that_cannot_be_shown_as_it_is_is_refused(title):
     refusal(as_yaml(title=title))
 
@@ -162,18 +176,27 @@ def test_yaml_that_two_readers_could_read_differently_is_refused(extra, words):
     assert words in refusal(as_yaml() + extra)
 
 
-@pytest.mark.parametrize("extra", ["title: 2026-01-01", "title: !!binary aGk=", "metrics: !!set {examples}", "title: ~"])
+@pytest.mark.parametrize(
+    "extra", ["title: 2026-01-01", "title: !!binary aGk=", "metrics: !!set {examples}", "title: ~"]
+)
 def test_yaml_values_that_json_lacks_are_refused(extra):
     refusal(as_yaml() + extra)
 
 
-@pytest.mark.parametrize("text", ["", "3", "- a", "# nothing", "\ud800", "[" * 5000, "{a: " * 5000, "a: \ud800"])
+@pytest.mark.parametrize("text", ["", "3", "- a", "# nothing", "\ud800", "a: \ud800"])
 def test_text_that_is_no_mapping_is_refused(text):
     refusal(text)
 
 
 def test_a_plan_beyond_its_limit_is_not_parsed():
     assert "larger than" in refusal("#" * (MAX_PLAN_BYTES + 1))
+
+
+@pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "? "])
+def test_deep_text_does_not_keep_the_reader_busy(piece):
+    begun = time.monotonic()
+    assert "nested more than 16 deep" in refusal(piece * 50_000)
+    assert time.monotonic() - begun < 20
 
 
 def test_many_keys_do_not_keep_the_reader_busy():
@@ -233,16 +256,15 @@ def test_the_page_gives_the_defaults_and_ranges_of_the_code():
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     known = {".".join(path): field for path, field in fields(Plan)}
     assert set(rows) == set(known)
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
     for path, field in known.items():
         _unit, default, limits, _meaning = (cell.strip() for cell in rows[path].split(" | "))
-        if isinstance(field.default, (bool, int, float, str)):
-            assert default == f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`", path
-        for rule in field.metadata:
-            for bound in ("ge", "gt", "le", "lt"):
-                number = getattr(rule, bound, None)
-                if number is not None:
-                    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
-                    assert f"{words[bound]} {number:_}".replace(".0", "") in limits.replace(".0", ""), (path, limits)
+        if isinstance(field.default, (int, float, str)):
+            assert default == f"`{field.default}`", path
+        bounds = [(word, getattr(rule, bound, None)) for rule in field.metadata for bound, word in words.items()]
+        for word, number in bounds:
+            if number is not None:
+                assert f"{word} {number:.0f}" in limits.replace("_", ""), (path, limits)
 
 
 def test_the_examples_of_the_page_are_valid_plans():

@@ -104,24 +104,14 @@ def test_train_with_the_stock_recipe_writes_private_files(worker, job, layout, t
     assert adapter_digest(load_state(tmp_path / "again" / "adapter_after.safetensors", layout)) == first
 
 
-def test_alone_equals_the_rounds_in_sequence_and_tells_one_number(worker, job, tmp_path):
-    assert worker.do({**job, "job": "alone", "adapter": None})["event"] == "done"
-    alone = load_metrics(tmp_path / "out" / "metrics.json")
-    adapter = job["adapter"]
-    for number in (1, 2):
-        out = tmp_path / f"round{number}"
-        assert worker.do({**job, "round": number, "adapter": adapter, "out": str(out)})["event"] == "done"
-        adapter = str(out / "adapter_after.safetensors")
-    assert worker.do({**job, "job": "evaluate", "adapter": adapter, "out": str(tmp_path / "e")})["event"] == "done"
-    assert alone == {"heldout_loss": load_metrics(tmp_path / "e" / "metrics.json")["heldout_loss"]}
-    assert not (tmp_path / "out" / "adapter_after.safetensors").exists()
-
-
 def test_recipe_error_names_type_and_line_but_no_data(worker, job, tmp_path, capfd):
-    text = "def train(context):\n    secret = context.train.read_text()\n    raise ValueError(secret)\n"
+    text = (
+        "print('started')\ndef train(context):\n    secret = context.train.read_text()\n    raise ValueError(secret)\n"
+    )
     event = worker.do(with_recipe(job, tmp_path, text))
-    assert event["reason"] == "The recipe failed with ValueError in line 3 of train.py."
-    assert "Patient" in (tmp_path / "out" / "worker.log").read_text()
+    assert event["reason"] == "The recipe failed with ValueError in line 4 of train.py."
+    log = (tmp_path / "out" / "worker.log").read_text()
+    assert "Patient" in log and "started" in log
     assert "Patient" not in capfd.readouterr().err
 
 

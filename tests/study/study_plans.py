@@ -67,7 +67,6 @@ def plans(draw):
             learning_rate=draw(floats(0, 1)),
             max_seconds=draw(st.integers(5, 86_400)),
             seed=draw(st.integers(0, 2**31 - 1)),
-            compare_alone=draw(st.booleans()),
         ),
         protection=ProtectionChoice(
             level=draw(st.sampled_from(get_args(ProtectionLevel))),

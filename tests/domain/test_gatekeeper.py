@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from fedpriv.domain.gatekeeper import check_metrics, check_update
+from fedpriv.errors import GatekeeperError
+from fedpriv.training.adapter import save_state
+
+
+@pytest.fixture
+def before():
+    generator = np.random.default_rng(0)
+    shapes = {"base_model.model.q.lora_A.weight": (2, 5), "base_model.model.q.lora_B.weight": (4, 2)}
+    return {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_an_honest_update_passes(tmp_path, before, plan):
+    save_state({name: value + np.float32(0.5) for name, value in before.items()}, tmp_path / "a.safetensors")
+    update = check_update(tmp_path / "a.safetensors", before, plan)
+    assert update.shape == (18,)
+    np.testing.assert_allclose(update, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", ["renamed", "missing", "extra", "shape", "dtype", "nan", "inf", "norm", "truncated"])
+def test_what_is_not_such_an_update_stays(tmp_path, before, plan, attack):
+    from safetensors.numpy import save_file
+
+    state, path = dict(before), tmp_path / "a.safetensors"
+    first, second = before
+    if attack == "renamed":
+        state["patient_in_bed_3_has.weight"] = state.pop(first)
+    elif attack == "missing":
+        del state[first]
+    elif attack == "extra":
+        state["more"] = np.zeros(3, np.float32)
+    elif attack == "shape":
+        state[first] = np.zeros((5, 2), np.float32)
+    elif attack == "dtype":
+        state[first] = state[first].astype(np.float64)
+    elif attack in ("nan", "inf"):
+        state[second] = np.full_like(state[second], np.nan if attack == "nan" else np.inf)
+    elif attack == "norm":
+        state[second] = state[second] + np.float32(1e4)
+    save_file(state, path)
+    if attack == "truncated":
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(GatekeeperError):
+        check_update(path, before, plan)
+
+
+def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path, before, plan):
+    save_state(before, tmp_path / "secret.safetensors")
+    (tmp_path / "a.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    with pytest.raises(GatekeeperError):
+        check_update(tmp_path / "a.safetensors", before, plan)
+
+
+def test_listed_metrics_leave_rounded(tmp_path, plan):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"train_loss": 1.23456789, "examples": 12}))
+    assert check_metrics(path, plan) == {"train_loss": 1.23457, "examples": 12.0}
+    fewer = plan.model_copy(update={"metrics": ("examples", "heldout_loss", "heldout_tokens")})
+    assert check_metrics(path, fewer) == {"examples": 12.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"patient": 1}',
+        '{"train_loss": "Mr X"}',
+        '{"train_loss": NaN}',
+        '{"train_loss": -1}',
+        '{"train_loss": 1e300}',
+        "[]",
+        "{",
+    ],
+)
+def test_other_metrics_stay(tmp_path, plan, text):
+    path = tmp_path / "metrics.json"
+    path.write_text(text)
+    with pytest.raises(GatekeeperError):
+        check_metrics(path, plan)

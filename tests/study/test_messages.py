@@ -1,0 +1,200 @@
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from study_plans import digests, emails
+
+from fedpriv.files import canonical_json, parse_json
+from fedpriv.study import messages
+from fedpriv.study.messages import (
+    MAX_BLOB_BYTES,
+    AggregateManifest,
+    BlobRef,
+    Identity,
+    Progress,
+    RequestDecision,
+    Result,
+    Signed,
+    SignedUpdate,
+    Ticket,
+    TicketKind,
+    UpdateHeader,
+)
+from fedpriv.study.plan import ProtectionLevel, Section
+
+KEY = "A" * 43 + "="
+SIGNATURE = "A" * 86 + "=="
+DIGEST = "a" * 64
+
+IDENTITY = {
+    "email": "heart@north.example",
+    "name": "heart",
+    "signing_key": KEY,
+    "agreement_key": KEY,
+    "transport_key": DIGEST,
+}
+BLOB = {"name": "update-1.bin", "size_bytes": 10, "sha256": DIGEST}
+HEADER = {
+    "study": DIGEST,
+    "round": 1,
+    "attempt": 1,
+    "member": "heart@north.example",
+    "level": "sealed",
+    "weight": 0.5,
+    "key_id": DIGEST,
+    "layout": DIGEST,
+    "parameters": 100,
+}
+UPDATE = {"header": HEADER, "container_sha256": DIGEST, "container_bytes": 9, "signature": SIGNATURE}
+MANIFEST = {"study": DIGEST, "round": 1, "attempt": 1, "updates": [UPDATE], "aggregate_sha256": DIGEST}
+TICKET = {"study": DIGEST, "kind": "train", "round": 1, "member": "heart@north.example"}
+RESULT = {**TICKET, "ticket_sha256": DIGEST, "status": "done"}
+DECISION = {"study": DIGEST, "member": "heart@north.example", "decision": "approved"}
+PROGRESS = {"study": DIGEST, "round": 0, "state": "training"}
+SIGNED = {"kind": "ticket", "payload": TICKET, "signer": DIGEST, "signature": SIGNATURE}
+
+EXAMPLES = [
+    (Identity, IDENTITY),
+    (BlobRef, BLOB),
+    (UpdateHeader, HEADER),
+    (SignedUpdate, UPDATE),
+    (AggregateManifest, MANIFEST),
+    (Ticket, TICKET),
+    (Result, RESULT),
+    (RequestDecision, DECISION),
+    (Progress, PROGRESS),
+    (Signed, SIGNED),
+]
+
+
+def read(model, value):
+    return model.model_validate_json(canonical_json(value))
+
+
+def test_every_message_has_an_example_here():
+    models = {
+        item
+        for item in vars(messages).values()
+        if isinstance(item, type) and issubclass(item, Section) and item.__module__ == messages.__name__
+    }
+    assert {model for model, _ in EXAMPLES} == models
+
+
+@pytest.mark.parametrize(("model", "example"), EXAMPLES)
+def test_a_message_survives_its_canonical_json(model, example):
+    message = read(model, example)
+    data = canonical_json(message.model_dump(mode="json"))
+    again = model.model_validate_json(data)
+    assert again == message
+    assert canonical_json(again.model_dump(mode="json")) == data
+
+
+@pytest.mark.parametrize(("model", "example"), EXAMPLES)
+def test_unknown_and_missing_keys_are_refused(model, example):
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        read(model, {**example, "surprise": 1})
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            with pytest.raises(ValidationError, match="Field required"):
+                read(model, {key: value for key, value in example.items() if key != name})
+
+
+@pytest.mark.parametrize(("model", "example"), EXAMPLES)
+def test_a_value_of_another_kind_is_refused(model, example):
+    for name, value in example.items():
+        if isinstance(value, str):
+            wrong = 7
+        elif isinstance(value, (int, float)):
+            wrong = str(value)
+        else:
+            wrong = "text"
+        with pytest.raises(ValidationError):
+            read(model, {**example, name: wrong})
+
+
+@pytest.mark.parametrize(("model", "example"), EXAMPLES)
+def test_a_message_cannot_be_changed(model, example):
+    message = read(model, example)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(message, next(iter(example)), None)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../a", "a/b", "a\\b", ".a", "A", "a b", "a\n", "a\x00", "ä", "a" * 121, "/etc/passwd", "c:a"]
+)
+def test_a_blob_name_is_no_path(name):
+    with pytest.raises(ValidationError):
+        read(BlobRef, {**BLOB, "name": name})
+
+
+@given(st.text(max_size=30))
+def test_a_blob_name_that_is_taken_stays_in_its_folder(name):
+    try:
+        taken = BlobRef(name=name, size_bytes=1, sha256=DIGEST).name
+    except ValidationError:
+        return
+    assert re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", taken)
+    assert taken not in {".", ".."}
+
+
+@pytest.mark.parametrize("size", [0, -1, MAX_BLOB_BYTES + 1, 2**63])
+def test_blob_sizes_are_bounded(size):
+    with pytest.raises(ValidationError):
+        read(BlobRef, {**BLOB, "size_bytes": size})
+
+
+@pytest.mark.parametrize("digest", ["", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 64 + "\n"])
+def test_a_digest_is_64_lower_case_hex_digits(digest):
+    for model, example, field in ((BlobRef, BLOB, "sha256"), (Ticket, TICKET, "study"), (Signed, SIGNED, "signer")):
+        with pytest.raises(ValidationError):
+            read(model, {**example, field: digest})
+
+
+@pytest.mark.parametrize("key", ["", "A" * 44, "A" * 42 + "==", "A" * 42 + "+=", "A" * 43 + "=\n", KEY * 2])
+def test_a_key_has_one_length_and_alphabet(key):
+    with pytest.raises(ValidationError):
+        read(Identity, {**IDENTITY, "signing_key": key})
+
+
+@pytest.mark.parametrize("weight", [0, -0.5, 1.0001, 1e308])
+def test_weights_are_in_their_range(weight):
+    with pytest.raises(ValidationError):
+        read(UpdateHeader, {**HEADER, "weight": weight})
+    with pytest.raises(ValidationError):
+        read(Ticket, {**TICKET, "weight": weight})
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_metric_that_is_no_number_is_refused(number):
+    data = canonical_json({**RESULT, "metrics": {"train_loss": 1.5}}).replace(b"1.5", number.encode())
+    with pytest.raises(ValidationError):
+        Result.model_validate_json(data)
+
+
+def test_only_the_metrics_of_the_list_can_be_in_a_result():
+    assert read(Result, {**RESULT, "metrics": {"train_loss": 1.5, "examples": 3}}).metrics["examples"] == 3
+    with pytest.raises(ValidationError):
+        read(Result, {**RESULT, "metrics": {"first_note": 1.5}})
+
+
+def test_a_manifest_has_at_least_one_and_at_most_64_updates():
+    for count in (0, 65):
+        with pytest.raises(ValidationError):
+            read(AggregateManifest, {**MANIFEST, "updates": [UPDATE] * count})
+
+
+@settings(max_examples=60)
+@given(digests, st.integers(0, 1000), st.sampled_from(get_args(TicketKind)), st.integers(1, 1000), emails)
+def test_a_ticket_has_one_name_which_is_a_plain_folder_name(study, number, kind, attempt, email):
+    ticket = Ticket(study=study, round=number, kind=kind, attempt=attempt, member=email)
+    assert ticket.name == f"ticket-{study[:16]}-r{number:04d}-{kind}-{attempt}"
+    assert re.fullmatch(r"[a-z0-9-]+", ticket.name)
+    assert parse_json(canonical_json(ticket.model_dump(mode="json")), source="it")["member"] == email
+
+
+@pytest.mark.parametrize("level", get_args(ProtectionLevel))
+def test_a_header_names_its_level(level):
+    assert read(UpdateHeader, {**HEADER, "level": level, "key_id": ""}).level == level
