@@ -147,7 +147,7 @@ pins() {
         --no-emit-find-links pyproject.toml -) || install_failed $?
     {
         printf '%s\n' "$comment"
-        printf '%s\n' "$pinned" | sed -e 's/ *;.*//' -e 's/+cpu$//' -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d'
+        printf '%s\n' "$pinned" | sed -e 's/ *;.*//' -e 's/+cpu$//' -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d' | uniq
     } >constraints.txt.new
     mv constraints.txt.new constraints.txt
     say "constraints.txt is new; run sh bootstrap.sh test before it is committed"

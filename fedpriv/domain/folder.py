@@ -22,31 +22,33 @@ class DataChoice(Section):
 
     source: str = Field(min_length=1, description="folder with the MIMIC-III tables as CSV or csv.gz")
     dataset: Slug = "mimic-iii"
-    heldout_fraction: float = Field(0.2, gt=0, lt=1, description="share of patients kept for evaluation")
+    heldout_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of patients kept for evaluation")
 
 
 class PolicyChoice(Section):
     """What this data owner agrees to without being asked, and what never."""
 
     approve: Literal["ask", "stock-recipe"] = Field(
-        "ask",
+        default="ask",
         description="ask: a person decides on each request; stock-recipe: an unchanged stock recipe within limits",
     )
-    release: Literal["ask", "after-study"] = Field("ask", description="whether the final adapter may be handed over")
-    max_rounds: int = Field(20, ge=1, le=1000)
-    max_steps: int = Field(1000, ge=1, le=100_000, description="optimiser steps a round")
-    max_seconds: int = Field(3600, ge=5, le=86_400, description="wall clock of one local round, in seconds")
-    minimum_cohort: int = Field(3, ge=2, le=64, description="fewest domains in a study")
-    protection: tuple[ProtectionLevel, ...] = Field(("sealed", "ckks"), min_length=1)
+    release: Literal["ask", "after-study"] = Field(
+        default="ask", description="whether the final adapter may be handed over"
+    )
+    max_rounds: int = Field(default=20, ge=1, le=1000)
+    max_steps: int = Field(default=1000, ge=1, le=100_000, description="optimiser steps a round")
+    max_seconds: int = Field(default=3600, ge=5, le=86_400, description="wall clock of one local round, in seconds")
+    minimum_cohort: int = Field(default=3, ge=2, le=64, description="fewest domains in a study")
+    protection: tuple[ProtectionLevel, ...] = Field(default=("sealed", "ckks"), min_length=1)
 
 
 class ResourcesChoice(Section):
     """What a study may use of this machine."""
 
-    threads: int = Field(1, ge=1, le=256)
-    poll_seconds: float = Field(0.2, ge=0.05, le=60)
+    threads: int = Field(default=1, ge=1, le=256)
+    poll_seconds: float = Field(default=0.2, ge=0.05, le=60)
     sandbox: Literal["required", "preferred", "off"] = Field(
-        "preferred", description="bubblewrap around training: required refuses to train without it"
+        default="preferred", description="bubblewrap around training: required refuses to train without it"
     )
 
 
@@ -58,7 +60,9 @@ class DomainConfig(Section):
     email: Email
     store: str = Field(min_length=1, description="folder or URL of the store that all parties reach")
     data: DataChoice
-    researchers: tuple[MemberChoice, ...] = Field((), max_length=64, description="who may send requests, pinned")
+    researchers: tuple[MemberChoice, ...] = Field(
+        default=(), max_length=64, description="who may send requests, pinned"
+    )
     policy: PolicyChoice = PolicyChoice()
     resources: ResourcesChoice = ResourcesChoice()
 

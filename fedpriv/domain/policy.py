@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Literal
 
 from fedpriv.domain.folder import DomainConfig
 from fedpriv.study import CodeRequest, RequestDecision
@@ -30,14 +31,18 @@ def review(
     checked, wrong = [], []
     for passed, sentence in checks(config, request, researcher, fingerprint):
         (checked if passed else wrong).append(sentence)
-    common = {"study": request.study, "member": config.email}
+
+    def decide(decision: Literal["pending", "rejected"], reason: str) -> RequestDecision:
+        return RequestDecision(
+            study=request.study, member=config.email, decision=decision, reason=reason, checked=tuple(checked)
+        )
+
     if wrong:
-        return RequestDecision(decision="rejected", reason="; ".join(f"not so: {w}" for w in wrong), **common)
+        return decide("rejected", "; ".join(f"not so: {sentence}" for sentence in wrong))
     if config.policy.approve == "ask":
-        return RequestDecision(decision="pending", reason="a data owner will read it", checked=tuple(checked), **common)
+        return decide("pending", "a data owner will read it")
     if not is_stock(request, stock):
-        reason = "the code is not the unchanged stock recipe: a data owner will read it"
-        return RequestDecision(decision="pending", reason=reason, checked=tuple(checked), **common)
+        return decide("pending", "the code is not the unchanged stock recipe: a data owner will read it")
     digest = hashlib.sha256(stock.encode()).hexdigest()[:12]
     checked.append(f"the code is the stock recipe to the byte (SHA-256 {digest}…) and there is no other file")
     return approve(config, request, checked=tuple(checked), reason="standing policy: stock recipe")

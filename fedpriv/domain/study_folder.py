@@ -71,12 +71,12 @@ class StudyFolder:
     def keep_result(self, ticket_digest: str, result: Signed) -> None:
         write_json(self.root / "results" / f"{ticket_digest}.json", result.model_dump(mode="json"))
 
-    def claim(self, slot: str, ticket_digest: str) -> bool:
-        """Give ``slot`` (a kind, round and attempt) to a ticket; return False if another ticket has it."""
+    def claim(self, slot: str, work_digest: str) -> bool:
+        """Give ``slot`` (a kind, round and attempt) to one piece of work; return False if another has it."""
         path = self.root / "slots" / f"{slot}.json"
         if path.exists():
-            return read_json(path)["ticket"] == ticket_digest
-        write_json(path, {"ticket": ticket_digest})
+            return read_json(path)["work"] == work_digest
+        write_json(path, {"work": work_digest})
         return True
 
     def sealed_update(self, round_number: int, attempt: int) -> SignedUpdate | None:

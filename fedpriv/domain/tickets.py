@@ -20,6 +20,7 @@ from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.runner import TrainingWorker
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import ContainerError, FedprivError, RefusedError, TrainingError, UntrustedError
+from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import IdentityKeys, fingerprint, opener_for, sealer_for, sign_update, verify_manifest
 from fedpriv.study import AggregateManifest, BlobRef, Progress, Result, SignedUpdate, Ticket, UpdateHeader
 from fedpriv.training.adapter import (
@@ -78,7 +79,8 @@ class StudyWork:
         limit = self.stored.decision.max_rounds or 0
         if ticket.round > limit:
             raise RefusedError(f"Round {ticket.round} is over the approved {limit} rounds", kept="Nothing was run")
-        if not self.folder.claim(f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}", digest):
+        work_digest = sha256_hex(canonical_json(ticket.work))
+        if not self.folder.claim(f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}", work_digest):
             raise RefusedError(
                 f"Another ticket was sent for {ticket.kind} of round {ticket.round} before", kept="The first one stands"
             )
@@ -175,7 +177,8 @@ class StudyWork:
             self.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
         self._show("training", ticket.round)
         with self._timed("train"):
-            self._run("train", ticket.round, {"evaluate": True}, adapter=ticket.round - 1, output=output)
+            evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
+            self._run("train", ticket.round, evaluate, adapter=ticket.round - 1, output=output)
         self.ledger.append(
             "round.trained",
             once=f"{once}/done",

@@ -1,1 +1,5 @@
-"""Studies run on purpose to be measured: the demo, and later the baselines."""
+"""Studies run on purpose to be measured or shown: the demo, and later the baselines."""
+
+from fedpriv.experiments.federation import Federation
+
+__all__ = ["Federation"]

@@ -6,36 +6,27 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from fedpriv.clinical import ClinicalTables, Shard, prepare, shard_by_care_unit, write_shard, write_synthetic
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
-from fedpriv.errors import ExistsError, StudyError
+from fedpriv.clinical import prepare
+from fedpriv.domain import Domain
+from fedpriv.errors import ExistsError
 from fedpriv.experiments.alone import AloneLoss, train_alone
+from fedpriv.experiments.federation import DEFAULT_WORK, Federation
 from fedpriv.experiments.report import write_report
-from fedpriv.files import folder_lock, private_folder, write_json
-from fedpriv.researcher import Researcher, ResearcherConfig, Study
-from fedpriv.researcher.events import Event, StudyFinished, Subscriber, Waiting
+from fedpriv.files import write_json
+from fedpriv.researcher import Study
+from fedpriv.researcher.events import StudyFinished, Subscriber
 from fedpriv.study import Plan, RequestDecision
-from fedpriv.study.plan import (
-    BaseModelChoice,
-    MemberChoice,
-    ProtectionChoice,
-    TrainingChoice,
-)
-from fedpriv.training.base_model import LocalModel, ensure_model
+from fedpriv.study.plan import ProtectionLevel
 from fedpriv.training.recipe import stock_recipe
 
 MARKER = "summary.json"
 _STUDY = "demo"
-_RESEARCHER = "researcher@demo.fedpriv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +56,10 @@ class DemoOptions:
     domains: int = 3
     rounds: int = 3
     steps: int = 4
-    protection: Literal["sealed", "ckks", "plain"] = "sealed"
+    protection: ProtectionLevel = "sealed"
     seed: int = 0
     out: Path = Path("fedpriv-demo")
-    work: Path = Path(".fedpriv/demo")
+    work: Path = DEFAULT_WORK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +121,6 @@ class DemoResult:
         return sum(loss.everybody for loss in self.alone.values()) / len(self.alone)
 
 
-Stage = Callable[[str], None]
-
-
 @dataclass(kw_only=True)
 class Demo:
     """Runs the demo's stages in order; see :meth:`run`.
@@ -148,10 +136,9 @@ class Demo:
     """
 
     options: DemoOptions
-    say: Stage = lambda sentence: None
+    say: Callable[[str], None] = lambda sentence: None
     on_progress: Callable[[str, float], None] = lambda stage, fraction: None
     _seconds: dict[str, float] = field(default_factory=dict)
-    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, *subscribers: Subscriber) -> DemoResult:
         """Run everything from data to released adapter, and end every process that was started.
@@ -168,112 +155,57 @@ class Demo:
         """
         options = self.options
         _check_output(options.out)
-        with tempfile.TemporaryDirectory() as scratch:
-            with self._timed("data"):
-                tables, shards = self._read_tables(Path(scratch))
-            with self._timed("model"):
-                model = ensure_model(options.model, on_progress=self.on_progress)
-            with folder_lock(
-                options.work.parent / "demo.lock", holder="The demo", todo="wait until the other one ends"
-            ):
-                shutil.rmtree(options.work, ignore_errors=True)
-                private_folder(options.work)
-                with self._timed("data"):
-                    sources = self._write_shards(tables, shards)
-                with self._timed("start"):
-                    researcher, domains = self._create_parties(sources)
-                plan = self._make_plan(researcher, domains, model)
-                with self._running(domains):
-                    study, decisions, finished = self._study(researcher, plan, subscribers)
-                with self._timed("baseline"):
-                    alone = self._train_alone(plan, domains, model)
-                return self._finish(study, domains, decisions, finished, alone)
-
-    # -- stages -----------------------------------------------------------------------------------------------------
-
-    def _read_tables(self, scratch: Path) -> tuple[ClinicalTables, list[Shard]]:
-        mimic = self.options.mimic
-        if mimic is None:
-            self.say("making synthetic tables in the MIMIC-III schema (no patient is real)")
-            mimic = scratch / "synthetic"
-            write_synthetic(mimic, seed=self.options.seed)
-        else:
-            self.say(f"reading MIMIC-III tables from {mimic}")
-        tables = ClinicalTables.open(mimic)
-        return tables, shard_by_care_unit(tables, self.options.domains)
-
-    def _write_shards(self, tables: ClinicalTables, shards: list[Shard]) -> dict[str, Path]:
-        sources = {}
-        for shard in shards:
-            sources[shard.name] = self.options.work / "shards" / shard.name
-            write_shard(tables, shard, sources[shard.name])
-        units = ", ".join(f"{shard.name} ({len(shard.subject_ids)} patients)" for shard in shards)
-        self.say(f"one domain for each first care unit: {units}")
-        return sources
-
-    def _create_parties(self, sources: dict[str, Path]) -> tuple[Researcher, dict[str, Domain]]:
-        options, store = self.options, str((self.options.work / "store").resolve())
-        researcher = Researcher.create(
-            options.work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
-        )
-        researcher.publish_identity()
-        pin = MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint)
-        threads = max(1, (os.cpu_count() or 1) // len(sources))
-        domains = {}
-        for name, source in sources.items():
-            config = DomainConfig(
-                name=name,
-                email=f"{name}@demo.fedpriv",
-                store=store,
-                data=DataChoice(source=str(source.resolve())),
-                researchers=(pin,),
-                policy=PolicyChoice(
-                    approve="stock-recipe",
-                    release="after-study",
-                    max_rounds=1000,
-                    minimum_cohort=2,
-                    protection=("sealed", "ckks", "plain"),
-                ),
-                resources=ResourcesChoice(threads=threads),
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with self._timed("data and model"):
+                federation = Federation.create(
+                    mimic=options.mimic,
+                    model=options.model,
+                    domains=options.domains,
+                    seed=options.seed,
+                    work=options.work,
+                    say=self.say,
+                    on_progress=self.on_progress,
+                )
+            plan = federation.plan(
+                rounds=options.rounds, steps=options.steps, protection=options.protection, seed=options.seed
             )
-            domains[name] = Domain.create(options.work / "domains" / name, config)
-        return researcher, domains
-
-    def _make_plan(self, researcher: Researcher, domains: dict[str, Domain], model: LocalModel) -> Plan:
-        options = self.options
-        return Plan(
-            title="Demo: LoRA on ICU notes",
-            researcher=MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint),
-            cohort=tuple(MemberChoice(email=d.config.email, fingerprint=d.keys.fingerprint) for d in domains.values()),
-            base_model=BaseModelChoice(name=options.model, digest=model.digest),
-            training=TrainingChoice(rounds=options.rounds, steps=options.steps, seed=options.seed),
-            protection=ProtectionChoice(level=options.protection),
-        )
+            with federation:
+                self.say(f"started {len(federation.domains)} domain processes")
+                study, decisions, finished = self._study(federation, plan, subscribers)
+            with self._timed("baseline"):
+                alone = self._train_alone(plan, federation)
+            return self._finish(study, federation.domains, decisions, finished, alone)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     def _study(
-        self, researcher: Researcher, plan: Plan, subscribers: tuple[Subscriber, ...]
+        self, federation: Federation, plan: Plan, subscribers: tuple[Subscriber, ...]
     ) -> tuple[Study, dict[str, RequestDecision], StudyFinished]:
         with self._timed("approval"):
-            study = Study.create(researcher, _STUDY, plan, recipe=stock_recipe())
+            study = Study.create(federation.researcher, _STUDY, plan, recipe=stock_recipe())
             self.say("submitting the code request to every domain")
             study.submit(on_wait=self.say)
-            decisions = study.wait_for_decisions(self._watch)
+            decisions = study.wait_for_decisions(federation.watch)
         for email, decision in decisions.items():
             self.say(f"{email}: {decision.decision} ({decision.reason}); checked: {'; '.join(decision.checked)}")
         with self._timed("rounds"):
-            finished = study.run(self._watch, *subscribers)
+            finished = study.run(federation.watch, *subscribers)
         with self._timed("release"):
-            study.release(self.options.work / "results" / "adapter", self._watch)
+            study.release(self.options.work / "results" / "adapter", federation.watch)
         return study, decisions, finished
 
-    def _train_alone(self, plan: Plan, domains: dict[str, Domain], model: LocalModel) -> dict[str, AloneLoss]:
+    def _train_alone(self, plan: Plan, federation: Federation) -> dict[str, AloneLoss]:
         self.say("for comparison: each domain trains alone for as many steps (only a demo may look at all shards)")
-        shards = {name: prepare(Path(d.config.data.source), d.folder.data) for name, d in domains.items()}
+        shards = {
+            name: prepare(Path(domain.config.data.source), domain.folder.data)
+            for name, domain in federation.domains.items()
+        }
         cores = os.cpu_count() or 1
         return train_alone(
             plan,
             shards,
-            model,
+            federation.model,
             self.options.work / "alone",
             workers=min(cores, len(shards)),
             threads=max(1, cores // len(shards)),
@@ -317,62 +249,11 @@ class Demo:
             domain.ledger.verify()
             shutil.copyfile(domain.folder.ledger_path, results / "ledgers" / f"{name}.jsonl")
 
-    # -- processes --------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _running(self, domains: dict[str, Domain]) -> Iterator[None]:
-        """Run every domain as a process of its own while the block runs; they also end if this process is killed."""
-        previous = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            for name, domain in domains.items():
-                self._processes[name] = _serve(domain)
-            self.say(f"started {len(domains)} domain processes")
-            yield
-        finally:
-            for process in self._processes.values():
-                process.terminate()
-            for process in self._processes.values():
-                _end(process)
-            signal.signal(signal.SIGTERM, previous)
-
-    def _watch(self, event: Event) -> None:
-        """End the wait for a domain whose process is gone."""
-        if not isinstance(event, Waiting):
-            return
-        for name, process in self._processes.items():
-            if process.poll() is not None:
-                log = (self.options.work / "domains" / name / "serve.log").read_text(errors="replace").splitlines()
-                raise StudyError(
-                    f"The domain {name} ended (exit code {process.returncode}): {log[-1] if log else 'no message'}",
-                    kept=f"Everything is in {self.options.work}",
-                    todo="read its serve.log there",
-                )
-
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-def _serve(domain: Domain) -> subprocess.Popen[bytes]:
-    root = domain.folder.root
-    with (root / "serve.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "fedpriv", "domain", "serve", str(root), "--parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the domains in order
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _interrupt(_number: int, _frame: object) -> None:

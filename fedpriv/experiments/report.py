@@ -29,7 +29,7 @@ def write_report(result: DemoResult, out: Path) -> Path:
         to_html(
             figure,
             full_html=False,
-            include_plotlyjs="inline" if number == 0 else False,
+            include_plotlyjs=number == 0,
             config={"displaylogo": False, "responsive": True, "displayModeBar": False},
         )
         for number, figure in enumerate(figures)

@@ -190,7 +190,8 @@ class Orchestrator:
         for email, blob in keys.items():
             await self._on_transfer(self._session.blobs.remove, email, blob.name)
         await self._remove_blobs(before)
-        self._summarise(number, results, weights, manifest, seconds)
+        start = prepared if number == 1 else results
+        self._summarise(number, results, weights, manifest, seconds, heldout_loss=_mean_loss(start))
 
     async def _finish(self, prepared: Mapping[str, Result]) -> StudyFinished:
         last = self.plan.training.rounds
@@ -316,6 +317,8 @@ class Orchestrator:
         weights: Mapping[str, float],
         manifest: AggregateManifest,
         seconds: Mapping[str, float],
+        *,
+        heldout_loss: float,
     ) -> None:
         tokens = {e: r.metrics.get("train_tokens", 1.0) for e, r in results.items()}
         losses = {e: r.metrics.get("train_loss", 0.0) for e, r in results.items()}
@@ -324,7 +327,7 @@ class Orchestrator:
             study=self.study,
             round=number,
             train_loss=sum(losses[e] * tokens[e] for e in losses) / sum(tokens.values()),
-            heldout_loss=_mean_loss(results),
+            heldout_loss=heldout_loss,
             weights=dict(weights),
             bytes_up=round(sum(sizes) / len(sizes)),
             bytes_down=self.folder.aggregate_path(number).stat().st_size,
@@ -359,9 +362,10 @@ class Orchestrator:
         return {result.member: result for result in results}
 
     async def _ask(self, ticket: Ticket) -> Result:
-        known = self.folder.result(ticket)
-        if known is not None and known.status == "done":
-            return known
+        while (known := self.folder.result(ticket)) is not None:
+            if known.status == "done":
+                return known
+            ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
         await self._on_syft(self._send_ticket, ticket)
         self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
         since = time.monotonic()
@@ -378,7 +382,7 @@ class Orchestrator:
                 domain=ticket.member,
                 kind=ticket.kind,
                 round=ticket.round,
-                metrics=dict(result.metrics),
+                metrics={str(name): value for name, value in result.metrics.items()},
                 seconds=dict(result.seconds),
             )
         )

@@ -164,6 +164,19 @@ class Study:
             orchestrator._emit(AdapterReleased(study=orchestrator.study, folder=str(target), adapter_sha256=digest))
         return target
 
+    def mock_folders(self) -> dict[str, Path]:
+        """Fetch the mock side of every domain's dataset and return the folders by address.
+
+        Everything in them is made up: same schema as the private side, safe to print.
+        """
+        request, cohort = self.folder.submitted(), self.folder.cohort()
+        session = self.researcher.session(cohort)
+        folders = {}
+        for email in cohort:
+            session.fetch_datasets(email)
+            folders[email] = session.client.dataset_manager.get(request.plan.dataset, email).mock_dir
+        return folders
+
     def status(self) -> dict[str, Any]:
         """Return where the study is: submitted or not, decisions, finished rounds, whether it runs."""
         request = self.folder.draft()

@@ -86,6 +86,7 @@ class Ticket(Section):
     kind: TicketKind
     round: int = Field(ge=0, le=1000)
     attempt: int = Field(default=1, ge=1, le=1000)
+    retry: int = Field(default=0, ge=0, le=1000, description="asked again after a refusal or a failure")
     member: Email
     identities: tuple[Identity, ...] = Field(
         default=(), max_length=65, description="the cohort's public keys (prepare)"
@@ -98,7 +99,12 @@ class Ticket(Section):
     @property
     def name(self) -> str:
         """The syft job's name."""
-        return f"ticket-{self.study[:16]}-r{self.round:04d}-{self.kind}-{self.attempt}"
+        return f"ticket-{self.study[:16]}-r{self.round:04d}-{self.kind}-{self.attempt}-{self.retry}"
+
+    @property
+    def work(self) -> dict[str, object]:
+        """What is asked, however often: the ticket without its retry number."""
+        return self.model_dump(mode="json", exclude={"retry"})
 
 
 class Result(Section):

@@ -143,9 +143,8 @@ class StoreConnection(SyftboxPlatformConnection):
             return None
         message = parse_json(data, source=f"the encryption bundle of {peer_email}", max_bytes=MAX_CONTROL_BYTES)
         try:
-            key = syc.SyftPublicKeyBundle.from_did_document(
-                message["public_encryption_bundle"]
-            ).identity_key_bytes.hex()
+            read = syc.SyftPublicKeyBundle.from_did_document  # pyright: ignore[reportAttributeAccessIssue] - native
+            key = read(message["public_encryption_bundle"]).identity_key_bytes.hex()
         except Exception as error:
             raise SignatureError(f"The encryption bundle of {peer_email} on the store cannot be read") from error
         if key != self._settings.pins.get(peer_email):

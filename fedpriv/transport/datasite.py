@@ -155,10 +155,13 @@ class _Session:
         remove_staging(config.syftbox_folder)
         with _quiet():
             manager = SyftboxManager.from_config(config)
+            if manager.peer_manager is None:
+                raise ConfigError("This version of syft has no peer manager", todo="install the pinned one")
+            peers = manager.peer_manager.peer_store
             self.connection = StoreConnection.from_config(_connection_config(settings))
-            self._router = ConnectionRouter(connections=[self.connection], peer_store=manager.peer_manager.peer_store)
-            self._install(manager, config, owner=owner)
-            manager._set_peer_store(manager.peer_manager.peer_store)
+            self._router = ConnectionRouter(connections=[self.connection], peer_store=peers)
+            self._install(manager, config, peers, owner=owner)
+            manager._set_peer_store(peers)
             jobs = SyftJobConfig(
                 syftbox_folder=config.syftbox_folder, current_user_email=settings.email, has_do_role=owner
             )
@@ -171,10 +174,10 @@ class _Session:
             )
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
-        self.blobs = BlobChannel(self.connection, manager.peer_manager.peer_store)
+        self.blobs = BlobChannel(self.connection, peers)
         self._refresh_peers()
 
-    def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, *, owner: bool) -> None:
+    def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
         """Put our syncer in the place of syft's, before the client registers its callbacks on it."""
         state = private_folder(self.settings.folder / "transport")
         quarantine = Quarantine(self.settings.folder / "quarantine", self.settings.on_refusal)
@@ -186,7 +189,7 @@ class _Session:
             self._syncer = WatcherSyncer.from_config(config.datasite_watcher_syncer_config)
             manager.datasite_watcher_syncer = self._syncer
         journal = Journal(state / "journal.json")
-        self._syncer.bind(self.connection, manager.peer_manager.peer_store, journal, quarantine)
+        self._syncer.bind(self.connection, peers, journal, quarantine)
 
     def _refresh_peers(self) -> None:
         with _quiet():

@@ -90,7 +90,7 @@ class Store:
             return None
         except OSError as error:
             raise TransportError(f"The store refused to read {key} ({error})", todo="check the connection") from error
-        if len(data) > max_bytes:
+        if not isinstance(data, bytes) or len(data) > max_bytes:
             raise TransportError(f"{key} on the store is larger than {max_bytes} bytes", kept="It was not used")
         return data
 

@@ -1,0 +1,238 @@
+"""A whole federation on one machine for demos and notebooks: real parties, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
+from fedpriv.errors import StudyError
+from fedpriv.files import folder_lock, private_folder
+from fedpriv.researcher import Researcher, ResearcherConfig
+from fedpriv.researcher.events import Event, Waiting
+from fedpriv.study import Plan
+from fedpriv.study.plan import BaseModelChoice, MemberChoice, ProtectionChoice, ProtectionLevel, TrainingChoice
+from fedpriv.training.base_model import LocalModel, ensure_model
+
+DEFAULT_WORK = Path(".fedpriv/demo")
+_RESEARCHER = "researcher@demo.fedpriv"
+
+
+@dataclass(kw_only=True)
+class Federation:
+    """A researcher and some domains; start it to run the domains' processes, and stop it to end them.
+
+    Attributes
+    ----------
+    researcher : Researcher
+        The researcher's home.
+    domains : dict[str, Domain]
+        The domains by their short names, such as ``micu``.
+    model : LocalModel
+        The base model.
+    work : Path
+        Everything lies below this folder, which is made anew each time.
+
+    Examples
+    --------
+    >>> with Federation.create(model="tiny", domains=3) as federation:  # doctest: +SKIP
+    ...     plan = federation.plan(rounds=3, steps=4)
+    """
+
+    researcher: Researcher
+    domains: dict[str, Domain]
+    model: LocalModel
+    work: Path
+    _lock: contextlib.ExitStack
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        mimic: Path | None = None,
+        model: str = "smollm2-135m-instruct",
+        domains: int = 3,
+        seed: int = 0,
+        work: Path = DEFAULT_WORK,
+        say: Callable[[str], None] = lambda sentence: None,
+        on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    ) -> Federation:
+        """Make the parties: shards by first care unit, keys, pinned fingerprints. No process runs yet.
+
+        Parameters
+        ----------
+        mimic : Path, optional
+            Folder with MIMIC-III tables; without it, synthetic ones are made.
+        say, on_progress
+            Called with a sentence at each stage; with a stage and its done fraction.
+
+        Raises
+        ------
+        DataError, ModelError
+            If the tables or the model cannot be used: nothing was changed then.
+        LockError
+            If another federation runs in ``work``.
+        """
+        lock = contextlib.ExitStack()
+        with tempfile.TemporaryDirectory() as scratch:
+            tables, shards = _read_tables(mimic, Path(scratch), domains, seed, say)
+            local_model = ensure_model(model, on_progress=on_progress)
+            lock.enter_context(
+                folder_lock(work.parent / f"{work.name}.lock", holder="The demo", todo="wait until the other one ends")
+            )
+            try:
+                shutil.rmtree(work, ignore_errors=True)
+                private_folder(work)
+                sources = _write_shards(tables, shards, work, say)
+                researcher, parties = _create_parties(sources, work)
+            except BaseException:
+                lock.close()
+                raise
+        return cls(researcher=researcher, domains=parties, model=local_model, work=work, _lock=lock)
+
+    def plan(
+        self,
+        *,
+        rounds: int = 3,
+        steps: int = 4,
+        protection: ProtectionLevel = "sealed",
+        seed: int = 0,
+        title: str = "Demo: LoRA on ICU notes",
+    ) -> Plan:
+        """Return a plan with all domains of this federation, pinned by fingerprint."""
+        me = self.researcher
+        return Plan(
+            title=title,
+            researcher=MemberChoice(email=me.config.email, fingerprint=me.keys.fingerprint),
+            cohort=tuple(
+                MemberChoice(email=domain.config.email, fingerprint=domain.keys.fingerprint)
+                for domain in self.domains.values()
+            ),
+            base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
+            training=TrainingChoice(rounds=rounds, steps=steps, seed=seed),
+            protection=ProtectionChoice(level=protection),
+        )
+
+    def start(self) -> Federation:
+        """Run every domain as a process of its own; they also end if this process is killed."""
+        for name, domain in self.domains.items():
+            self._processes[name] = _serve(domain)
+        return self
+
+    def stop(self) -> None:
+        """End every process that was started, and let go of the folder."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            _end(process)
+        self._processes.clear()
+        self._lock.close()
+
+    def __enter__(self) -> Federation:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def watch(self, event: Event) -> None:
+        """End the wait for a domain whose process is gone (a subscriber of a study's events).
+
+        Raises
+        ------
+        StudyError
+            With the last line of the domain's log.
+        """
+        if not isinstance(event, Waiting):
+            return
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = (self.domains[name].folder.root / "serve.log").read_text(errors="replace").splitlines()
+                raise StudyError(
+                    f"The domain {name} ended (exit code {process.returncode}): {log[-1] if log else 'no message'}",
+                    kept=f"Everything is in {self.work}",
+                    todo="read its serve.log there",
+                )
+
+
+def _read_tables(
+    mimic: Path | None, scratch: Path, domains: int, seed: int, say: Callable[[str], None]
+) -> tuple[ClinicalTables, list[Shard]]:
+    if mimic is None:
+        say("making synthetic tables in the MIMIC-III schema (no patient is real)")
+        mimic = scratch / "synthetic"
+        write_synthetic(mimic, seed=seed)
+    else:
+        say(f"reading MIMIC-III tables from {mimic}")
+    tables = ClinicalTables.open(mimic)
+    return tables, shard_by_care_unit(tables, domains)
+
+
+def _write_shards(
+    tables: ClinicalTables, shards: list[Shard], work: Path, say: Callable[[str], None]
+) -> dict[str, Path]:
+    sources = {}
+    for shard in shards:
+        sources[shard.name] = work / "shards" / shard.name
+        write_shard(tables, shard, sources[shard.name])
+    units = ", ".join(f"{shard.name} ({len(shard.subject_ids)} patients)" for shard in shards)
+    say(f"one domain for each first care unit: {units}")
+    return sources
+
+
+def _create_parties(sources: dict[str, Path], work: Path) -> tuple[Researcher, dict[str, Domain]]:
+    store = str((work / "store").resolve())
+    researcher = Researcher.create(
+        work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
+    )
+    researcher.publish_identity()
+    pin = MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint)
+    policy = PolicyChoice(
+        approve="stock-recipe",
+        release="after-study",
+        max_rounds=1000,
+        minimum_cohort=2,
+        protection=("sealed", "ckks", "plain"),
+    )
+    resources = ResourcesChoice(threads=max(1, (os.cpu_count() or 1) // len(sources)))
+    domains = {}
+    for name, source in sources.items():
+        config = DomainConfig(
+            name=name,
+            email=f"{name}@demo.fedpriv",
+            store=store,
+            data=DataChoice(source=str(source.resolve())),
+            researchers=(pin,),
+            policy=policy,
+            resources=resources,
+        )
+        domains[name] = Domain.create(work / "domains" / name, config)
+    return researcher, domains
+
+
+def _serve(domain: Domain) -> subprocess.Popen[bytes]:
+    root = domain.folder.root
+    with (root / "serve.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fedpriv", "domain", "serve", str(root), "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the domains in order
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,73 @@
+"""Real processes of every party, started by their own commands; ended by their ids whatever happens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "fedpriv"]
+DEMO_DATA = "shared/data/mimic-iii-demo"
+
+
+def run(*arguments, cwd, code=0, seconds=240):
+    """Run a command to its end and return what it printed."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def start():
+    """Start a command in the background; end it (and what it started) at the end of the test."""
+    running = []
+
+    def begin(*arguments, cwd):
+        log = (Path(cwd) / f"process-{len(running)}.log").open("wb")
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], cwd=cwd, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        running.append((process, log))
+        return process
+
+    yield begin
+    for process, log in running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        log.close()
+
+
+def wait_for(condition, *, seconds, what):
+    """Wait until ``condition()`` gives something, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def ledger(folder):
+    """Return the entries of a domain's ledger."""
+    path = folder / "state" / "ledger.jsonl"
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path("/proc").exists() else True

@@ -1,0 +1,139 @@
+"""The same steps by hand, each its own command; a domain and the researcher are killed in the middle of rounds."""
+
+import json
+import signal
+
+import pytest
+
+from tests.e2e.conftest import is_alive, ledger, run, wait_for
+
+pytestmark = pytest.mark.e2e
+ROUNDS = 3
+
+
+def fingerprint(printed):
+    return next(line.split()[-1] for line in printed.stdout.splitlines() if line.startswith("Fingerprint:"))
+
+
+@pytest.fixture
+def federation(tmp_path, start):
+    """A researcher and three domains whose owners are asked; returns folders and a way to serve them."""
+    run("data", "synthesize", tmp_path / "tables", "--patients", "120", cwd=tmp_path)
+    run("data", "shard", tmp_path / "tables", "--out", tmp_path / "shards", "--domains", "3", cwd=tmp_path)
+    store = tmp_path / "store"
+    ada = fingerprint(run("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
+    domains = {}
+    for shard in sorted(path.name for path in (tmp_path / "shards").iterdir()):
+        printed = run(
+            *("domain", "init", tmp_path / shard, "--email", f"{shard}@x.org", "--store", store),
+            *("--data", tmp_path / "shards" / shard),
+            cwd=tmp_path,
+        )
+        run("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
+        domains[shard] = fingerprint(printed)
+    new = ["study", "new", "icu", "--model", "tiny", "--rounds", ROUNDS, "--steps", 8, "--protection", "sealed"]
+    for shard, value in domains.items():
+        new += ["--domain", f"{shard}@x.org={value}"]
+    run(*new, cwd=tmp_path)
+    serve = lambda shard: start("domain", "serve", tmp_path / shard, cwd=tmp_path)  # noqa: E731
+    return tmp_path, list(domains), serve
+
+
+def requests(root, shard):
+    return json.loads(run("domain", "requests", root / shard, "--json", cwd=root).stdout)
+
+
+def count(folder, kind):
+    return sum(entry["kind"] == kind for entry in ledger(folder))
+
+
+def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
+    root, shards, serve = federation
+    services = {shard: serve(shard) for shard in shards}
+    run("study", "submit", "icu", cwd=root)
+    twice = run("study", "submit", "icu", cwd=root, code=2)
+    assert "was submitted already" in twice.stderr
+
+    # Each data owner reads and decides; nothing runs before that.
+    running = start("study", "run", "icu", cwd=root)
+    for shard in shards:
+        (request,) = wait_for(lambda shard=shard: requests(root, shard), seconds=60, what=f"the request at {shard}")
+        assert request["decision"] == "pending"
+        shown = run("domain", "show", root / shard, request["study"][:10], cwd=root).stdout
+        assert "unchanged stock recipe" in shown
+        assert "def train" in shown
+        assert count(root / shard, "round.started") == 0
+        run("domain", "approve", root / shard, request["study"][:10], cwd=root)
+
+    # A domain is killed while it trains, and started again: its worker goes with it.
+    victim = shards[0]
+    wait_for(lambda: count(root / victim, "round.started") == 2, seconds=120, what="round 2 at the victim")
+    services[victim].send_signal(signal.SIGKILL)
+    services[victim].wait(10)
+    services[victim] = serve(victim)
+
+    # The researcher is killed in round 3; a plain run refuses, resume goes on.
+    wait_for(lambda: count(root / shards[1], "round.started") == 3, seconds=120, what="round 3")
+    running.send_signal(signal.SIGKILL)
+    running.wait(10)
+    refused = run("study", "run", "icu", cwd=root, code=2)
+    assert "study resume" in refused.stderr
+    done = run("study", "resume", "icu", cwd=root)
+    assert "Held-out loss" in done.stdout
+
+    # The owner has not approved the release yet; then does.
+    withheld = run("study", "release", "icu", "--out", root / "adapter", cwd=root, code=4)
+    assert "did not approve the release" in " ".join(withheld.stderr.split())
+    for shard in shards:
+        run("domain", "approve", root / shard, request["study"][:10], "--release", cwd=root)
+    run("study", "release", "icu", "--out", root / "adapter", cwd=root)
+    assert (root / "adapter" / "adapter_config.json").exists()
+
+    for shard in shards:
+        whole = run("domain", "ledger", root / shard, "--verify", cwd=root)
+        assert "The ledger is whole" in whole.stdout
+        once = [entry["once"] for entry in ledger(root / shard) if entry["once"]]
+        assert len(once) == len(set(once))
+        for kind in ("round.started", "round.trained", "update.sealed", "aggregate.opened"):
+            assert count(root / shard, kind) == ROUNDS, (shard, kind)
+        status = json.loads(run("domain", "status", root / shard, "--json", cwd=root).stdout)
+        assert status["running"]
+    assert count(root / victim, "round.resumed") <= 1
+    state = json.loads(run("study", "status", "icu", "--json", cwd=root).stdout)
+    assert state["finished"]
+    assert state["finished_rounds"] == ROUNDS
+
+    # A second service on the same domain is refused by name; editing the plan afterwards too.
+    held = run("domain", "serve", root / victim, "--once", cwd=root, code=2)
+    assert f"in use by process {services[victim].pid}" in " ".join(held.stderr.split())
+    plan = root / ".fedpriv/researcher/studies/icu/plan.yaml"
+    plan.write_text(plan.read_text().replace("rounds: 3", "rounds: 4"))
+    changed = run("study", "run", "icu", cwd=root, code=2)
+    assert "changed after the request was submitted" in " ".join(changed.stderr.split())
+
+
+def test_ctrl_c_ends_every_process_of_the_demo(tmp_path, start):
+    demo = start("demo", "--model", "tiny", cwd=tmp_path)
+    folders = tmp_path / ".fedpriv/demo/domains"
+    pids = wait_for(
+        lambda: (
+            [json.loads(p.read_bytes())["pid"] for p in folders.glob("*/state/status.json")][2:]
+            and [json.loads(p.read_bytes())["pid"] for p in folders.glob("*/state/status.json")]
+        ),
+        seconds=60,
+        what="three domain processes",
+    )
+    assert len(pids) == 3
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 130
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), seconds=20, what="the end of the domains")
+
+
+def test_domains_end_when_the_demo_is_killed(tmp_path, start):
+    demo = start("demo", "--model", "tiny", cwd=tmp_path)
+    folders = tmp_path / ".fedpriv/demo/domains"
+    wait_for(lambda: len(list(folders.glob("*/state/status.json"))) == 3, seconds=60, what="three domain processes")
+    pids = [json.loads(p.read_bytes())["pid"] for p in folders.glob("*/state/status.json")]
+    demo.send_signal(signal.SIGKILL)
+    demo.wait(10)
+    wait_for(lambda: not any(is_alive(pid) for pid in pids), seconds=30, what="the end of the domains")
