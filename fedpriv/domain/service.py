@@ -27,7 +27,7 @@ from fedpriv.protection import open_signed, sign, signed_identity
 from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
-from fedpriv.transport import OwnerSession, SessionSettings
+from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 
 TICKET_FILE = "ticket.json"
 _MAX_BACKOFF_SECONDS = 30.0
@@ -127,7 +127,7 @@ class DomainService:
                 on_refusal=self._on_refusal,
             )
         )
-        self._session.publish_identity(signed_identity(self.domain.keys))
+        publish_identity(config.store, config.email, signed_identity(self.domain.keys))
 
     def _register_dataset(self, folder: DomainFolder) -> None:
         """Show outsiders the mock side; the private side that syft sees is a pointer file without data."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedpriv.aggregation import aggregate_round, weights_for
 from fedpriv.errors import StudyError, UntrustedError
@@ -32,7 +32,9 @@ from fedpriv.researcher.events import (
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import AggregateManifest, BlobRef, RequestDecision, Result, Signed, Ticket
-from fedpriv.transport import ResearcherSession
+
+if TYPE_CHECKING:
+    from fedpriv.transport import ResearcherSession
 
 POLL_SECONDS = 0.2
 _WAITING_SECONDS = 10.0

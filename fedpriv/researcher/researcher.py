@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 from pydantic import Field
@@ -15,7 +15,10 @@ from fedpriv.files import private_folder, write_atomic
 from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.plan import Email, Section, Slug
-from fedpriv.transport import ResearcherSession, SessionSettings, Store, create_transport_keys, read_identity
+from fedpriv.transport import create_transport_keys, publish_identity, read_identity
+
+if TYPE_CHECKING:
+    from fedpriv.transport import ResearcherSession
 
 CONFIG_FILE = "researcher.yaml"
 
@@ -93,7 +96,7 @@ class Researcher:
 
     def publish_identity(self) -> None:
         """Put our public keys on the store, so that domains that pinned our fingerprint can find them."""
-        Store.from_url(self.config.store).put(f"{self.config.email}/identity.json", signed_identity(self.keys))
+        publish_identity(self.config.store, self.config.email, signed_identity(self.keys))
 
     def identity_of(self, email: str, pinned: str) -> Identity | None:
         """Return a domain's verified public keys, or None if it has not put them on the store yet.
@@ -108,6 +111,8 @@ class Researcher:
 
     def session(self, cohort: Mapping[str, Identity]) -> ResearcherSession:
         """Open a syft session with these domains."""
+        from fedpriv.transport import ResearcherSession, SessionSettings
+
         return ResearcherSession(
             SessionSettings(
                 email=self.config.email,

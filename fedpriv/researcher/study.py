@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid
@@ -20,7 +20,9 @@ from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
-from fedpriv.transport import ResearcherSession
+
+if TYPE_CHECKING:
+    from fedpriv.transport import ResearcherSession
 
 CONNECT_SECONDS = 120.0
 T = TypeVar("T")

@@ -1,14 +1,17 @@
-"""How bytes travel: a store that all parties reach, syft over it, and blobs beside it."""
+"""How bytes travel: a store that all parties reach, syft over it, and blobs beside it.
 
-from fedpriv.transport.blobs import BlobChannel
-from fedpriv.transport.datasite import (
-    OwnerSession,
-    ResearcherSession,
-    SessionSettings,
-    create_transport_keys,
-    read_identity,
-)
+The sessions are imported when they are first used: syft takes more than a second, and most commands do not need it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fedpriv.transport.identity import create_transport_keys, publish_identity, read_identity
 from fedpriv.transport.store import Store
+
+if TYPE_CHECKING:
+    from fedpriv.transport.blobs import BlobChannel
+    from fedpriv.transport.datasite import OwnerSession, ResearcherSession, SessionSettings
 
 __all__ = [
     "BlobChannel",
@@ -17,5 +20,19 @@ __all__ = [
     "SessionSettings",
     "Store",
     "create_transport_keys",
+    "publish_identity",
     "read_identity",
 ]
+
+_LATER = {
+    "BlobChannel": "fedpriv.transport.blobs",
+    "OwnerSession": "fedpriv.transport.datasite",
+    "ResearcherSession": "fedpriv.transport.datasite",
+    "SessionSettings": "fedpriv.transport.datasite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -31,27 +31,8 @@ from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.transport.blobs import BlobChannel
-from fedpriv.transport.connection import MAX_CONTROL_BYTES, StoreConnection, StoreConnectionConfig
+from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.syncing import Journal, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging
-
-
-def create_transport_keys(email: str, path: Path) -> str:
-    """Create (or load) the syft key bundle of ``email`` at ``path`` and return its identity key (hex).
-
-    The file is 0600; syft itself would leave it readable by everyone.
-    """
-    private_folder(path.parent)
-    previous = os.umask(0o077)
-    try:
-        peers = PeerStore.create(email=email, use_encryption=True, keys_path=path)
-    except ValueError as error:
-        raise ConfigError(
-            f"The key file {path} cannot be used ({error})", todo="restore it from your backup"
-        ) from error
-    finally:
-        os.umask(previous)
-    path.chmod(0o600)
-    return peers.public_key.identity_key_bytes.hex()
 
 
 @contextlib.contextmanager
@@ -74,7 +55,7 @@ class SessionSettings:
     folder : Path
         Our own folder; the syft datasite and the journals lie in it.
     keys_path : Path
-        The syft key bundle made by :func:`create_transport_keys`.
+        The syft key bundle made by :func:`fedpriv.transport.create_transport_keys`.
     pins : Mapping[str, str]
         Peer address to its pinned transport key (hex).
     on_refusal : Callable[[str, str], None]
@@ -195,21 +176,10 @@ class _Session:
         with _quiet():
             self.client.load_peers(force_download=True)
 
-    def publish_identity(self, data: bytes) -> None:
-        """Put our signed identity where others find it; they trust it only by its pinned fingerprint."""
-        self.connection.store.put(f"{self.settings.email}/identity.json", data)
-
     def is_connected(self, email: str) -> bool:
         """Say whether ``email`` is an accepted peer whose encryption key we hold."""
         peers = self.client.peer_manager.peer_store
         return any(peer.email == email for peer in peers.approved_peers) and peers.has_peer_bundle(email)
-
-
-def read_identity(store_url: str, email: str) -> bytes | None:
-    """Return the signed identity that ``email`` published on the store, unverified, or None."""
-    from fedpriv.transport.store import Store
-
-    return Store.from_url(store_url).get(f"{email}/identity.json", max_bytes=MAX_CONTROL_BYTES)
 
 
 class OwnerSession(_Session):

@@ -1,0 +1,46 @@
+"""A party's transport keys, and where its signed public keys lie on the store. Imports syft only to make keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedpriv.errors import ConfigError
+from fedpriv.files import private_folder
+from fedpriv.transport.store import Store
+
+MAX_IDENTITY_BYTES = 64 * 1024
+
+
+def create_transport_keys(email: str, path: Path) -> str:
+    """Create (or load) the syft key bundle of ``email`` at ``path`` and return its identity key (hex).
+
+    The file is 0600; syft itself would leave it readable by everyone.
+
+    Raises
+    ------
+    ConfigError
+        If there is a key file of another address, or a damaged one.
+    """
+    from syft.sync.peers.peer_store import PeerStore
+
+    private_folder(path.parent)
+    previous = os.umask(0o077)
+    try:
+        peers = PeerStore.create(email=email, use_encryption=True, keys_path=path)
+    except ValueError as error:
+        raise ConfigError(f"The key file {path} cannot be used ({error})", todo="restore it from a backup") from error
+    finally:
+        os.umask(previous)
+    path.chmod(0o600)
+    return peers.public_key.identity_key_bytes.hex()
+
+
+def publish_identity(store_url: str, email: str, data: bytes) -> None:
+    """Put a party's signed identity where others find it; they trust it only by its pinned fingerprint."""
+    Store.from_url(store_url).put(f"{email}/identity.json", data)
+
+
+def read_identity(store_url: str, email: str) -> bytes | None:
+    """Return the signed identity that ``email`` published on the store, unverified, or None."""
+    return Store.from_url(store_url).get(f"{email}/identity.json", max_bytes=MAX_IDENTITY_BYTES)
