@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import pytest
+
+from fedpriv.errors import ConfigError, ExistsError, LockError, SignatureError, StudyError
+from fedpriv.protection import IdentityKeys, signed_identity
+from fedpriv.researcher import Researcher, Study
+from fedpriv.researcher import study as study_module
+from fedpriv.transport import publish_identity
+
+
+def test_a_study_opens_again(researcher, study):
+    again = Study.open(Researcher.open(researcher.root), "icu")
+    assert again.plan == study.plan
+    assert again.status()["submitted"] is False
+
+
+def test_a_second_study_of_that_name_changes_nothing(researcher, study):
+    before = (study.folder.root / "plan.yaml").read_bytes()
+    with pytest.raises(ExistsError, match="There is a study icu already"):
+        Study.create(researcher, "icu", study.plan, recipe="x = 1\n")
+    assert (study.folder.root / "plan.yaml").read_bytes() == before
+
+
+def test_a_missing_study_is_named(researcher):
+    with pytest.raises(ConfigError, match="There is no study other"):
+        Study.open(researcher, "other")
+
+
+def test_nothing_runs_before_it_is_submitted(study):
+    with pytest.raises(ConfigError, match="not submitted yet"):
+        study.run()
+
+
+def test_a_submitted_study_is_not_submitted_again(study):
+    study.folder.freeze(study.folder.draft())
+    with pytest.raises(ExistsError, match="was submitted already"):
+        study.submit()
+
+
+def test_an_edit_after_submission_is_found(study):
+    study.folder.freeze(study.folder.draft())
+    assert study.folder.submitted().study == study.folder.draft().study
+    recipe = study.folder.root / "train.py"
+    recipe.write_text(recipe.read_text() + "import os\n")
+    with pytest.raises(ConfigError, match="changed after the request was submitted"):
+        study.folder.submitted()
+
+
+def test_other_keys_on_the_store_than_the_plan_pins_stop_the_submission(researcher, study):
+    stranger = IdentityKeys.create("micu@x.org", "micu", "11" * 32)
+    publish_identity(researcher.config.store, "micu@x.org", signed_identity(stranger))
+    with pytest.raises(SignatureError, match="not the pinned ones"):
+        study.submit()
+    assert not study.folder.is_submitted
+
+
+def test_a_domain_that_never_appears_is_named(study, monkeypatch):
+    monkeypatch.setattr(study_module, "CONNECT_SECONDS", 0.3)
+    with pytest.raises(StudyError, match=r"the public keys of micu@x\.org, sicu@x\.org"):
+        study.submit()
+
+
+def test_a_killed_run_is_only_resumed_on_purpose(study):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom fedpriv.files import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1]), holder='The study', todo=''):\n    os._exit(9)\n"
+    )
+    lock = study.folder.lock_path
+    assert subprocess.run([sys.executable, "-c", code, str(lock)], check=False).returncode == 9
+    assert study.status()["interrupted"]
+    before = lock.read_bytes()
+    with pytest.raises(LockError, match="without putting its lock away"):
+        study.run()
+    assert lock.read_bytes() == before
