@@ -61,13 +61,12 @@ def demo(
 
 def _print_tables(console: Console, result: DemoResult) -> None:
     summary, loss = result.as_json(), result.finished
-    table = Table("", "held-out loss, all domains' patients", "", title="Does it learn?")
+    table = Table("held-out loss", "all patients", "own, alone", "own, federated", title="Does it learn?")
     table.add_row("before (base model)", f"{loss.loss_before:.4f}")
     table.add_row("[bold]federated adapter[/]", f"[bold]{loss.loss_after:.4f}[/]")
     for name, alone in result.alone.items():
         own = summary["loss"]["own_examples"][name]
-        note = f"own patients only: {own['alone']:.4f}, federated {own['after']:.4f}"
-        table.add_row(f"{escape(name)} alone", f"{alone.everybody:.4f}", note)
+        table.add_row(f"{escape(name)} alone", f"{alone.everybody:.4f}", f"{own['alone']:.4f}", f"{own['after']:.4f}")
     table.add_row("domains alone, mean", f"{result.alone_mean:.4f}")
     console.print(table)
     size = summary["bytes"]

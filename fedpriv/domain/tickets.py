@@ -110,6 +110,7 @@ class StudyWork:
     def _prepare(self, ticket: Ticket) -> dict[str, Any]:
         self._verify_identities(ticket)
         self._show("loading", 0)
+        self._living_worker()
         if not self.folder.adapter(0).exists():
             plan = self.stored.request.plan
             layout = lora_layout(self.model.folder, plan.lora)

@@ -24,6 +24,8 @@ from fedpriv.training.base_model import LocalModel, ensure_model
 
 DEFAULT_WORK = Path(".fedpriv/demo")
 _RESEARCHER = "researcher@demo.fedpriv"
+_MAX_TOKENS = 64
+"""Shorter than a plan's default: the demo is to end within five minutes on two cores."""
 
 
 @dataclass(kw_only=True)
@@ -118,7 +120,7 @@ class Federation:
                 for domain in self.domains.values()
             ),
             base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
-            training=TrainingChoice(rounds=rounds, steps=steps, seed=seed),
+            training=TrainingChoice(rounds=rounds, steps=steps, seed=seed, max_tokens=_MAX_TOKENS),
             protection=ProtectionChoice(level=protection),
         )
 

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart with colour-blind eyes; every bar also carries its number as text.
 _BLUE, _ORANGE, _GREEN, _GREY, _PURPLE = "#0072B2", "#E69F00", "#009E73", "#767676", "#CC79A7"
+_WHO_SAW = {
+    "sealed": "nobody could read a single update: only their sum was opened, by the domains",
+    "ckks": "the researcher could not read the updates (a baseline: no masks between the domains)",
+    "plain": "the updates were NOT protected from the researcher (a baseline)",
+}
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(result: DemoResult, out: Path) -> Path:
     """Write ``report.html`` to ``out`` and return its path. It needs no network to be read."""
     summary = result.as_json()
-    figures = [_losses(result), _bytes(summary), _seconds(summary)]
+    figures = [_losses(result), _losses_by_domain(result), _bytes(summary), _seconds(summary)]
     drawn = [
         to_html(
             figure,
@@ -38,8 +43,9 @@ def write_report(result: DemoResult, out: Path) -> Path:
         headline=escape(_headline(result, summary)),
         facts=_facts(result),
         loss_figure=drawn[0],
-        bytes_figure=drawn[1],
-        seconds_figure=drawn[2],
+        domain_figure=drawn[1],
+        bytes_figure=drawn[2],
+        seconds_figure=drawn[3],
         rounds=_rounds(result),
         decisions=_decisions(result),
         version=escape(__version__),
@@ -54,9 +60,9 @@ def _headline(result: DemoResult, summary: dict[str, Any]) -> str:
     ratio = summary["bytes"]["up"] / summary["bytes"]["plain_fp32"]
     verb = "fell" if loss.loss_after < loss.loss_before else "did not fall"
     return (
-        f"{len(result.names)} domains trained one adapter in {len(result.rounds)} rounds without showing a note or "
-        f"an update to anyone: the held-out loss {verb} from {loss.loss_before:.3f} to {loss.loss_after:.3f}; an "
-        f"update was {ratio:.2f} times the size of plain fp32."
+        f"{len(result.names)} domains trained one adapter in {len(result.rounds)} rounds; no note left its domain, and "
+        f"{_WHO_SAW[result.options.protection]}. The held-out loss {verb} from {loss.loss_before:.3f} to "
+        f"{loss.loss_after:.3f}; an update was {ratio:.2f} times the size of plain fp32."
     )
 
 
@@ -81,40 +87,56 @@ def _layout(figure: go.Figure, *, y_title: str) -> go.Figure:
     figure.update_layout(
         template="simple_white",
         height=380,
-        margin={"l": 70, "r": 20, "t": 30, "b": 50},
+        margin={"l": 70, "r": 20, "t": 50, "b": 50},
         yaxis_title=y_title,
-        legend={"orientation": "h", "y": 1.12},
+        legend={"orientation": "h", "y": 1.15, "x": 0},
         font={"family": "system-ui, sans-serif", "size": 14},
     )
     return figure
 
 
 def _losses(result: DemoResult) -> go.Figure:
-    """Held-out loss: the federated adapter round by round, and each domain alone."""
-    loss, names = result.finished, result.names
-    heights = [record["heldout_loss"] for record in result.rounds] + [loss.loss_after]
+    """Held-out loss on everybody's notes: the federated adapter round by round, beside the domains alone."""
+    values = [record["heldout_loss"] for record in result.rounds] + [result.finished.loss_after]
+    names = ["before", *(f"after round {number}" for number in range(1, len(values)))]
     figure = go.Figure()
-    figure.add_bar(
-        x=[f"after round {n}" if n else "before" for n in range(len(heights))],
-        y=heights,
-        name="federated, all held-out notes",
-        marker_color=_BLUE,
-        text=[f"{value:.3f}" for value in heights],
+    figure.add_scatter(
+        x=names,
+        y=values,
+        name="federated adapter",
+        mode="lines+markers+text",
+        line={"color": _BLUE, "width": 3},
+        marker={"size": 10},
+        text=[f"{value:.3f}" for value in values],
+        textposition="top center",
     )
-    after = {names[email]: value for email, value in loss.loss_after_by_domain.items()}
-    for label, values, colour in (
-        ("a domain alone, all held-out notes", {n: a.everybody for n, a in result.alone.items()}, _ORANGE),
-        ("a domain alone, its own held-out notes", {n: a.own for n, a in result.alone.items()}, _PURPLE),
-        ("federated, the same domain's held-out notes", after, _GREEN),
-    ):
-        figure.add_bar(
-            x=[f"{name}" for name in values],
-            y=list(values.values()),
-            name=label,
-            marker_color=colour,
-            text=[f"{value:.3f}" for value in values.values()],
-        )
-    figure.update_yaxes(rangemode="tozero")
+    figure.add_scatter(
+        x=names,
+        y=[result.alone_mean] * len(names),
+        name=f"domains alone after as many steps, mean: {result.alone_mean:.3f}",
+        mode="lines",
+        line={"color": _ORANGE, "width": 3, "dash": "dash"},
+    )
+    figure.update_yaxes(range=[0, 1.15 * max(values)])
+    return _layout(figure, y_title="loss (nats a token)")
+
+
+def _losses_by_domain(result: DemoResult) -> go.Figure:
+    """Each domain's own adapter and the federated one, on the domain's own held-out notes."""
+    names = list(result.alone)
+    after = {result.names[email]: value for email, value in result.finished.loss_after_by_domain.items()}
+    series = (
+        ("its own adapter, everybody's notes", [result.alone[n].everybody for n in names], _ORANGE),
+        ("its own adapter, its own notes", [result.alone[n].own for n in names], _PURPLE),
+        ("federated adapter, its own notes", [after[n] for n in names], _BLUE),
+    )
+    figure = go.Figure()
+    for label, values, colour in series:
+        text = [f"{value:.2f}" for value in values]
+        figure.add_bar(x=names, y=values, name=label, marker_color=colour, text=text, textposition="outside")
+    highest = max(value for _, values, _ in series for value in values)
+    figure.update_yaxes(range=[0, 1.15 * highest])
+    figure.update_traces(textangle=0, cliponaxis=False)
     return _layout(figure, y_title="loss (nats a token)")
 
 
