@@ -18,6 +18,7 @@ from syft_job.models import JobStatus
 from fedpriv.clinical import PreparedData, prepare, write_mock
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.folder import DomainFolder
+from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.policy import review
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
@@ -291,7 +292,14 @@ class DomainService:
                 config=self.domain.config,
                 keys=self.domain.keys,
                 folder=folder,
-                recipe=self.domain.requests.recipe_path(stored.request.study),
+                training=LocalTraining(
+                    plan=stored.request.plan,
+                    folder=folder,
+                    recipe=self.domain.requests.recipe_path(stored.request.study),
+                    prepared=self._prepared,
+                    model=model,
+                    resources=self.domain.config.resources,
+                ),
                 stored=stored,
                 prepared=self._prepared,
                 model=model,

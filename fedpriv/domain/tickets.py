@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from fedpriv.domain.folder import DomainConfig
 from fedpriv.domain.gatekeeper import check_metrics, check_update
 from fedpriv.domain.keyroom import KeyRoom
 from fedpriv.domain.ledger import Ledger
+from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.requests import StoredRequest
-from fedpriv.domain.runner import TrainingWorker
 from fedpriv.domain.study_folder import StudyFolder
-from fedpriv.errors import ContainerError, FedprivError, RefusedError, TrainingError, UntrustedError
+from fedpriv.errors import ContainerError, FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import IdentityKeys, fingerprint, opener_for, sealer_for, sign_update, verify_manifest
 from fedpriv.study import AggregateManifest, BlobRef, Progress, Result, SignedUpdate, Ticket, UpdateHeader
@@ -48,21 +49,20 @@ class StudyWork:
     ----------
     folder : StudyFolder
         Where everything about this study is kept.
-    recipe : Path
-        The frozen ``train.py``.
+    training : LocalTraining
+        The untrusted half: runs jobs of this study in their sandbox.
     """
 
     config: DomainConfig
     keys: IdentityKeys
     folder: StudyFolder
-    recipe: Path
+    training: LocalTraining
     stored: StoredRequest
     prepared: PreparedData
     model: LocalModel
     ledger: Ledger
     blobs: BlobChannel
     on_progress: Callable[[Progress], None]
-    _worker: TrainingWorker | None = None
     _shown_s: float = 0.0
     _seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,16 +101,14 @@ class StudyWork:
 
     def close(self) -> None:
         """End the training worker."""
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        self.training.stop()
 
     # -- the four kinds of ticket ----------------------------------------------------------------------------
 
     def _prepare(self, ticket: Ticket) -> dict[str, Any]:
         self._verify_identities(ticket)
         self._show("loading", 0)
-        self._living_worker()
+        self.training.start()
         if not self.folder.adapter(0).exists():
             plan = self.stored.request.plan
             layout = lora_layout(self.model.folder, plan.lora)
@@ -179,74 +177,24 @@ class StudyWork:
         self._show("training", ticket.round)
         with self._timed("train"):
             evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
-            self._run("train", ticket.round, evaluate, adapter=ticket.round - 1, output=output)
+            on_step = functools.partial(self._show, "training", ticket.round)
+            self.training.run("train", ticket.round, ticket.round - 1, output, on_step, **evaluate)
         self.ledger.append(
             "round.trained",
             once=f"{once}/done",
             study=ticket.study,
             round=ticket.round,
-            sandbox=self._worker.sandbox if self._worker else "",
+            sandbox=self.training.sandbox,
         )
         return output
 
     def _evaluate(self, round_number: int) -> dict[str, float]:
         self._show("evaluating", round_number)
         with self._timed("evaluate"):
-            output = self._run("evaluate", round_number, {}, adapter=round_number)
+            output = self.folder.output(f"evaluate-{round_number:04d}")
+            on_step = functools.partial(self._show, "evaluating", round_number)
+            self.training.run("evaluate", round_number, round_number, output, on_step)
         return check_metrics(output / "metrics.json", self.stored.request.plan)
-
-    def _run(
-        self,
-        job: str,
-        round_number: int,
-        extra: dict[str, Any],
-        *,
-        adapter: int | None = None,
-        output: Path | None = None,
-    ) -> Path:
-        """Run a job of the training worker and return its output folder; a worker that died is started once more."""
-        plan = self.stored.request.plan
-        output = output or self.folder.output(f"{job}-{round_number:04d}")
-        request = {
-            "job": job,
-            "model_folder": str(self.model.folder),
-            "recipe": str(self.recipe),
-            "adapter": None if adapter is None else str(self.folder.adapter(adapter)),
-            "train": str(self.prepared.train),
-            "heldout": str(self.prepared.heldout),
-            "lora": plan.lora.model_dump(mode="json"),
-            "training": plan.training.model_dump(mode="json"),
-            "round": max(1, round_number),
-            "seed": plan.training.seed,
-            "threads": self.config.resources.threads,
-            "out": str(output),
-            **extra,
-        }
-
-        def on_step(step: int, steps: int) -> None:
-            self._show("training" if job == "train" else "evaluating", round_number, step, steps)
-
-        for attempt in (1, 2):
-            worker = self._living_worker()
-            try:
-                worker.run(request, max_seconds=plan.training.max_seconds, on_step=on_step)
-                return output
-            except TrainingError:
-                if worker.alive or attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _living_worker(self) -> TrainingWorker:
-        if self._worker is None or not self._worker.alive:
-            self.close()
-            self.folder.adapters.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._worker = TrainingWorker(
-                readable=(self.model.folder, self.prepared.folder, self.recipe.parent, self.folder.adapters),
-                workspace=self.folder.workspace,
-                threads=self.config.resources.threads,
-                sandbox=self.config.resources.sandbox,
-            )
-        return self._worker
 
     # -- sealing and opening ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fedpriv.clinical import prepare
@@ -155,8 +156,7 @@ class Demo:
         """
         options = self.options
         _check_output(options.out)
-        previous = signal.signal(signal.SIGTERM, _interrupt)
-        try:
+        with _interruptible() as calm:
             with self._timed("data and model"):
                 federation = Federation.create(
                     mimic=options.mimic,
@@ -170,14 +170,17 @@ class Demo:
             plan = federation.plan(
                 rounds=options.rounds, steps=options.steps, protection=options.protection, seed=options.seed
             )
-            with federation:
+            try:
+                federation.start()
                 self.say(f"started {len(federation.domains)} domain processes")
                 study, decisions, finished = self._study(federation, plan, subscribers)
-            with self._timed("baseline"):
-                alone = self._train_alone(plan, federation)
-            return self._finish(study, federation.domains, decisions, finished, alone)
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+                federation.stop()
+                with self._timed("baseline"):
+                    alone = self._train_alone(plan, federation)
+                return self._finish(study, federation.domains, decisions, finished, alone)
+            finally:
+                calm()
+                federation.close()
 
     def _study(
         self, federation: Federation, plan: Plan, subscribers: tuple[Subscriber, ...]
@@ -256,8 +259,29 @@ class Demo:
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, again each second until it gets through.
+
+    Some libraries swallow an interrupt that arrives while they are imported. What is yielded ends the repeating, for
+    the time of putting things away.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        raise KeyboardInterrupt
+
+    def calm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield calm
+    finally:
+        calm()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _check_output(out: Path) -> None:

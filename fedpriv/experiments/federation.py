@@ -131,19 +131,23 @@ class Federation:
         return self
 
     def stop(self) -> None:
-        """End every process that was started, and let go of the folder."""
+        """End every process that was started."""
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
             _end(process)
         self._processes.clear()
+
+    def close(self) -> None:
+        """End every process and let go of the folder."""
+        self.stop()
         self._lock.close()
 
     def __enter__(self) -> Federation:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.close()
 
     def watch(self, event: Event) -> None:
         """End the wait for a domain whose process is gone (a subscriber of a study's events).

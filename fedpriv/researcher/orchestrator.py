@@ -7,43 +7,28 @@ before anything is built on them. Starting it again after a kill goes on where i
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from fedpriv.aggregation import aggregate_round, weights_for
 from fedpriv.errors import StudyError, UntrustedError
-from fedpriv.files import canonical_json, sha256_hex, write_json
-from fedpriv.protection import open_signed, sign
-from fedpriv.researcher.events import (
-    Decided,
-    DomainProgress,
-    Event,
-    ResultReceived,
-    RoundFinished,
-    StudyFinished,
-    StudyStarted,
-    TicketSent,
-    UpdateReceived,
-    Waiting,
-)
+from fedpriv.researcher.courier import POLL_SECONDS, Courier
+from fedpriv.researcher.events import Decided, Event, RoundFinished, StudyFinished, StudyStarted, UpdateReceived
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
-from fedpriv.study import AggregateManifest, BlobRef, RequestDecision, Result, Signed, Ticket
+from fedpriv.study import AggregateManifest, BlobRef, RequestDecision, Result, Ticket
+from fedpriv.study.plan import MetricName
+from fedpriv.training.adapter import adapter_digest, load_state
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
 
-POLL_SECONDS = 0.2
-_WAITING_SECONDS = 10.0
-_TICKET_CODE = "# This job is a fedpriv ticket: ticket.json says what is asked. There is no code to run in it.\n"
-T = TypeVar("T")
-
 
 class Orchestrator:
-    """Runs one submitted study.
+    """Runs one submitted study; the :class:`Courier` does the asking, the orchestrator knows what to ask.
 
     Parameters
     ----------
@@ -64,11 +49,8 @@ class Orchestrator:
         self.request = folder.submitted()
         self.plan = self.request.plan
         self.study = self.request.study
-        self._researcher = researcher
-        self._session = session
         self._emit = emit
-        self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
-        self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
+        self._courier = Courier(folder, self.request, researcher, session, emit)
 
     async def run(self) -> StudyFinished:
         """Carry the study from its approvals to the opening of the last aggregate.
@@ -83,7 +65,7 @@ class Orchestrator:
         self.folder.keep_record("started", {"time_s": started})
         domains = self.plan.emails
         self._emit(StudyStarted(study=self.study, domains=domains, rounds=self.plan.training.rounds, resumed=resumed))
-        return await self._with_polling(self._rounds())
+        return await self._courier.with_polling(self._rounds())
 
     async def wait_for_decisions(self) -> dict[str, RequestDecision]:
         """Wait until every domain approved.
@@ -93,7 +75,7 @@ class Orchestrator:
         StudyError
             As soon as one rejects, with its reason.
         """
-        return await self._with_polling(self._approvals())
+        return await self._courier.with_polling(self._approvals())
 
     async def release(self) -> tuple[Path, str]:
         """Fetch the plain adapter from the domains and check that all hand over the same.
@@ -108,12 +90,11 @@ class Orchestrator:
         StudyError
             If a domain does not release it, or two hand over different adapters.
         """
-        return await self._with_polling(self._release())
+        return await self._courier.with_polling(self._release())
 
     def close(self) -> None:
         """End the worker threads."""
-        self._syft.shutdown(wait=True, cancel_futures=True)
-        self._transfers.shutdown(wait=True, cancel_futures=True)
+        self._courier.close()
 
     # -- the life of a study ----------------------------------------------------------------------------------------
 
@@ -130,7 +111,7 @@ class Orchestrator:
         since = time.monotonic()
         while any(decisions.get(e) is None or decisions[e].decision != "approved" for e in self.plan.emails):
             for email in self.plan.emails:
-                decision = await self._on_syft(self._read_decision, email)
+                decision = await self._courier.decision_of(email)
                 if decision is not None and decision != decisions.get(email):
                     decisions[email] = decision
                     self.folder.keep_decision(decision)
@@ -149,7 +130,7 @@ class Orchestrator:
                         kept="Nothing was run",
                         todo="change the plan and submit a new study",
                     )
-            since = self._say_waiting(
+            since = self._courier.say_waiting(
                 since, [e for e in self.plan.emails if not _approved(decisions.get(e))], "approval"
             )
             await asyncio.sleep(POLL_SECONDS)
@@ -157,7 +138,7 @@ class Orchestrator:
 
     async def _prepare(self) -> dict[str, Result]:
         identities = tuple(identity for _, identity in sorted(self.folder.cohort().items()))
-        results = await self._ask_all(
+        results = await self._courier.ask_all(
             lambda email: Ticket(study=self.study, kind="prepare", round=0, member=email, identities=identities)
         )
         _require_same_adapter(results)
@@ -169,12 +150,12 @@ class Orchestrator:
 
     async def _round(self, number: int, prepared: Mapping[str, Result]) -> None:
         started = time.perf_counter()
-        examples = {email: int(result.metrics["examples"]) for email, result in prepared.items()}
+        examples = {email: int(_metric(result, "examples")) for email, result in prepared.items()}
         weights = weights_for(self.plan.aggregation, examples)
         before = self.folder.manifest(number - 1) if number > 1 else None
         aggregates = await self._send_aggregate(before)
         keys = await self._send_keys(prepared[self.plan.key_maker]) if number == 1 else {}
-        results = await self._ask_all(
+        results = await self._courier.ask_all(
             lambda email: Ticket(
                 study=self.study,
                 kind="train",
@@ -190,7 +171,7 @@ class Orchestrator:
         manifest, seconds = await self._aggregate(number, results, weights, prepared[self.plan.key_maker])
         seconds["wall"] = time.perf_counter() - started
         for email, blob in keys.items():
-            await self._on_transfer(self._session.blobs.remove, email, blob.name)
+            await self._courier.remove(email, blob.name)
         await self._remove_blobs(before)
         start = prepared if number == 1 else results
         self._summarise(number, results, weights, manifest, seconds, heldout_loss=_mean_loss(start))
@@ -199,7 +180,7 @@ class Orchestrator:
         last = self.plan.training.rounds
         manifest = self.folder.manifest(last)
         aggregates = await self._send_aggregate(manifest)
-        results = await self._ask_all(
+        results = await self._courier.ask_all(
             lambda email: Ticket(
                 study=self.study,
                 kind="finish",
@@ -215,8 +196,8 @@ class Orchestrator:
             study=self.study,
             loss_before=_mean_loss(prepared),
             loss_after=_mean_loss(results),
-            loss_after_by_domain={e: r.metrics["heldout_loss"] for e, r in results.items()},
-            heldout_tokens={e: r.metrics["heldout_tokens"] for e, r in results.items()},
+            loss_after_by_domain={e: _metric(r, "heldout_loss") for e, r in results.items()},
+            heldout_tokens={e: _metric(r, "heldout_tokens") for e, r in results.items()},
             adapter_sha256=digest,
             seconds=_mean_seconds(results),
         )
@@ -227,12 +208,17 @@ class Orchestrator:
 
     async def _release(self) -> tuple[Path, str]:
         last = self.plan.training.rounds
-        results = await self._ask_all(lambda email: Ticket(study=self.study, kind="release", round=last, member=email))
+        results = await self._courier.ask_all(
+            lambda email: Ticket(study=self.study, kind="release", round=last, member=email)
+        )
         digest = _require_same_adapter(results)
         path = self.folder.state / "adapter.safetensors"
         for email, result in results.items():
-            if result.adapter_blob is not None:
-                await self._on_transfer(self._session.blobs.receive, email, result.adapter_blob, path)
+            if result.adapter_blob is None:
+                raise UntrustedError(f"{email} released without an adapter", kept="Nothing was written")
+            await self._courier.fetch(email, result.adapter_blob, path)
+            if adapter_digest(load_state(path)) != digest:
+                raise UntrustedError(f"{email} released another adapter than it said", kept="Nothing was written")
         return path, digest
 
     # -- one round's parts ------------------------------------------------------------------------------------------
@@ -250,7 +236,7 @@ class Orchestrator:
             public = b""
             if maker.public_context_blob is not None:
                 public = self._blob_path(maker.public_context_blob).read_bytes()
-            manifest = await self._on_transfer(
+            manifest = await self._courier.in_background(
                 lambda: aggregate_round(
                     public,
                     self.plan.protection.level,
@@ -276,7 +262,7 @@ class Orchestrator:
         started = time.perf_counter()
         path = self.folder.round(result.round) / f"{email}.safetensors"
         if self.folder.manifest(result.round) is None:
-            await self._on_transfer(self._session.blobs.receive, email, result.update_blob, path)
+            await self._courier.fetch(email, result.update_blob, path)
         seconds = time.perf_counter() - started
         size = result.update_blob.size_bytes
         self._emit(
@@ -290,24 +276,20 @@ class Orchestrator:
         if manifest is None:
             return {}
         data = self.folder.aggregate_path(manifest.round).read_bytes()
-        name = self._aggregate_name(manifest)
-        blobs = await asyncio.gather(
-            *(self._on_transfer(self._session.blobs.send, email, name, data) for email in self.plan.emails)
-        )
-        return dict(zip(self.plan.emails, blobs, strict=True))
+        return await self._courier.send_to_all(self._aggregate_name(manifest), data)
 
     async def _send_keys(self, maker: Result) -> dict[str, BlobRef]:
         """Relay the sealed study key to the members; to us it is noise."""
         sent = {}
         for email, blob in maker.key_blobs.items():
             data = self._blob_path(blob).read_bytes()
-            sent[email] = await self._on_transfer(self._session.blobs.send, email, blob.name, data)
+            sent[email] = await self._courier.send(email, blob.name, data)
         return sent
 
     async def _remove_blobs(self, manifest: AggregateManifest | None) -> None:
         if manifest is not None:
             for email in self.plan.emails:
-                await self._on_transfer(self._session.blobs.remove, email, self._aggregate_name(manifest))
+                await self._courier.remove(email, self._aggregate_name(manifest))
 
     def _aggregate_name(self, manifest: AggregateManifest) -> str:
         return f"aggregate-{self.study[:16]}-{manifest.round:04d}"
@@ -341,141 +323,11 @@ class Orchestrator:
             self.folder.aggregate_path(number - 1).unlink(missing_ok=True)
         self._emit(event)
 
-    # -- tickets ----------------------------------------------------------------------------------------------------
-
-    async def _ask_all(self, make: Callable[[str], Ticket]) -> dict[str, Result]:
-        """Send every domain its ticket and wait for all answers.
-
-        Raises
-        ------
-        StudyError
-            Naming the domains that refused or failed, with their reasons, after all have answered.
-        """
-        tickets = [make(email) for email in self.plan.emails]
-        results = await asyncio.gather(*(self._ask(ticket) for ticket in tickets))
-        failed = [result for result in results if result.status != "done"]
-        if failed:
-            reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed)
-            raise StudyError(
-                f"{tickets[0].kind} of round {tickets[0].round} was not done by every domain ({reasons})",
-                kept="The finished rounds are kept",
-                todo="settle it with the data owner, then run `fedpriv study resume`",
-            )
-        return {result.member: result for result in results}
-
-    async def _ask(self, ticket: Ticket) -> Result:
-        while (known := self.folder.result(ticket)) is not None:
-            if known.status == "done":
-                return known
-            ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
-        await self._on_syft(self._send_ticket, ticket)
-        self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
-        since = time.monotonic()
-        while True:
-            result = await self._on_syft(self._read_result, ticket)
-            if result is not None:
-                break
-            since = self._say_waiting(since, [ticket.member], f"{ticket.kind} of round {ticket.round}")
-            await asyncio.sleep(POLL_SECONDS)
-        self.folder.keep_result(ticket, result)
-        self._emit(
-            ResultReceived(
-                study=self.study,
-                domain=ticket.member,
-                kind=ticket.kind,
-                round=ticket.round,
-                metrics={str(name): value for name, value in result.metrics.items()},
-                seconds=dict(result.seconds),
-            )
-        )
-        return result
-
-    def _send_ticket(self, ticket: Ticket) -> None:
-        signed = sign(self._researcher.keys, "ticket", ticket)
-        code = self.folder.state / "tickets" / f"{ticket.name}-{ticket.member}"
-        write_json(code / "ticket.json", signed.model_dump(mode="json"))
-        (code / "ticket.py").write_text(_TICKET_CODE, encoding="utf-8")
-        self._session.submit(ticket.member, ticket.name, code, entrypoint="ticket.py")
-
-    def _read_result(self, ticket: Ticket) -> Result | None:
-        data = self._session.output(ticket.member, ticket.name, "result.json")
-        if data is None:
-            return None
-        identity = self.folder.cohort()[ticket.member]
-        result = open_signed(_signed(data), kind="result", identity=identity, model=Result)
-        digest = sha256_hex(canonical_json(ticket.model_dump(mode="json")))
-        if result.member != ticket.member or result.ticket_sha256 != digest:
-            raise UntrustedError(f"{ticket.member} answered another ticket than it was sent", kept="It was not used")
-        return result
-
-    def _read_decision(self, email: str) -> RequestDecision | None:
-        data = self._session.output(email, request_job_name(self.study), "decision.json")
-        if data is None:
-            return None
-        decision = open_signed(
-            _signed(data), kind="decision", identity=self.folder.cohort()[email], model=RequestDecision
-        )
-        if decision.study != self.study or decision.member != email:
-            raise UntrustedError(f"{email} decided on another request", kept="It was not used")
-        return decision
-
-    # -- polling and threads ----------------------------------------------------------------------------------------
-
-    async def _with_polling(self, work: Awaitable[T]) -> T:
-        """Run ``work`` beside a task that fetches messages and progress; the first error of either ends both."""
-        polling = asyncio.create_task(self._poll())
-        working = asyncio.ensure_future(work)
-        try:
-            await asyncio.wait({polling, working}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                polling.result()
-            return await working
-        finally:
-            for task in (polling, working):
-                task.cancel()
-            await asyncio.gather(polling, working, return_exceptions=True)
-
-    async def _poll(self) -> None:
-        last: dict[str, Any] = {}
-        while True:
-            await self._on_syft(self._session.poll)
-            for email in self.plan.emails:
-                progress = await self._on_transfer(self._session.blobs.progress_of, email)
-                if progress is not None and progress.study == self.study and progress != last.get(email):
-                    last[email] = progress
-                    self._emit(DomainProgress(study=self.study, domain=email, progress=progress))
-            await asyncio.sleep(POLL_SECONDS)
-
-    def _say_waiting(self, since: float, domains: list[str], what: str) -> float:
-        if time.monotonic() - since < _WAITING_SECONDS:
-            return since
-        for domain in domains:
-            self._emit(Waiting(study=self.study, domain=domain, what=what))
-        return time.monotonic()
-
-    async def _on_syft(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._syft, function, *arguments)
-
-    async def _on_transfer(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._transfers, function, *arguments)
-
     async def _fetch(self, email: str, blob: BlobRef) -> Path:
-        return await self._on_transfer(self._session.blobs.receive, email, blob, self._blob_path(blob))
+        return await self._courier.fetch(email, blob, self._blob_path(blob))
 
     def _blob_path(self, blob: BlobRef) -> Path:
         return self.folder.state / "blobs" / blob.name
-
-
-def request_job_name(study: str) -> str:
-    """Return the syft job name of a code request."""
-    return f"request-{study[:16]}"
-
-
-def _signed(data: bytes) -> Signed:
-    try:
-        return Signed.model_validate_json(data)
-    except ValueError as error:
-        raise UntrustedError("A domain's answer is malformed", kept="It was not used") from error
 
 
 def _approved(decision: RequestDecision | None) -> bool:
@@ -496,8 +348,16 @@ def _require_same_adapter(results: Mapping[str, Result]) -> str:
 
 def _mean_loss(results: Mapping[str, Result]) -> float:
     """Return the held-out loss over all domains' examples: each domain's mean weighted by its tokens."""
-    tokens = {email: result.metrics["heldout_tokens"] for email, result in results.items()}
-    return sum(results[e].metrics["heldout_loss"] * n for e, n in tokens.items()) / sum(tokens.values())
+    tokens = {email: _metric(result, "heldout_tokens") for email, result in results.items()}
+    return sum(_metric(results[e], "heldout_loss") * n for e, n in tokens.items()) / sum(tokens.values())
+
+
+def _metric(result: Result, name: MetricName) -> float:
+    """Return a metric that every domain must report, a finite number over zero."""
+    value = result.metrics.get(name)
+    if value is None or not 0 < value < math.inf:
+        raise UntrustedError(f"{result.member} answered without a usable {name}", kept="The round was not aggregated")
+    return value
 
 
 def _mean_seconds(results: Mapping[str, Result]) -> dict[str, float]:

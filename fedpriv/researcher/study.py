@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid
+from fedpriv.researcher.courier import request_job_name
 from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
-from fedpriv.researcher.orchestrator import Orchestrator, request_job_name
+from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision

@@ -190,7 +190,10 @@ def test_a_manifest_has_at_least_one_and_at_most_64_updates():
 @given(digests, st.integers(0, 1000), st.sampled_from(get_args(TicketKind)), st.integers(1, 1000), emails)
 def test_a_ticket_has_one_name_which_is_a_plain_folder_name(study, number, kind, attempt, email):
     ticket = Ticket(study=study, round=number, kind=kind, attempt=attempt, member=email)
-    assert ticket.name == f"ticket-{study[:16]}-r{number:04d}-{kind}-{attempt}"
+    assert ticket.name == f"ticket-{study[:16]}-r{number:04d}-{kind}-{attempt}-0"
+    again = ticket.model_copy(update={"retry": 1})
+    assert again.name != ticket.name
+    assert again.work == ticket.work
     assert re.fullmatch(r"[a-z0-9-]+", ticket.name)
     assert parse_json(canonical_json(ticket.model_dump(mode="json")), source="it")["member"] == email
 

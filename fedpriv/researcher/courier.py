@@ -1,0 +1,216 @@
+"""The courier: how the researcher's side asks domains and hears from them, whatever the question is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.files import canonical_json, sha256_hex, write_json
+from fedpriv.protection import open_signed, sign
+from fedpriv.researcher.events import DomainProgress, Event, ResultReceived, TicketSent, Waiting
+from fedpriv.researcher.researcher import Researcher
+from fedpriv.researcher.study_folder import StudyFolder
+from fedpriv.study import BlobRef, CodeRequest, RequestDecision, Result, Signed, Ticket
+
+if TYPE_CHECKING:
+    from fedpriv.transport import ResearcherSession
+
+POLL_SECONDS = 0.2
+_WAITING_SECONDS = 10.0
+_TICKET_CODE = "# This job is a fedpriv ticket: ticket.json says what is asked. There is no code to run in it.\n"
+T = TypeVar("T")
+
+
+class Courier:
+    """Sends tickets and blobs of one study, and waits for signed answers.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+        Where answers are kept, so that nobody is asked twice.
+    request : CodeRequest
+        The submitted request.
+    researcher : Researcher
+        Whose keys sign the tickets.
+    session : ResearcherSession
+        The connection to the cohort.
+    emit : Callable[[Event], None]
+        Called on the event loop's thread for each event.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        request: CodeRequest,
+        researcher: Researcher,
+        session: ResearcherSession,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._folder, self._researcher, self._session, self._emit = folder, researcher, session, emit
+        self.plan, self.study = request.plan, request.study
+        self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
+        self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._syft.shutdown(wait=True, cancel_futures=True)
+        self._transfers.shutdown(wait=True, cancel_futures=True)
+
+    # -- questions and answers --------------------------------------------------------------------------------
+
+    async def ask_all(self, make: Callable[[str], Ticket]) -> dict[str, Result]:
+        """Send every domain its ticket and wait for all answers.
+
+        Raises
+        ------
+        StudyError
+            Naming the domains that refused or failed, with their reasons, after all have answered.
+        """
+        tickets = [make(email) for email in self.plan.emails]
+        results = await asyncio.gather(*(self._ask(ticket) for ticket in tickets))
+        failed = [result for result in results if result.status != "done"]
+        if failed:
+            reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed)
+            raise StudyError(
+                f"{tickets[0].kind} of round {tickets[0].round} was not done by every domain ({reasons})",
+                kept="The finished rounds are kept",
+                todo="settle it with the data owner, then run `fedpriv study resume`",
+            )
+        return {result.member: result for result in results}
+
+    async def _ask(self, ticket: Ticket) -> Result:
+        while (known := self._folder.result(ticket)) is not None:
+            if known.status == "done":
+                return known
+            ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
+        await self._on_syft(self._send_ticket, ticket)
+        self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
+        since = time.monotonic()
+        while True:
+            result = await self._on_syft(self._read_result, ticket)
+            if result is not None:
+                break
+            since = self.say_waiting(since, [ticket.member], f"{ticket.kind} of round {ticket.round}")
+            await asyncio.sleep(POLL_SECONDS)
+        self._folder.keep_result(ticket, result)
+        self._emit(
+            ResultReceived(
+                study=self.study,
+                domain=ticket.member,
+                kind=ticket.kind,
+                round=ticket.round,
+                metrics={str(name): value for name, value in result.metrics.items()},
+                seconds=dict(result.seconds),
+            )
+        )
+        return result
+
+    def _send_ticket(self, ticket: Ticket) -> None:
+        signed = sign(self._researcher.keys, "ticket", ticket)
+        code = self._folder.state / "tickets" / f"{ticket.name}-{ticket.member}"
+        write_json(code / "ticket.json", signed.model_dump(mode="json"))
+        (code / "ticket.py").write_text(_TICKET_CODE, encoding="utf-8")
+        self._session.submit(ticket.member, ticket.name, code, entrypoint="ticket.py")
+
+    def _read_result(self, ticket: Ticket) -> Result | None:
+        data = self._session.output(ticket.member, ticket.name, "result.json")
+        if data is None:
+            return None
+        identity = self._folder.cohort()[ticket.member]
+        result = open_signed(_signed(data), kind="result", identity=identity, model=Result)
+        digest = sha256_hex(canonical_json(ticket.model_dump(mode="json")))
+        if result.member != ticket.member or result.ticket_sha256 != digest:
+            raise UntrustedError(f"{ticket.member} answered another ticket than it was sent", kept="It was not used")
+        return result
+
+    async def decision_of(self, email: str) -> RequestDecision | None:
+        """Return what a domain decided on the request, or None if it has not said anything yet."""
+        return await self._on_syft(self._read_decision, email)
+
+    def _read_decision(self, email: str) -> RequestDecision | None:
+        data = self._session.output(email, request_job_name(self.study), "decision.json")
+        if data is None:
+            return None
+        decision = open_signed(
+            _signed(data), kind="decision", identity=self._folder.cohort()[email], model=RequestDecision
+        )
+        if decision.study != self.study or decision.member != email:
+            raise UntrustedError(f"{email} decided on another request", kept="It was not used")
+        return decision
+
+    # -- blobs -----------------------------------------------------------------------------------------------
+
+    async def send_to_all(self, name: str, data: bytes) -> dict[str, BlobRef]:
+        """Leave a blob for every domain, encrypted to each."""
+        send = self._session.blobs.send
+        blobs = await asyncio.gather(*(self.in_background(send, email, name, data) for email in self.plan.emails))
+        return dict(zip(self.plan.emails, blobs, strict=True))
+
+    async def send(self, email: str, name: str, data: bytes) -> BlobRef:
+        """Leave a blob for one domain."""
+        return await self.in_background(self._session.blobs.send, email, name, data)
+
+    async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:
+        """Fetch a domain's blob, checked, to ``path``."""
+        return await self.in_background(self._session.blobs.receive, email, blob, path)
+
+    async def remove(self, email: str, name: str) -> None:
+        """Remove a blob of ours that a domain has taken."""
+        await self.in_background(self._session.blobs.remove, email, name)
+
+    # -- polling and threads ----------------------------------------------------------------------------------------
+
+    async def with_polling(self, work: Awaitable[T]) -> T:
+        """Run ``work`` beside a task that fetches messages and progress; the first error of either ends both."""
+        polling = asyncio.create_task(self._poll())
+        working = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({polling, working}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                polling.result()
+            return await working
+        finally:
+            for task in (polling, working):
+                task.cancel()
+            await asyncio.gather(polling, working, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        last: dict[str, Any] = {}
+        while True:
+            await self._on_syft(self._session.poll)
+            for email in self.plan.emails:
+                progress = await self.in_background(self._session.blobs.progress_of, email)
+                if progress is not None and progress.study == self.study and progress != last.get(email):
+                    last[email] = progress
+                    self._emit(DomainProgress(study=self.study, domain=email, progress=progress))
+            await asyncio.sleep(POLL_SECONDS)
+
+    def say_waiting(self, since: float, domains: list[str], what: str) -> float:
+        if time.monotonic() - since < _WAITING_SECONDS:
+            return since
+        for domain in domains:
+            self._emit(Waiting(study=self.study, domain=domain, what=what))
+        return time.monotonic()
+
+    async def _on_syft(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._syft, function, *arguments)
+
+    async def in_background(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._transfers, function, *arguments)
+
+
+def request_job_name(study: str) -> str:
+    """Return the syft job name of a code request."""
+    return f"request-{study[:16]}"
+
+
+def _signed(data: bytes) -> Signed:
+    try:
+        return Signed.model_validate_json(data)
+    except ValueError as error:
+        raise UntrustedError("A domain's answer is malformed", kept="It was not used") from error
