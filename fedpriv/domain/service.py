@@ -92,7 +92,7 @@ class DomainService:
                     work.close()
                 self._say("stopped")
 
-    # -- start-up -----------------------------------------------------------------------------------------------------
+    # -- start-up --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         self._say("preparing data")
@@ -148,19 +148,16 @@ class DomainService:
         self._say("waiting for requests")
         while True:
             try:
-                if (
-                    len(self._researchers) < len(self.domain.config.researchers)
-                    and self.domain.pinned_researchers() != self._researchers
-                ):
+                if self._a_researcher_appeared():
                     self._connect()
                 self._session.poll()
                 self._handle_jobs()
                 self._publish_decisions()
                 self._session.poll()
                 pause = self.domain.config.resources.poll_seconds
-            except (TransportError, OSError) as error:
+            except (FedprivError, OSError) as error:
                 pause = min(_MAX_BACKOFF_SECONDS, pause * 2)
-                self.notify(f"the store cannot be used ({error}); trying again in {pause:.0f} s")
+                self.notify(f"{error} Trying again in {pause:.0f} s.")
             if once:
                 return
             time.sleep(pause)
@@ -182,6 +179,8 @@ class DomainService:
                     self._settled.add(job.job_name)
                 else:
                     self._handle_ticket(job, ticket)
+            except TransportError:
+                raise  # the store is away: the same job is taken up again when it is back
             except FedprivError as error:
                 self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
                 self.notify(f"refused {job.job_name}: {error.what}")
@@ -262,6 +261,8 @@ class DomainService:
         self._say(f"{ticket.kind}, round {ticket.round}")
         try:
             return self._work(ticket, folder).carry_out(ticket, digest)
+        except TransportError:
+            raise
         except FedprivError as error:
             self.domain.ledger.append(
                 "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what

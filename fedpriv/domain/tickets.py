@@ -142,7 +142,9 @@ class StudyWork:
     def _finish(self, ticket: Ticket) -> dict[str, Any]:
         self._open(ticket)
         self._key_room().forget(self.folder.identities())
-        return {"metrics": self._evaluate(ticket.round), "adapter_sha256": self._digest(ticket.round)}
+        metrics = self._evaluate(ticket.round)
+        self.training.stop()  # torch's memory goes back; another ticket would start it again
+        return {"metrics": metrics, "adapter_sha256": self._digest(ticket.round)}
 
     def _release(self, ticket: Ticket) -> dict[str, Any]:
         if not self.stored.decision.release:

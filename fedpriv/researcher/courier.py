@@ -120,6 +120,9 @@ class Courier:
     def _read_result(self, ticket: Ticket) -> Result | None:
         data = self._session.output(ticket.member, ticket.name, "result.json")
         if data is None:
+            reason = self._session.refusal(ticket.member, ticket.name)
+            if reason is not None:
+                raise StudyError(f"{ticket.member} refused a ticket unread: {reason}", kept="Nothing was run there")
             return None
         identity = self._folder.cohort()[ticket.member]
         result = open_signed(_signed(data), kind="result", identity=identity, model=Result)
@@ -135,7 +138,10 @@ class Courier:
     def _read_decision(self, email: str) -> RequestDecision | None:
         data = self._session.output(email, request_job_name(self.study), "decision.json")
         if data is None:
-            return None
+            reason = self._session.refusal(email, request_job_name(self.study))
+            if reason is None:
+                return None
+            return RequestDecision(study=self.study, member=email, decision="rejected", reason=reason)
         decision = open_signed(
             _signed(data), kind="decision", identity=self._folder.cohort()[email], model=RequestDecision
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from syft.sync.peers.peer_store import PeerStore
 
-from fedpriv.errors import FedprivError, SignatureError, TransportError, UntrustedError
+from fedpriv.errors import FedprivError, SignatureError, UntrustedError
 from fedpriv.files import sha256_hex, write_atomic
 from fedpriv.study.messages import BlobRef, Progress
 from fedpriv.transport.connection import StoreConnection
@@ -42,17 +42,17 @@ class BlobChannel:
         Raises
         ------
         TransportError
-            If the store does not have it.
+            If the store cannot be read.
         UntrustedError
-            If it is not what ``reference`` says, or is not from ``sender``.
+            If it is missing, not what ``reference`` says, or not from ``sender``.
         """
         if target.exists() and sha256_hex(target.read_bytes()) == reference.sha256:
             return target
         key = self._connection.key_from(sender, "blobs", reference.name)
         envelope = self._connection.store.get(key, max_bytes=reference.size_bytes + _ENVELOPE_BYTES)
         if envelope is None:
-            raise TransportError(
-                f"The store has no {reference.name} from {sender}", todo="wait for it or send it again"
+            raise UntrustedError(
+                f"{sender} announced {reference.name}, which is not on the store", todo="have it sent again"
             )
         data = self._decrypt(sender, envelope, what=reference.name)
         if len(data) != reference.size_bytes or sha256_hex(data) != reference.sha256:

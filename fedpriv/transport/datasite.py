@@ -28,7 +28,7 @@ from syft_job.models import JobState, JobStatus
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError
+from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
@@ -290,3 +290,14 @@ class ResearcherSession(_Session):
         manager = self.client.job_client.manager
         path = manager.review_dir(manager.new_submission_ref(email, job_name)) / "outputs" / name
         return path.read_bytes() if path.exists() else None
+
+    def refusal(self, email: str, job_name: str) -> str | None:
+        """Return why a domain rejected a job as a whole, or None if it did not."""
+        manager = self.client.job_client.manager
+        try:
+            state = manager.read_state(manager.new_submission_ref(email, job_name))
+        except JobStateNotFoundError:
+            return None
+        except Exception as error:  # whatever a domain wrote there
+            raise UntrustedError(f"{email} sent a job state that cannot be read", kept="It was not used") from error
+        return (state.review_reason or "no reason given") if state.status is JobStatus.REJECTED else None

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fedpriv.errors import SignatureError, TransportError, UntrustedError
+from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.study import Progress
 from tests.transport.conftest import OWNER, RESEARCHER
 
@@ -16,7 +16,7 @@ def test_a_blob_arrives_and_is_private_on_the_store(pair, tmp_path):
     assert data[:64] not in on_store
     pair.owner.blobs.remove(RESEARCHER, "update-1")
     assert pair.researcher.blobs.receive(OWNER, reference, path).read_bytes() == data  # kept, not fetched again
-    with pytest.raises(TransportError, match="has no update-1"):
+    with pytest.raises(UntrustedError, match="announced update-1, which is not on the store"):
         pair.researcher.blobs.receive(OWNER, reference, tmp_path / "again")
 
 

@@ -27,6 +27,17 @@ def test_a_job_arrives_whole_and_its_answer_comes_back(pair):
     assert pair.researcher.output(OWNER, "job-1", "result.json") == b'{"a": 1}'
 
 
+def test_a_job_that_was_rejected_unread_says_why(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    assert pair.researcher.refusal(OWNER, "job-1") is None
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    pair.owner.answer(job, JobStatus.REJECTED, {}, reason="the plan is not valid")
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.refusal(OWNER, "job-1") == "the plan is not valid"
+
+
 def test_the_same_job_again_changes_nothing_and_a_changed_one_is_refused(pair):
     code = pair.code(train="x = 1\n")
     for _ in range(2):
