@@ -98,6 +98,8 @@ def test_the_history_tells_every_round(demo):
 
 def test_nothing_in_the_researchers_folders_can_open_an_update(demo):
     """The study key's bytes are nowhere at the researcher or on the store, and none of the keys there opens it."""
+    from fedpriv.domain.keyroom import _SIGNATURE_CHARACTERS as SIGNATURE
+    from fedpriv.domain.keyroom import _context as key_context
     from fedpriv.protection import IdentityKeys, open_sealed
 
     cwd, _ = demo
@@ -111,13 +113,28 @@ def test_nothing_in_the_researchers_folders_can_open_an_update(demo):
     for path in files:
         data = path.read_bytes()
         assert not any(piece in data for piece in pieces), path
-    keys = IdentityKeys.load(cwd / ".fedpriv/demo/researcher/state/keys/identity.json")
-    sealed = list((cwd / ".fedpriv/demo/researcher/studies/demo/state/blobs").glob("key-*"))
-    assert len(sealed) == 2
-    for path in sealed:
-        for context in (b"", b"study key"):
-            with pytest.raises(FedprivError):
-                open_sealed(keys, path.read_bytes()[88:], context=context)
+    mine = IdentityKeys.load(cwd / ".fedpriv/demo/researcher/state/keys/identity.json")
+    relayed = sorted((cwd / ".fedpriv/demo/researcher/studies/demo/state/blobs").glob("key-*"))
+    for path, member in zip(relayed, ("micu", "sicu"), strict=True):
+        sealed = path.read_bytes()[SIGNATURE:]
+        context = key_context(study_folder.name, "ccu@demo.fedpriv", f"{member}@demo.fedpriv")
+        theirs = IdentityKeys.load(cwd / ".fedpriv/demo/domains" / member / "state/keys/identity.json")
+        assert secret.encode() in open_sealed(
+            theirs, sealed, context=context
+        )  # its recipient opens it, so the test can
+        with pytest.raises(FedprivError):
+            open_sealed(mine, sealed, context=context)
+
+
+def test_syft_holds_a_pointer_in_place_of_the_private_side(demo):
+    cwd, _ = demo
+    for name in DOMAINS:
+        state = cwd / ".fedpriv/demo/domains" / name / "state"
+        notes = [json.loads(line)["text"] for line in next(state.glob("data/*/train.jsonl")).read_text().splitlines()]
+        private = [path for path in (state / "datasite").rglob("private/**/*") if path.is_file()]
+        assert any(path.name == "pointer.json" for path in private)
+        held = "".join(path.read_text(errors="replace") for path in (state / "datasite").rglob("*") if path.is_file())
+        assert not [note for note in notes if note[40:120] in held]
 
 
 def test_single_updates_do_not_stay_behind(demo):
