@@ -16,7 +16,6 @@ from fedpriv.study.plan import LoraChoice, Section, TrainingChoice
 from fedpriv.training.adapter import (
     AdapterState,
     check_state,
-    initial_adapter,
     layout_of,
     load_state,
     lora_layout,
@@ -27,10 +26,9 @@ from fedpriv.training.recipe import load_recipe, recipe_line
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-JobKind = Literal["train", "evaluate", "initial"]
+JobKind = Literal["train", "evaluate"]
 
 ADAPTER_AFTER = "adapter_after.safetensors"
-ADAPTER_INITIAL = "adapter.safetensors"
 METRICS = "metrics.json"
 LOG = "worker.log"
 GRACE_S = 60.0
@@ -46,7 +44,6 @@ class Job(Section):
                   ``adapter_after.safetensors`` and ``metrics.json``. With ``evaluate``, the held-out loss of the
                   starting adapter is measured first and put among the metrics.
     ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
-    ``initial``   the adapter that all domains start from: writes ``adapter.safetensors``. Never runs the recipe.
     """
 
     id: JobId
@@ -69,7 +66,6 @@ class Job(Section):
         needed = {
             "train": ["adapter", "train", *(["heldout"] if self.evaluate else [])],
             "evaluate": ["adapter", "heldout"],
-            "initial": [],
         }[self.job]
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
@@ -103,11 +99,7 @@ def do_job(job: Job, report: Report) -> None:
         If the model, the adapter or the examples cannot be used.
     """
     out = Path(job.out)
-    if job.job == "initial":
-        layout = lora_layout(Path(job.model_folder), job.lora)
-        save_state(initial_adapter(layout, job.seed), out / ADAPTER_INITIAL)
-        write_json(out / METRICS, {})
-    elif job.job == "evaluate":
+    if job.job == "evaluate":
         write_json(out / METRICS, _evaluate(job, _starting_adapter(job)))
     else:
         _train(job, report, out)
@@ -115,7 +107,7 @@ def do_job(job: Job, report: Report) -> None:
 
 def _starting_adapter(job: Job) -> AdapterState:
     layout = lora_layout(Path(job.model_folder), job.lora)
-    return initial_adapter(layout, job.seed) if job.adapter is None else load_state(Path(job.adapter), layout)
+    return load_state(Path(job.adapter or ""), layout)
 
 
 def _evaluate(job: Job, adapter: AdapterState) -> dict[str, float]:

@@ -82,12 +82,6 @@ def with_recipe(job, tmp_path, text):
     return {**job, "recipe": str(tmp_path / "train.py")}
 
 
-def test_initial_adapter_is_the_one_made_without_torch(worker, job, layout, tmp_path):
-    assert worker.do({**job, "job": "initial", "seed": 4}) == {"event": "done", "id": "a"}
-    state = load_state(tmp_path / "out" / "adapter.safetensors", layout)
-    assert adapter_digest(state) == adapter_digest(initial_adapter(layout, 4))
-
-
 def test_train_with_the_stock_recipe_writes_private_files(worker, job, layout, tmp_path):
     worker.send({**with_recipe(job, tmp_path, stock_recipe()), "evaluate": True})
     event, progress = worker.finish()
@@ -145,9 +139,8 @@ def test_progress_cannot_count_out_data(worker, job, tmp_path):
     assert [(e["step"], e["steps"]) for e in progress] == [(2, 2)]
 
 
-def test_evaluate_and_initial_never_run_the_recipe(worker, job, tmp_path):
+def test_evaluate_never_runs_the_recipe(worker, job, tmp_path):
     job = with_recipe(job, tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert worker.do({**job, "job": "initial"})["event"] == "done"
     assert worker.do({**job, "job": "evaluate"})["event"] == "done"
     assert not (tmp_path / "ran").exists()
 
@@ -163,7 +156,7 @@ def test_our_own_reasons_are_passed_on(worker, job, tmp_path):
 )
 def test_job_that_is_none_is_refused_and_the_worker_goes_on(worker, job, line):
     assert worker.do(line)["event"] == "failed"
-    assert worker.do({**job, "job": "initial"})["event"] == "done"
+    assert worker.do({**job, "job": "evaluate"})["event"] == "done"
 
 
 def test_dead_child_is_told(worker, job, tmp_path):
