@@ -13,7 +13,8 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── RefusedError          a domain refused what it was asked to do       (exit code 3)
     ├── UntrustedError        bytes from another party do not hold what they claim
     │   ├── SignatureError    a signature or a pinned fingerprint does not match
-    │   └── ContainerError    a container is malformed, truncated, or of another study
+    │   ├── ContainerError    a container is malformed, truncated, or of another study
+    │   └── TamperedError     a sum does not hold what its members sealed
     ├── GatekeeperError       a raw update or its metrics may not leave
     ├── ProtectionError       sealing, adding or opening cannot be done safely
     ├── TransportError        the store cannot be read or written
@@ -107,6 +108,13 @@ class SignatureError(UntrustedError):
 
 class ContainerError(UntrustedError):
     """A container is malformed, truncated, or belongs to another study or round."""
+
+
+class TamperedError(UntrustedError):
+    """A sum does not hold what its members sealed; the study key is not used again.
+
+    Whoever may have changed sums opened learns the key from the answers.
+    """
 
 
 class GatekeeperError(FedprivError):

@@ -68,6 +68,27 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
     sync_folder(path.parent)
 
 
+def open_temporary(path: Path) -> tuple[Path, int]:
+    """Create the private file that will be renamed to ``path``; return it, and its descriptor for reading and writing.
+
+    What a killed process left for the same ``path`` is removed: only one process writes to it at a time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").isdigit():  # a process id
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset`` (bytes): the system may write less at a time, as on a disk that fills up."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
 def sync_folder(path: Path) -> None:
     """Flush a folder's entries, so that a rename in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

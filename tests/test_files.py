@@ -18,6 +18,7 @@ from fedpriv.files import (
     canonical_json,
     file_sha256,
     folder_lock,
+    open_temporary,
     parse_json,
     private_folder,
     read_json,
@@ -270,3 +271,13 @@ def test_links_are_replaced_not_followed(tmp_path):
     write_atomic(tmp_path / "it", b"new")
     assert (tmp_path / "elsewhere").read_text() == "untouched"
     assert not (tmp_path / "it").is_symlink()
+
+
+def test_a_temporary_file_is_private_and_replaces_what_a_killed_process_left(tmp_path):
+    left, other = tmp_path / ".sum.bin.99999999.tmp", tmp_path / ".sum.bin.rest.99999999.tmp"
+    left.write_bytes(b"half")
+    other.write_bytes(b"of another file")
+    temporary, descriptor = open_temporary(tmp_path / "sum.bin")
+    os.close(descriptor)
+    assert sorted(tmp_path.iterdir()) == sorted([temporary, other])
+    assert temporary.stat().st_mode & 0o777 == 0o600

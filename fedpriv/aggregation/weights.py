@@ -1,4 +1,4 @@
-"""How much each domain's update counts in the sum. All weights are in (0, 1] and sum to 1."""
+"""How much each domain's update counts in the sum: shares, which sum to 1, and the factors that give them."""
 
 from __future__ import annotations
 
@@ -73,3 +73,26 @@ def weights_for(choice: AggregationChoice, examples: Mapping[str, int]) -> dict[
     if not math.isclose(sum(weights.values()), 1.0, rel_tol=1e-9):
         raise StudyError("the weights do not sum to 1")
     return weights
+
+
+def factors(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return what each domain multiplies its update with: its weight over the largest one.
+
+    The largest factor is 1, so that an update keeps its own scale before it is clipped and rounded; the sum is divided
+    by the sum of the factors when it is opened, which gives the same mean.
+
+    Raises
+    ------
+    StudyError
+        If there is no domain.
+    """
+    if not weights:
+        raise StudyError("there is no domain to weigh")
+    largest = max(weights.values())
+    return {member: weight / largest for member, weight in weights.items()}
+
+
+def shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return how much each update counts in the mean: its weight over the sum of all; what people are shown."""
+    total = sum(weights.values())
+    return {member: weight / total for member, weight in weights.items()}

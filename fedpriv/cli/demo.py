@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -13,11 +13,12 @@ from rich.table import Table
 
 from fedpriv.cli.view import StudyView
 from fedpriv.errors import ConfigError
+from fedpriv.study.plan import ProtectionLevel
 
 if TYPE_CHECKING:
     from fedpriv.experiments.demo import DemoResult
 
-_LEVELS = ("sealed", "ckks", "plain")
+_LEVELS = get_args(ProtectionLevel)
 
 
 def demo(
@@ -28,7 +29,8 @@ def demo(
     domains: Annotated[int, typer.Option(min=2, max=16, help="Number of data-owner domains.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds.")] = 3,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Optimiser steps a round and domain.")] = 4,
-    protection: Annotated[str, typer.Option(help="How updates leave: sealed, ckks or plain.")] = "sealed",
+    protection: Annotated[str, typer.Option(help=f"How updates leave: {', '.join(_LEVELS)}.")] = "sealed",
+    bits: Annotated[int, typer.Option(min=4, max=16, help="Bits of a quantised value (sealed, masked).")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of data, adapter and order of examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the adapter, report, history and ledgers go.")] = Path(
         "fedpriv-demo"
@@ -42,7 +44,15 @@ def demo(
         raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
     console = Console(stderr=as_json)
     options = DemoOptions(
-        mimic=mimic, model=model, domains=domains, rounds=rounds, steps=steps, protection=protection, seed=seed, out=out
+        mimic=mimic,
+        model=model,
+        domains=domains,
+        rounds=rounds,
+        steps=steps,
+        protection=cast("ProtectionLevel", protection),
+        bits=bits,
+        seed=seed,
+        out=out,
     )
 
     def say(sentence: str) -> None:
@@ -75,7 +85,7 @@ def _print_tables(console: Console, result: DemoResult) -> None:
         table.add_row(label, f"{size[name]:,}", f"{size[name] / size['plain_fp32']:.2f} x")
     console.print(table)
     table = Table("", "seconds", title="Where the time of a round goes (mean)")
-    for name in ("train", "seal", "transfer", "aggregate", "open", "wall"):
+    for name in ("train", "seal", "transfer", "confirm", "aggregate", "open", "wall"):
         table.add_row(name, f"{summary['seconds']['round'].get(name, 0.0):.2f}")
     console.print(table)
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())

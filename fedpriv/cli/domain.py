@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,12 @@ from rich.table import Table
 
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
+from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
 from fedpriv.domain.policy import checks, is_stock
-from fedpriv.errors import ConfigError
+from fedpriv.errors import ConfigError, ModelError
 from fedpriv.protection import fingerprint_words
-from fedpriv.study import validate_section
+from fedpriv.study import Plan, validate_section
 from fedpriv.study.plan import MemberChoice
 
 app = typer.Typer(no_args_is_help=True)
@@ -134,7 +136,7 @@ def requests(folder: Folder, as_json: AsJson = False) -> None:
     table = Table("request", "title", "researcher", "rounds", "protection", "decision")
     for s in stored:
         plan = s.request.plan
-        cells = (s.request.study[:12], plan.title, s.researcher, str(plan.training.rounds), plan.protection.level)
+        cells = (s.request.study[:12], plan.title, s.researcher, str(plan.training.rounds), _levels_of(plan))
         table.add_row(*(escape(cell) for cell in cells), s.decision.decision)
     console.print(table)
 
@@ -154,10 +156,8 @@ def show(folder: Folder, study: StudyId) -> None:
         f"{plan.training.rounds} rounds of {plan.training.steps} steps, at most {plan.training.max_seconds} s each, "
         f"with {len(plan.cohort)} domains."
     )
-    console.print(
-        f"What leaves: one update a round, protected as [bold]{plan.protection.level}[/], and these numbers: "
-        f"{', '.join(plan.metrics)}."
-    )
+    console.print(f"What leaves: one update a round, and these numbers: {', '.join(plan.metrics)}.")
+    console.print(f"Protection: [bold]{escape(plan.protection.in_words(_tensors_of(plan)))}[/].")
     code = (
         "the unchanged stock recipe"
         if is_stock(request, stock_recipe())
@@ -210,6 +210,76 @@ def ledger(
         return
     for entry in book.entries():
         typer.echo(json.dumps(entry.__dict__) if as_json else as_text(entry))
+
+
+@app.command()
+def keys(
+    folder: Folder,
+    words: Annotated[list[str] | None, typer.Argument(help="With --check: the twelve words.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say whose key the words are that the other read out.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show this domain's key and those it relies on, as words to compare over the phone.
+
+    `fedpriv domain keys FOLDER --check WORDS...` says whose key twelve words are.
+    """
+    known = known_keys(Domain.open(folder))
+    if words and not check:
+        raise ConfigError("Words are given, but not what to do with them", todo="put --check in front of them")
+    if check:
+        matching = keys_of_words(known, " ".join(words or []))
+        if as_json:
+            typer.echo(json.dumps([asdict(key) | {"words": key.words} for key in matching]))
+            return
+        for key in matching:
+            console.print(
+                f"[green]These are the words of[/] [bold]{escape(key.email)}[/] ({escape('; '.join(key.where))})."
+            )
+        return
+    if as_json:
+        typer.echo(json.dumps([asdict(key) | {"words": key.words} for key in known]))
+        return
+    console.print(_keys_table(known))
+    console.print("Let the other read the words from their own screen; say nothing first. All twelve must be the same.")
+    if any(key.contradicted for key in known):
+        console.print(
+            "[red]Two different keys are named for one address:[/] compare both by phone before you approve anything."
+        )
+
+
+def _keys_table(known: list[KnownKey]) -> Table:
+    table = Table("whose key", "words", "fingerprint", show_lines=True)
+    for key in known:
+        words, digits = key.words.split(), key.fingerprint
+        lines = "\n".join(" ".join(words[start : start + 3]) for start in range(0, 12, 3))
+        groups = [digits[start : start + 4] for start in range(0, 64, 4)]
+        hexes = "\n".join(" ".join(groups[start : start + 4]) for start in range(0, 16, 4))
+        who = f"[{'red' if key.contradicted else 'bold'}]{escape(key.email)}[/]\n{escape(_where(key.where))}"
+        table.add_row(who, lines, hexes)
+    return table
+
+
+def _where(places: tuple[str, ...]) -> str:
+    return "\n".join(places[:3]) + (f"\nand {len(places) - 3} more studies" if len(places) > 3 else "")
+
+
+def _tensors_of(plan: Plan) -> list[str]:
+    """Return the names of the adapter's tensors if the base model is on this machine, else none."""
+    from fedpriv.training.adapter import lora_layout
+    from fedpriv.training.base_model import default_cache
+
+    try:
+        return list(lora_layout(default_cache() / "models" / plan.base_model.name, plan.lora))
+    except ModelError:
+        return []
+
+
+def _levels_of(plan: Plan) -> str:
+    """Return the level of most tensors and those of the exceptions."""
+    others = [level for level in plan.protection.levels if level != plan.protection.level]
+    return f"{plan.protection.level} (some {', '.join(others)})" if others else plan.protection.level
 
 
 def parse_pin(text: str) -> MemberChoice:

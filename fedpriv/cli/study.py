@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedpriv.cli.domain import parse_pin
 from fedpriv.cli.view import StudyView
+from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.study import Plan, validate_section
+from fedpriv.study.plan import ProtectionLevel
+
+if TYPE_CHECKING:
+    from fedpriv.researcher.sensitivity import SensitivityMap
 
 app = typer.Typer(no_args_is_help=True)
 console = Console()
@@ -23,6 +31,8 @@ console = Console()
 Home = Annotated[Path, typer.Option(help="The researcher's home folder.")]
 Name = Annotated[str, typer.Argument(help="The study's name.")]
 DEFAULT_HOME = Path(".fedpriv/researcher")
+_LEVELS = get_args(ProtectionLevel)
+_ROWS_SHOWN = 24
 
 
 @app.command()
@@ -49,7 +59,8 @@ def new(
     model: Annotated[str, typer.Option(help="Base model: smollm2-135m-instruct or tiny.")] = "smollm2-135m-instruct",
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 3,
     steps: Annotated[int, typer.Option(help="Optimiser steps a round.")] = 4,
-    protection: Annotated[str, typer.Option(help="sealed, ckks or plain.")] = "sealed",
+    protection: Annotated[str, typer.Option(help=f"Level of all tensors: {', '.join(_LEVELS)}.")] = "sealed",
+    bits: Annotated[int, typer.Option(help="Bits of a quantised value (sealed, masked), 4 to 16.")] = 10,
     title: Annotated[str, typer.Option(help="What data owners read first.")] = "LoRA fine-tuning",
     recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
     home: Home = DEFAULT_HOME,
@@ -68,7 +79,7 @@ def new(
             "cohort": [parse_pin(text).model_dump() for text in domain],
             "base_model": {"name": model, "digest": digest},
             "training": {"rounds": rounds, "steps": steps},
-            "protection": {"level": protection},
+            "protection": {"level": protection, "bits": bits},
         },
         source="the options",
     )
@@ -76,6 +87,100 @@ def new(
     study = Study.create(researcher, name, plan, recipe=text)
     console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py.")
     console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
+
+
+@app.command()
+def sensitivity(
+    name: Name,
+    seal: Annotated[float, typer.Option(help="Part of what tells notes apart that stays sealed, up to 1.")] = 0.9,
+    level: Annotated[str, typer.Option(help="Level of the other tensors.")] = "masked",
+    notes: Annotated[int, typer.Option(min=2, max=1000, help="How many single notes to measure.")] = 16,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help='JSON lines of {"text": ...} that anybody may see; by default the mock notes of a domain.'),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the rules into the draft's plan.yaml.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Measure on made-up notes which tensors tell notes apart, and give rules for a hybrid plan.
+
+    After the plan's steps of one round (before them, half of the gradients are zero), single notes' gradients are
+    compared: the tensors that differ most stay sealed, the rest get --level.
+    """
+    from fedpriv.researcher.sensitivity import keep_map, refuse_if_submitted, sensitivity_map, write_into_draft
+    from fedpriv.training.base_model import ensure_model
+
+    if level not in _LEVELS:
+        raise ConfigError(f"There is no protection {level!r}", todo=f"choose one of {', '.join(_LEVELS[1:])}")
+    study = Study.open(Researcher.open(home), name)
+    if write:
+        refuse_if_submitted(study)  # before the measurement, which takes a while
+    plan = study.plan
+    model = ensure_model(plan.base_model.name)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    _quieten_transformers()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bars = {stage: progress.add_task(stage, total=None) for stage in ("training", "measuring")}
+        found = sensitivity_map(
+            plan,
+            model,
+            seal=seal,
+            level=cast("ProtectionLevel", level),
+            notes=notes,
+            examples=examples,
+            threads=os.cpu_count() or 1,
+            report=lambda stage, done, total: progress.update(bars[stage], completed=done, total=total),
+        )
+    path = keep_map(study, found)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        _print_map(found)
+        console.print(f"Wrote {escape(str(path))}.", soft_wrap=True)
+    if write:
+        backup = write_into_draft(study, found)
+        console.print(f"Wrote the rules into plan.yaml; the plan before, with its comments, is {escape(backup.name)}.")
+    elif not as_json:
+        console.print("To use it, put this into plan.yaml, or run the command again with --write:\n")
+        typer.echo(found.rules_text())
+    if not as_json:
+        console.print(f"Each data owner must allow {escape(level)} in domain.yaml (policy > protection).")
+        console.print("The map is a guide, no guarantee: docs/plan.md says what it assumes.")
+
+
+def _quieten_transformers() -> None:
+    """Keep its bars and its warnings about itself off the terminal that belongs to our progress bar."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def _print_map(found: SensitivityMap) -> None:
+    title = f"{found.measured.notes} single notes, after {found.measured.steps} steps on made-up notes"
+    table = Table(title=title)
+    table.add_column("tensor", overflow="fold")
+    for heading in ("parameters", "share", "so far"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("level")
+    so_far, sealed = 0.0, len(found.sealed)
+    for number, share in enumerate(found.shares):
+        so_far += share.share
+        if number < _ROWS_SHOWN:
+            level = "sealed" if number < sealed else found.level
+            name = share.tensor.removeprefix("base_model.model.model.").removesuffix(".weight")
+            table.add_row(escape(name), f"{share.parameters:,}", f"{share.share:.1%}", f"{so_far:.1%}", level)
+    console.print(table)
+    if len(found.shares) > _ROWS_SHOWN:
+        console.print(f"... and {len(found.shares) - _ROWS_SHOWN} more in the file.")
+    total = sum(share.parameters for share in found.shares)
+    other = sum(share.parameters for share in found.others)
+    console.print(
+        f"Sealed: {sealed} of {len(found.shares)} tensors. {found.level}: the other {len(found.others)}, "
+        f"{other / total:.0%} of the parameters with {sum(s.share for s in found.others):.1%} of the differences."
+    )
 
 
 @app.command()
@@ -126,6 +231,22 @@ def release(
     """Ask the domains for the adapter and write it as a PEFT folder."""
     target = Study.open(Researcher.open(home), name).release(out)
     console.print(f"Wrote the adapter to {escape(str(target))}; peft.PeftModel.from_pretrained loads it.")
+
+
+@app.command()
+def exclude(
+    name: Name,
+    email: Annotated[str, typer.Argument(help="The domain that is not waited for any more.")],
+    reason: Annotated[str, typer.Option(help="What people are shown.")] = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Go on without a domain that disappeared, also while the study runs. Its late update is never read."""
+    still_needed = Study.open(Researcher.open(home), name).exclude(email, reason)
+    console.print(f"{escape(email)} is excluded from {escape(name)}.")
+    if still_needed:
+        console.print(escape(still_needed))
+    else:
+        console.print(f"A running study goes on without it; otherwise run `fedpriv study resume {escape(name)}`.")
 
 
 def _run(name: str, home: Path, *, resume: bool) -> None:

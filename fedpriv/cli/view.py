@@ -15,8 +15,10 @@ from rich.text import Text
 
 from fedpriv.researcher.events import (
     Decided,
+    DomainExcluded,
     DomainProgress,
     Event,
+    KeyRenewed,
     ResultReceived,
     RoundFinished,
     StudyFinished,
@@ -77,34 +79,48 @@ class StudyView:
         """Note an event and return a line for outputs that are no terminal."""
         self._stage = None
         now = time.monotonic()
+        shown = _shown_state(event)
+        if shown is not None:
+            domain, state, step, steps = shown
+            self._domains[domain] = (state, step, steps, now)
         match event:
             case StudyStarted():
                 self._expected = event.rounds
                 for domain in event.domains:
                     self._domains.setdefault(domain, ("waiting", 0, 0, now))
+            case RoundFinished():  # a round that was summed again takes the place of its first sum
+                self._rounds = [before for before in self._rounds if before.round < event.round] + [event]
+            case Waiting():
+                return self._waiting_line(event, now)
+        return self._line(event)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case StudyStarted():
                 return "going on where the study stopped" if event.resumed else "rounds begin"
-            case TicketSent():
-                self._domains[event.domain] = (f"asked to {event.kind}", 0, 0, now)
-            case DomainProgress():
-                progress = event.progress
-                self._domains[event.domain] = (progress.state, progress.step, progress.steps, now)
-            case ResultReceived():
-                self._domains[event.domain] = (f"{event.kind} done", 0, 0, now)
-                return f"{event.domain}: {event.kind} done" + (f", round {event.round}" if event.round else "")
-            case UpdateReceived():
-                self._domains[event.domain] = (f"update of {event.size_bytes / 2**20:.1f} MiB here", 0, 0, now)
-            case Waiting() if now - self._waited.get(event.domain, 0.0) > _WAITING_SECONDS:
-                self._waited[event.domain] = now
-                state = self._domains.get(event.domain, ("", 0, 0, now))[0]
-                return f"waiting for {event.domain}: {event.what}" + (f" ({state})" if state else "")
+            case ResultReceived() if event.kind != "confirm" or event.status != "done":  # confirm follows each update
+                return f"{event.domain}: {event.kind} {event.status}" + (
+                    f", round {event.round}" if event.round else ""
+                )
             case Decided():
                 return f"{event.domain}: {event.decision}"
+            case DomainExcluded():
+                return f"{event.domain} is excluded" + (f": {event.reason}" if event.reason else "")
+            case KeyRenewed():
+                refused = ", ".join(event.retired_by)
+                return f"a new study key was made; round {event.round} is summed again ({refused} refused its sum)"
             case RoundFinished():
-                self._rounds.append(event)
                 return f"round {event.round} of {self._expected}: train loss {event.train_loss:.4f}"
             case StudyFinished():
                 return f"held-out loss {event.loss_before:.4f} before, {event.loss_after:.4f} after"
         return None
+
+    def _waiting_line(self, event: Waiting, now: float) -> str | None:
+        if now - self._waited.get(event.domain, -_WAITING_SECONDS) < _WAITING_SECONDS:
+            return None
+        self._waited[event.domain] = now
+        state = self._domains.get(event.domain, ("", 0, 0, now))[0]
+        return f"waiting for {event.domain}: {event.what}" + (f" ({state})" if state else "")
 
     def __rich__(self) -> RenderableType:
         with self._lock:
@@ -141,3 +157,19 @@ class StudyView:
                 f"{event.seconds['wall']:.1f}",
             )
         return table
+
+
+def _shown_state(event: Event) -> tuple[str, str, int, int] | None:
+    """Return a domain, what it is doing, and its steps so far and in all, as far as an event says it."""
+    match event:
+        case TicketSent():
+            return event.domain, f"asked to {event.kind}", 0, 0
+        case DomainProgress():
+            return event.domain, event.progress.state, event.progress.step, event.progress.steps
+        case ResultReceived():
+            return event.domain, f"{event.kind} {event.status}", 0, 0
+        case UpdateReceived():
+            return event.domain, f"update of {event.size_bytes / 2**20:.1f} MiB here", 0, 0
+        case DomainExcluded():
+            return event.domain, "excluded", 0, 0
+    return None

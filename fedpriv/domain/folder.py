@@ -38,14 +38,28 @@ class PolicyChoice(Section):
     max_rounds: int = Field(default=20, ge=1, le=1000)
     max_steps: int = Field(default=1000, ge=1, le=100_000, description="optimiser steps a round")
     max_seconds: int = Field(default=3600, ge=5, le=86_400, description="wall clock of one local round, in seconds")
-    minimum_cohort: int = Field(default=3, ge=2, le=64, description="fewest domains in a study")
-    protection: tuple[ProtectionLevel, ...] = Field(default=("sealed", "ckks"), min_length=1)
+    minimum_cohort: int = Field(
+        default=3,
+        ge=2,
+        le=64,
+        description="fewest domains in a study, and fewest updates in a sum that this domain lets be opened",
+    )
+    largest_share: float = Field(
+        default=0.8, gt=0, le=1, description="a sum in which one domain's weight is a larger share is not unlocked"
+    )
+    protection: tuple[ProtectionLevel, ...] = Field(
+        default=("sealed", "ckks"),
+        min_length=1,
+        description="levels that updates may leave at; a hybrid plan needs the level of every one of its rules here",
+    )
 
 
 class ResourcesChoice(Section):
     """What a study may use of this machine."""
 
-    threads: int = Field(default=1, ge=1, le=256)
+    threads: int = Field(
+        default=1, ge=1, le=256, description="for training; and processes that seal and open large adapters"
+    )
     poll_seconds: float = Field(default=0.2, ge=0.05, le=60)
     sandbox: Literal["required", "preferred", "off"] = Field(
         default="preferred", description="bubblewrap around training: required refuses to train without it"

@@ -92,3 +92,6 @@ def checks(config: DomainConfig, request: CodeRequest, researcher: str, fingerpr
     yield plan.training.max_seconds <= policy.max_seconds, f"at most {policy.max_seconds} seconds a round"
     allowed = ", ".join(policy.protection)
     yield plan.protection.level in policy.protection, f"updates leave only protected as one of: {allowed}"
+    for number, rule in enumerate(plan.protection.rules, 1):
+        about = f"rule {number} of the plan's protection ({rule.level} for {rule.in_words()})"
+        yield rule.level in policy.protection, f"{about} keeps to one of: {allowed}"

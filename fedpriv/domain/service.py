@@ -16,6 +16,7 @@ from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
 from fedpriv.clinical import PreparedData, prepare, write_mock
+from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.folder import DomainFolder
 from fedpriv.domain.local_training import LocalTraining
@@ -268,7 +269,9 @@ class DomainService:
                 "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
             )
             self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
-            return failure(ticket, digest, self.domain.config.email, error)
+            work = self._works.get(ticket.study)
+            retired = work.context.key_room.retired_key() if work else ""
+            return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
 
     def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
         """Return the work of an approved study; the decision is read anew each time, so a withdrawal takes effect."""
@@ -290,9 +293,16 @@ class DomainService:
                     todo="remove it from the model cache on both sides, or agree on one source",
                 )
             self._works[stored.request.study] = StudyWork(
-                config=self.domain.config,
-                keys=self.domain.keys,
-                folder=folder,
+                context=StudyContext(
+                    config=self.domain.config,
+                    keys=self.domain.keys,
+                    folder=folder,
+                    stored=stored,
+                    ledger=self.domain.ledger,
+                    blobs=self._session.blobs,
+                    on_progress=lambda progress: self._on_progress(stored.researcher, progress),
+                    notify=self.notify,
+                ),
                 training=LocalTraining(
                     plan=stored.request.plan,
                     folder=folder,
@@ -301,15 +311,11 @@ class DomainService:
                     model=model,
                     resources=self.domain.config.resources,
                 ),
-                stored=stored,
                 prepared=self._prepared,
                 model=model,
-                ledger=self.domain.ledger,
-                blobs=self._session.blobs,
-                on_progress=lambda progress: self._on_progress(stored.researcher, progress),
             )
         work = self._works[stored.request.study]
-        work.stored = stored
+        work.context.stored = stored
         return work
 
     # -- telling people --------------------------------------------------------------------------------------

@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder, read_json, write_json
 from fedpriv.study import Identity, Signed, SignedUpdate
+from fedpriv.study.plan import Email, Section, Sha256
+
+RecordT = TypeVar("RecordT", bound=Section)
+
+
+class SealedRound(Section):
+    """What this domain sealed in one attempt of a round, with whom, and which share of it was beyond the clip."""
+
+    update: SignedUpdate
+    members: tuple[Email, ...]
+    clipped: float
+
+
+class ConfirmedRound(Section):
+    """Which updates this domain agreed to have added in one attempt of a round."""
+
+    members: tuple[Email, ...]
+    updates_sha256: Sha256
+
+
+class OpenedRound(Section):
+    """The sum of a round that this domain opened, and what the next round is sealed with.
+
+    ``scales`` has one scale for each tensor of the adapter, in the order of their names.
+    """
+
+    attempt: int
+    members: tuple[Email, ...]
+    updates_sha256: Sha256
+    adapter_sha256: Sha256
+    scales: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +56,17 @@ class StudyFolder:
 
     @property
     def key_path(self) -> Path:
-        """The homomorphic key (secret, 0600)."""
+        """The study key in use (secret, 0600)."""
         return self.root / "keys" / "study.key"
+
+    def retired_key_path(self, generation: int) -> Path:
+        """Where a study key goes that is never used again: kept as evidence (secret, 0600)."""
+        return self.root / "keys" / f"retired-{generation:04d}.key"
+
+    def retired_generations(self) -> list[int]:
+        """Return the generations of the keys that were retired, oldest first."""
+        paths = (self.root / "keys").glob("retired-*.key")
+        return sorted(int(path.stem.removeprefix("retired-")) for path in paths)
 
     @property
     def workspace(self) -> Path:
@@ -42,6 +83,18 @@ class StudyFolder:
 
     def round(self, round_number: int, attempt: int) -> Path:
         return private_folder(self.root / "rounds" / f"{round_number:04d}-{attempt}")
+
+    def sealed_path(self, round_number: int, attempt: int) -> Path:
+        return self.round(round_number, attempt) / "sealed.safetensors"
+
+    def residual_path(self, round_number: int, attempt: int) -> Path:
+        """What sealing left out in that round: the domain's own, never sent."""
+        return self.round(round_number, attempt) / "residual.f32"
+
+    def attempts(self, round_number: int) -> list[int]:
+        """Return the attempts of a round that have a folder here."""
+        paths = (self.root / "rounds").glob(f"{round_number:04d}-*")
+        return sorted(int(path.name.partition("-")[2]) for path in paths)
 
     def output(self, name: str) -> Path:
         """Return a folder in the workspace for one job's output."""
@@ -72,18 +125,41 @@ class StudyFolder:
         write_json(self.root / "results" / f"{ticket_digest}.json", result.model_dump(mode="json"))
 
     def claim(self, slot: str, work_digest: str) -> bool:
-        """Give ``slot`` (a kind, round and attempt) to one piece of work; return False if another has it."""
+        """Give ``slot`` (such as a kind, round and attempt) to one piece of work; return False if another has it."""
         path = self.root / "slots" / f"{slot}.json"
         if path.exists():
             return read_json(path)["work"] == work_digest
         write_json(path, {"work": work_digest})
         return True
 
-    def sealed_update(self, round_number: int, attempt: int) -> SignedUpdate | None:
-        """Return the update that was sealed in a round, or None."""
-        path = self.round(round_number, attempt) / "update.json"
-        return SignedUpdate.model_validate_json(path.read_bytes()) if path.exists() else None
+    # -- records of rounds ---------------------------------------------------------------------------------------
 
-    def keep_sealed_update(self, update: SignedUpdate) -> None:
-        folder = self.round(update.header.round, update.header.attempt)
-        write_json(folder / "update.json", update.model_dump(mode="json"))
+    def sealed(self, round_number: int, attempt: int) -> SealedRound | None:
+        """Return what was sealed in an attempt of a round, or None."""
+        return _read(self.round(round_number, attempt) / "update.json", SealedRound)
+
+    def keep_sealed(self, sealed: SealedRound) -> None:
+        header = sealed.update.header
+        _write(self.round(header.round, header.attempt) / "update.json", sealed)
+
+    def confirmed(self, round_number: int, attempt: int) -> ConfirmedRound | None:
+        """Return which updates were agreed on in an attempt of a round, or None."""
+        return _read(self.round(round_number, attempt) / "confirmed.json", ConfirmedRound)
+
+    def keep_confirmed(self, round_number: int, attempt: int, confirmed: ConfirmedRound) -> None:
+        _write(self.round(round_number, attempt) / "confirmed.json", confirmed)
+
+    def opened(self, round_number: int) -> OpenedRound | None:
+        """Return the last sum of a round that was opened, or None; its adapter is :meth:`adapter`."""
+        return _read(self.adapters / f"{round_number:04d}.json", OpenedRound)
+
+    def keep_opened(self, round_number: int, opened: OpenedRound) -> None:
+        _write(self.adapters / f"{round_number:04d}.json", opened)
+
+
+def _read(path: Path, record: type[RecordT]) -> RecordT | None:
+    return record.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def _write(path: Path, record: Section) -> None:
+    write_json(path, record.model_dump(mode="json"))

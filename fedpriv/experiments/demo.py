@@ -43,7 +43,9 @@ class DemoOptions:
     domains, rounds, steps : int
         Number of domains; rounds; optimiser steps a round.
     protection : str
-        ``sealed``, ``ckks`` or ``plain``.
+        The level of all tensors, one of :data:`~fedpriv.study.plan.ProtectionLevel`.
+    bits : int
+        Bits of a quantised value (``sealed`` and ``masked``).
     seed : int
         Of the synthetic tables, the adapter and the order of examples.
     out : Path
@@ -58,6 +60,7 @@ class DemoOptions:
     rounds: int = 3
     steps: int = 4
     protection: ProtectionLevel = "sealed"
+    bits: int = 10
     seed: int = 0
     out: Path = Path("fedpriv-demo")
     work: Path = DEFAULT_WORK
@@ -168,7 +171,11 @@ class Demo:
                     on_progress=self.on_progress,
                 )
             plan = federation.plan(
-                rounds=options.rounds, steps=options.steps, protection=options.protection, seed=options.seed
+                rounds=options.rounds,
+                steps=options.steps,
+                protection=options.protection,
+                bits=options.bits,
+                seed=options.seed,
             )
             try:
                 federation.start()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
@@ -107,6 +108,7 @@ class Federation:
         rounds: int = 3,
         steps: int = 4,
         protection: ProtectionLevel = "sealed",
+        bits: int = 10,
         seed: int = 0,
         title: str = "Demo: LoRA on ICU notes",
     ) -> Plan:
@@ -121,7 +123,7 @@ class Federation:
             ),
             base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
             training=TrainingChoice(rounds=rounds, steps=steps, seed=seed, max_tokens=_MAX_TOKENS),
-            protection=ProtectionChoice(level=protection),
+            protection=ProtectionChoice(level=protection, bits=bits),
         )
 
     def start(self) -> Federation:
@@ -206,7 +208,7 @@ def _create_parties(sources: dict[str, Path], work: Path) -> tuple[Researcher, d
         release="after-study",
         max_rounds=1000,
         minimum_cohort=2,
-        protection=("sealed", "ckks", "plain"),
+        protection=get_args(ProtectionLevel),
     )
     resources = ResourcesChoice(threads=max(1, (os.cpu_count() or 1) // len(sources)))
     domains = {}

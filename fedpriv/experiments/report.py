@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _GREY, _PURPLE = "#0072B2", "#E69F00", "#009E73", "#767676", "#CC79A7"
 _WHO_SAW = {
     "sealed": "nobody could read a single update: only their sum was opened, by the domains",
+    "masked": "the researcher could read their sum, but no single update",
     "ckks": "the researcher could not read the updates (a baseline: no masks between the domains)",
+    "ckks-tuned": "the researcher could not read the updates (a baseline, tuned: no masks between the domains)",
     "plain": "the updates were NOT protected from the researcher (a baseline)",
 }
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -156,8 +158,8 @@ def _bytes(summary: dict[str, Any]) -> go.Figure:
 
 def _seconds(summary: dict[str, Any]) -> go.Figure:
     parts = summary["seconds"]["round"]
-    names = ("train", "seal", "transfer", "aggregate", "open")
-    colours = (_BLUE, _ORANGE, _GREY, _GREEN, _PURPLE)
+    names = ("train", "seal", "transfer", "confirm", "aggregate", "open")
+    colours = (_BLUE, _ORANGE, _GREY, _GREY, _GREEN, _PURPLE)
     values = [parts.get(name, 0.0) for name in names]
     figure = go.Figure()
     figure.add_bar(x=list(names), y=values, marker_color=list(colours), text=[f"{value:.2f} s" for value in values])

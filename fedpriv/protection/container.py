@@ -1,100 +1,98 @@
 """The one file format of sealed updates and aggregates: safetensors, with the header as metadata.
 
-A file is written as a stream and read by rows, so that memory stays bounded whatever its size. Nothing in it is
-parsed before its size and digest have been compared with what its sender signed.
+A file holds one array of bytes for each group of parameters, one row a block. It is written and read by rows, so that
+memory stays bounded whatever its size. Nothing in it is parsed before its size and digest have been
+compared with what its sender signed. ``docs/protocol.md`` describes every byte.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from fedpriv.errors import ContainerError, FedprivError
-from fedpriv.files import PRIVATE_FILE, canonical_json, file_sha256, parse_json, sync_folder
+from fedpriv.errors import ContainerError, FedprivError, UntrustedError
+from fedpriv.files import canonical_json, file_sha256, open_temporary, parse_json, sync_folder, write_at
 
 FORMAT = "fedpriv-container"
-VERSION = "1"
+VERSION = "2"
 MAX_HEADER_BYTES = 2**20
-_DTYPES = {"uint8": "U8", "uint64": "U64", "float32": "F32", "float64": "F64"}
-_NAMES = {code: name for name, code in _DTYPES.items()}
-_LARGEST = 10**13
-_GONE = "It was not used"
+Shape = tuple[int, int]
+"""Rows, and bytes of a row."""
+
+_LENGTH = struct.Struct("<Q")
+_KEPT = "It was not used"
 
 
-@dataclass(frozen=True)
-class Stream:
-    """An array that is written piece by piece.
+class Draft:
+    """A container that is being written; made by :func:`new_container`.
 
     Attributes
     ----------
-    dtype : str
-        ``uint8``, ``uint64``, ``float32`` or ``float64``.
-    shape : tuple of int
-        The whole array's shape; a first entry of -1 means as many rows as come.
-    pieces : iterable of ndarray
-        Consecutive rows. Arrays are consumed in the order in which they stand in the mapping.
+    path : Path
+        The temporary file, which several processes may write to at once.
+    sha256, size_bytes : str and int
+        Of the finished file, known after the block that writes it.
     """
 
-    dtype: str
-    shape: tuple[int, ...]
-    pieces: Iterable[np.ndarray]
+    def __init__(self, path: Path, offsets: Mapping[str, int], size_bytes: int) -> None:
+        self.path, self.size_bytes, self.sha256 = path, size_bytes, ""
+        self._offsets = dict(offsets)
+        self._descriptor = os.open(path, os.O_WRONLY)
+
+    def __reduce__(self) -> tuple[type[Draft], tuple[Path, dict[str, int], int]]:
+        return Draft, (self.path, self._offsets, self.size_bytes)  # a worker opens the file itself
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it was never opened
+            os.close(self._descriptor)
+
+    def write(self, name: str, first: int, rows: np.ndarray) -> None:
+        """Write rows (uint8, shape (rows, bytes of a row)) from row ``first`` on."""
+        write_at(self._descriptor, rows.tobytes(), self._offsets[name] + first * rows.shape[1])
 
 
-def write_container(
-    path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray | Stream]
-) -> tuple[str, int]:
-    """Write a container atomically, readable by its owner only (mode 0600).
+@contextlib.contextmanager
+def new_container(path: Path, header: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Iterator[Draft]:
+    """Write a container atomically, readable by its owner only (mode 0600); the block writes all its rows.
 
     Parameters
     ----------
     path : Path
-        Where to; replaced if it is there.
+        Where to; replaced if it is there, and only if the block ends without an error.
     header : mapping
         JSON values.
-    arrays : mapping of str to ndarray or Stream
-        In the order in which they are written; wider types should come first, so that all rows are aligned.
-
-    Returns
-    -------
-    tuple of str and int
-        SHA-256 (hex) and size in bytes of the file.
-
-    Raises
-    ------
-    ValueError
-        If a dtype is not one of the four, or a stream does not deliver the rows it promised.
+    shapes : mapping of str to tuple of int
+        Rows and bytes of a row of each array, in the order in which they stand in the file.
     """
-    streams = {name: _as_stream(array) for name, array in arrays.items()}
-    room = len(_head(header, streams, dict.fromkeys(streams, _LARGEST), 0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    temporary, descriptor = open_temporary(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(bytes(room))
-            sizes = {name: _write_pieces(file, stream) for name, stream in streams.items()}
-            size = file.tell()
-            file.seek(0)
-            file.write(_head(header, streams, sizes, room))
-            file.flush()
-            os.fsync(file.fileno())
-        digest = file_sha256(temporary)
+        head = _head(header, shapes)
+        offsets, size = {}, len(head)
+        for name, shape in shapes.items():
+            offsets[name] = size
+            size += math.prod(shape)
+        os.ftruncate(descriptor, size)
+        write_at(descriptor, head, 0)
+        draft = Draft(temporary, offsets, size)
+        yield draft
+        os.fsync(descriptor)
+        draft.sha256 = file_sha256(temporary)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
+    finally:
+        os.close(descriptor)
     sync_folder(path.parent)
-    return digest, size
 
 
 class Container:
@@ -106,51 +104,81 @@ class Container:
         The JSON header, as claimed by whoever wrote it.
     """
 
-    def __init__(self, handle: Any, path: Path) -> None:
-        self._handle = handle
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self.header = _read_header(handle.metadata(), path)
+        with _reading(path):
+            self._descriptor = os.open(path, os.O_RDONLY)
+        self.header, self._arrays = self._parse(os.fstat(self._descriptor).st_size)
 
-    @property
-    def names(self) -> set[str]:
-        """The names of its arrays."""
-        return set(self._handle.keys())
+    def __reduce__(self) -> tuple[type[Container], tuple[Path]]:
+        return Container, (self._path,)  # a worker opens the file itself
 
-    def require(self, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-        """Check that there are exactly these arrays, each of this dtype and shape (-1 matches any extent).
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it was never opened
+            os.close(self._descriptor)
+
+    def require(self, shapes: Mapping[str, Shape]) -> None:
+        """Check that there are exactly these arrays, each of this shape.
 
         Raises
         ------
         ContainerError
             Naming the first difference.
         """
-        names = self.names
-        if names != set(shapes):
-            raise _refused(self._path, f"holds {_listed(names)} in place of {_listed(set(shapes))}")
-        for name, (dtype, shape) in shapes.items():
-            view = self._handle.get_slice(name)
-            actual = (_NAMES.get(view.get_dtype(), view.get_dtype()), tuple(view.get_shape()))
-            fits = len(actual[1]) == len(shape) and all(b in (-1, a) for a, b in zip(actual[1], shape, strict=True))
-            if actual[0] != dtype or not fits:
-                raise _refused(self._path, f"holds {name} as {actual[0]} {actual[1]}, not {dtype} {shape}")
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of an array that :meth:`require` has accepted."""
-        return tuple(self._handle.get_slice(name).get_shape())
+        if set(self._arrays) != set(shapes):
+            raise _refused(self._path, f"holds {_listed(self._arrays)} in place of {_listed(shapes)}")
+        for name, shape in shapes.items():
+            if self._arrays[name][1] != shape:
+                raise _refused(self._path, f"holds {name} as {self._arrays[name][1]}, not {shape}")
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Return a copy of the rows ``start`` to ``stop`` of an array that :meth:`require` has accepted."""
-        stop = min(stop, self.shape(name)[0])
-        if start >= stop:
-            return np.empty((0, *self.shape(name)[1:]), _NAMES[self._handle.get_slice(name).get_dtype()])
+        """Return the rows ``start`` to ``stop`` of an array that :meth:`require` has accepted.
+
+        Returns
+        -------
+        ndarray of uint8, shape (stop - start, bytes of a row)
+        """
+        offset, (_, width) = self._arrays[name]
+        data = self._read(offset + start * width, (stop - start) * width)
+        return np.frombuffer(data, np.uint8).reshape(stop - start, width)
+
+    def _read(self, offset: int, size: int) -> bytes:
         with _reading(self._path):
-            return np.array(self._handle.get_slice(name)[start:stop])
+            data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise _refused(self._path, "is shorter than it says")
+        return data
+
+    def _parse(self, size: int) -> tuple[dict[str, Any], dict[str, tuple[int, Shape]]]:
+        """Return the header, and where each array starts and its shape; every byte is accounted for."""
+        (length,) = _LENGTH.unpack(self._read(0, _LENGTH.size))
+        if length > min(MAX_HEADER_BYTES, size - _LENGTH.size):
+            raise _refused(self._path, "has a header of an impossible size")
+        try:
+            text = self._read(_LENGTH.size, length)
+            head = parse_json(text, source=self._path.name, max_bytes=MAX_HEADER_BYTES)
+            header = _metadata(self._path, head.pop("__metadata__"))
+            end = start = _LENGTH.size + length
+            arrays: dict[str, tuple[int, Shape]] = {}
+            for name, entry in head.items():
+                shape = (_extent(entry["shape"][0]), _extent(entry["shape"][1]))
+                place = [end - start, end - start + math.prod(shape)]
+                if entry != {"dtype": "U8", "shape": list(shape), "data_offsets": place}:
+                    raise _refused(self._path, f"holds {name} in a way that no container does")
+                arrays[name] = (end, shape)
+                end += math.prod(shape)
+            if text != _head(header, {name: shape for name, (_, shape) in arrays.items()})[_LENGTH.size :]:
+                raise _refused(self._path, "has its header in another spelling than every container")
+        except ContainerError:
+            raise
+        except (UntrustedError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise _refused(self._path, f"has an unreadable header ({error!r})") from error
+        if end != size:
+            raise _refused(self._path, f"holds {end} bytes by its header and {size} in truth")
+        return header, arrays
 
 
-@contextlib.contextmanager
-def open_container(
-    path: Path, *, max_bytes: int, expect_sha256: str, expect_bytes: int | None = None
-) -> Iterator[Container]:
+def open_container(path: Path, *, max_bytes: int, expect_sha256: str, expect_bytes: int | None = None) -> Container:
     """Open a container after comparing its size and its digest with what was signed.
 
     *Guarantee*: no byte is parsed unless the whole file has the expected SHA-256.
@@ -161,84 +189,41 @@ def open_container(
     ContainerError
         If it is missing, too large, another file than expected, of another version, or malformed.
     """
-    with contextlib.ExitStack() as stack:
-        with _reading(path):
-            size = path.stat().st_size
-            if size > max_bytes or (expect_bytes is not None and size != expect_bytes):
-                allowed = f"{expect_bytes}" if expect_bytes is not None else f"at most {max_bytes}"
-                raise _refused(path, f"has {size} bytes; {allowed} were announced")
-            if file_sha256(path) != expect_sha256:
-                raise _refused(path, "is not the file that was signed (its digest differs)")
-            container = Container(stack.enter_context(safe_open(path, framework="numpy")), path)
-        yield container
+    with _reading(path):
+        size = path.stat().st_size
+        if size > max_bytes or (expect_bytes is not None and size != expect_bytes):
+            allowed = f"{expect_bytes}" if expect_bytes is not None else f"at most {max_bytes}"
+            raise _refused(path, f"has {size} bytes; {allowed} were announced")
+        if file_sha256(path) != expect_sha256:
+            raise _refused(path, "is not the file that was signed (its digest differs)")
+    return Container(path)
 
 
-def read_container(
-    path: Path, *, max_bytes: int, expect_sha256: str, dtypes: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a small container whole: its header and exactly the arrays named in ``dtypes``, of any shape.
-
-    Raises
-    ------
-    ContainerError
-        As :func:`open_container`, or if names or dtypes differ.
-    """
-    with open_container(path, max_bytes=max_bytes, expect_sha256=expect_sha256) as container:
-        ranks = {name: len(container.shape(name)) for name in container.names}
-        container.require({name: (dtype, (-1,) * ranks.get(name, 1)) for name, dtype in dtypes.items()})
-        return container.header, {name: container.rows(name, 0, container.shape(name)[0]) for name in dtypes}
-
-
-def _as_stream(array: np.ndarray | Stream) -> Stream:
-    stream = array if isinstance(array, Stream) else Stream(array.dtype.name, array.shape, (array,))
-    if stream.dtype not in _DTYPES:
-        raise ValueError(f"a container cannot hold {stream.dtype}")
-    return stream
-
-
-def _write_pieces(file: Any, stream: Stream) -> int:
-    size = 0
-    for piece in stream.pieces:
-        if piece.dtype.name != stream.dtype or piece.shape[1:] != stream.shape[1:]:
-            raise ValueError(
-                f"a piece of {piece.dtype.name} {piece.shape} in an array of {stream.dtype} {stream.shape}"
-            )
-        data = np.ascontiguousarray(piece, dtype=piece.dtype.newbyteorder("<"))
-        file.write(data.data if data.size else b"")
-        size += data.nbytes
-    if stream.shape[0] >= 0 and size != np.dtype(stream.dtype).itemsize * int(np.prod(stream.shape)):
-        raise ValueError(f"an array of shape {stream.shape} came with {size} bytes")
-    return size
-
-
-def _head(header: Mapping[str, Any], streams: Mapping[str, Stream], sizes: Mapping[str, int], room: int) -> bytes:
-    """Return the first bytes of the file, padded with blanks to ``room`` (or, if 0, to the next multiple of 8)."""
+def _head(header: Mapping[str, Any], shapes: Mapping[str, Shape]) -> bytes:
+    """Return the first bytes of the file, padded with blanks to a multiple of 8."""
     text = canonical_json(dict(header)).decode()
     head: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "header": text}}
     start = 0
-    for name, stream in streams.items():
-        row = np.dtype(stream.dtype).itemsize * int(np.prod(stream.shape[1:]))
-        shape = [sizes[name] // row if stream.shape[0] < 0 else stream.shape[0], *stream.shape[1:]]
-        end = start + sizes[name]
-        head[name] = {"dtype": _DTYPES[stream.dtype], "shape": shape, "data_offsets": [start, end]}
+    for name, shape in shapes.items():
+        end = start + math.prod(shape)
+        head[name] = {"dtype": "U8", "shape": list(shape), "data_offsets": [start, end]}
         start = end
     body = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    body = body.ljust(-(-len(body) // 8) * 8)
     if len(body) > MAX_HEADER_BYTES:
         raise ValueError(f"the header has {len(body)} bytes")
-    length = (room or 8 + -(-len(body) // 8) * 8) - 8
-    return struct.pack("<Q", length) + body.ljust(length)
+    return _LENGTH.pack(len(body)) + body
 
 
-def _read_header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
-    metadata = metadata or {}
+def _metadata(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise _refused(path, "is not a container of fedpriv")
     if metadata.get("version") != VERSION:
-        raise ContainerError(
-            f"{path.name} is of a newer format than version {VERSION}", kept=_GONE, todo="upgrade fedpriv"
-        )
+        version = str(metadata.get("version"))[:16]
+        what = f"{path.name} is of format version {version!r}, and this fedpriv reads version {VERSION}"
+        raise ContainerError(what, kept=_KEPT, todo="run the same version of fedpriv at all parties")
     try:
-        header = parse_json(metadata.get("header", "").encode(), source=path.name, max_bytes=MAX_HEADER_BYTES)
+        header = parse_json(metadata["header"].encode(), source=path.name, max_bytes=MAX_HEADER_BYTES)
     except (FedprivError, UnicodeEncodeError) as error:
         raise _refused(path, f"has an unreadable header ({error})") from error
     if not isinstance(header, dict) or set(metadata) != {"format", "version", "header"}:
@@ -246,17 +231,23 @@ def _read_header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
     return header
 
 
+def _extent(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**40:
+        raise ValueError("an extent is no number")
+    return value
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise _refused(path, f"cannot be read ({error})") from error
 
 
 def _refused(path: Path, what: str) -> ContainerError:
-    return ContainerError(f"{path.name} {what}", kept=_GONE, todo="ask its sender to publish it again")
+    return ContainerError(f"{path.name} {what}", kept=_KEPT, todo="ask its sender to publish it again")
 
 
-def _listed(names: set[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))[:200] or "nothing"

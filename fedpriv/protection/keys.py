@@ -9,8 +9,10 @@ import base64
 import binascii
 import stat
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,6 +25,9 @@ from fedpriv.errors import ConfigError, ProtectionError, SignatureError, Untrust
 from fedpriv.files import canonical_json, read_json, sha256_hex, write_json
 from fedpriv.study.messages import Identity, Signed, SignedUpdate, UpdateHeader
 from fedpriv.study.plan import Section, in_words
+
+if TYPE_CHECKING:
+    from mnemonic import Mnemonic
 
 MessageKind = Literal["ticket", "result", "decision", "identity"]
 MessageT = TypeVar("MessageT", bound=Section)
@@ -40,11 +45,49 @@ def fingerprint(identity: Identity) -> str:
 
 
 def fingerprint_words(value: str) -> str:
-    """Return the first 128 bits of a fingerprint as eight groups of four, to compare over the phone.
+    """Return the first 128 bits of a fingerprint as twelve English words (BIP-39), to compare over the phone.
+
+    The words are as public as the fingerprint: they are no secret, and no wallet. The last one holds a checksum of
+    four bits, so that 15 of 16 misheard words are noticed as such.
 
     *Assumption*: nobody can search 2^128 keys for one with the same first half.
     """
-    return " ".join(value[start : start + 4] for start in range(0, 32, 4))
+    return _mnemonic().to_mnemonic(bytes.fromhex(value[:32]))
+
+
+def start_of_words(words: str) -> str:
+    """Return the first 128 bits (32 hex digits) of the fingerprint whose words somebody read out.
+
+    Case, commas and line breaks do not matter, and four letters of a word are enough: they are unique in the list.
+
+    Raises
+    ------
+    ConfigError
+        If there are not twelve words, one is not in the list (with the nearest one), or the checksum does not fit.
+    """
+    book = _mnemonic()
+    given = [book.expand_word(word) for word in words.lower().replace(",", " ").split()]
+    for number, word in enumerate(given, 1):
+        if word not in book.wordlist:
+            near = get_close_matches(word, book.wordlist, n=1)
+            what = f"Word {number}, {word[:30]!r}, is not one of the 2048 words that fingerprints are read in"
+            raise ConfigError(what, todo=f"is it {near[0]!r}? ask for it again" if near else "ask for it again")
+    if len(given) != 12:
+        raise ConfigError(f"A fingerprint has 12 words, not {len(given)}", todo="ask for all of them again")
+    if not book.check(" ".join(given)):
+        raise ConfigError(
+            "These are words of the list, but not twelve that belong together: one was misheard, or two changed places",
+            kept="Nothing was compared",
+            todo="read them back to each other, word by word",
+        )
+    return bytes(book.to_entropy(given)).hex()
+
+
+@cache
+def _mnemonic() -> Mnemonic:
+    from mnemonic import Mnemonic
+
+    return Mnemonic("english")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +201,11 @@ class IdentityKeys:
     def sign_bytes(self, data: bytes) -> str:
         """Return the Ed25519 signature of ``data``, URL-safe base64; callers put a label in front of ``data``."""
         return _b64(self._signing.sign(data))
+
+    def own_secret(self, purpose: bytes, study: str) -> bytes:
+        """Return 32 bytes that only this party can derive, for one purpose in one study; the same ones each time."""
+        info = b"fedpriv 2 own\n" + canonical_json([purpose.decode(), study, self.fingerprint])
+        return derive(self._agreement.private_bytes_raw(), info, KEY_BYTES)
 
     def agree(self, public_key: bytes) -> bytes:
         """Return the raw X25519 secret (32 bytes) shared with ``public_key``; only ever use it through HKDF.

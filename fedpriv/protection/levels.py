@@ -1,138 +1,220 @@
-"""The levels of protection behind one interface: a key, a sealer, an adder and an opener for each.
+"""The levels of protection behind one interface: for each, its sizes, a key, and the three roles that work on blocks.
 
-The aggregator uses :func:`adder_for` only, with public bytes.
+=============  ==========================================================  ===========================
+level          what an update is                                           module
+=============  ==========================================================  ===========================
+sealed         quantised, packed, tagged, masked, encrypted with BFV       :mod:`fedpriv.protection.packed`
+masked         the same without encryption: the aggregator sees the sum    :mod:`fedpriv.protection.packed`
+ckks           CKKS as others run it (baseline)                            :mod:`fedpriv.protection.ckks`
+ckks-tuned     the smallest CKKS we know (baseline)                        :mod:`fedpriv.protection.ckks_tuned`
+plain          float32 (baseline)                                          :mod:`fedpriv.protection.plain`
+=============  ==========================================================  ===========================
 """
 
 from __future__ import annotations
 
-from fedpriv.errors import ProtectionError, UntrustedError
-from fedpriv.files import sha256_hex
-from fedpriv.protection.ckks import CkksAdder, CkksOpener, CkksSealer, make_ckks_key
-from fedpriv.protection.masks import MaskSource
-from fedpriv.protection.plain import PlainAdder, PlainOpener, PlainSealer
-from fedpriv.protection.roles import Adder, Opener, Sealer, StudyKey, read_parameters
-from fedpriv.protection.sealed import SealedAdder, SealedOpener, SealedSealer, make_sealed_key
-from fedpriv.study.plan import ProtectionChoice, ProtectionLevel
+import functools
+import secrets
+from collections.abc import Callable, Mapping
+
+from fedpriv.errors import ProtectionError
+from fedpriv.protection.bfv import BfvContext
+from fedpriv.protection.blocks import BlockAdder, BlockOpener, BlockSealer, BlockShape
+from fedpriv.protection.ckks import CkksAdder, CkksOpener, CkksSealer, CkksShape, make_ckks_keys
+from fedpriv.protection.ckks_tuned import (
+    CkksTunedAdder,
+    CkksTunedOpener,
+    CkksTunedSealer,
+    CkksTunedShape,
+    make_ckks_tuned_key,
+)
+from fedpriv.protection.groups import Group, groups_of
+from fedpriv.protection.keys import KEY_BYTES
+from fedpriv.protection.masks import MaskStreams
+from fedpriv.protection.packed import PackedAdder, PackedKeys, PackedOpener, PackedSealer, PackedShape
+from fedpriv.protection.packing import Packing, plan_packing
+from fedpriv.protection.plain import PlainAdder, PlainOpener, PlainSealer, PlainShape
+from fedpriv.protection.study_key import (
+    GroupParameters,
+    KeyParameters,
+    StudyKey,
+    commitment,
+    public_bytes,
+    public_material,
+)
+from fedpriv.protection.tags import TagKeys
+from fedpriv.study.messages import UpdateHeader
+from fedpriv.study.plan import QUANTISED, ProtectionChoice, SecurityLevel
 
 
-def make_study_key(protection: ProtectionChoice, *, clients: int, study: str) -> StudyKey:
-    """Make the cohort's homomorphic key of one study; the key maker calls this once.
+def needs_unlock(protection: ProtectionChoice) -> bool:
+    """Return whether updates have masks, so that a sum opens only after every member of it gave its unlock."""
+    return any(level in QUANTISED for level in protection.levels)
+
+
+def make_study_key(
+    protection: ProtectionChoice, *, tensors: Mapping[str, int], clients: int, study: str, generation: int = 1
+) -> StudyKey:
+    """Make one generation of a study's key; the key maker calls this once for each.
+
+    *Guarantee*: refused here, before any round, if sums of ``clients`` updates could be inexact.
 
     Parameters
     ----------
     protection : ProtectionChoice
         The plan's section.
+    tensors : mapping of str to int
+        Number of parameters of each tensor of the adapter, by name.
     clients : int
         How many domains the cohort has, 2 to 64.
     study : str
         The study's id.
-
-    Returns
-    -------
-    StudyKey
-        Empty, with ``key_id`` ``""``, for level plain.
+    generation : int
+        1 for the first, one more for each that replaces a retired one.
 
     Raises
     ------
     ProtectionError
-        If so many clients with so many bits cannot be summed exactly.
+        If so many clients with so many bits cannot be summed exactly, or a rule names no tensor.
     """
-    match protection.level:
-        case "plain":
-            return StudyKey(level="plain", public=b"", secret=b"")
-        case "ckks":
-            return make_ckks_key(protection, clients=clients, study=study)
-        case "sealed":
-            return make_sealed_key(protection, clients=clients, study=study)
+    groups = [
+        describe(group, clients=clients, security=protection.security) for group in groups_of(protection, tensors)
+    ]
+    material, parts = b"", {"tag": secrets.token_bytes(KEY_BYTES)}
+    for index, group in enumerate(groups):
+        match group.level:
+            case "sealed":
+                parts[secret_name(index)] = BfvContext(group.plain_bits, int(group.prime)).new_secret()
+            case "ckks":
+                material, parts[secret_name(index)] = make_ckks_keys()
+            case "ckks-tuned":
+                parts[secret_name(index)] = make_ckks_tuned_key()
+            case "masked" | "plain":
+                pass
+    parameters = KeyParameters(
+        study=study,
+        generation=generation,
+        clients=clients,
+        security=protection.security,
+        groups=tuple(groups),
+        commitment=commitment(parts),
+    )
+    return StudyKey(public=public_bytes(parameters, material), secrets=parts)
 
 
-def sealer_for(protection: ProtectionChoice, key: StudyKey, *, masks: MaskSource | None = None) -> Sealer:
-    """Return a domain's sealer.
-
-    Parameters
-    ----------
-    protection : ProtectionChoice
-        The plan's section.
-    key : StudyKey
-        The study's key.
-    masks : MaskSource, optional
-        The member's pairwise masks; level sealed needs them.
+def describe(group: Group, *, clients: int, security: SecurityLevel) -> GroupParameters:
+    """Return the public parameters of one group, planned for sums of ``clients`` updates.
 
     Raises
     ------
     ProtectionError
-        If the key is for another protection, or masks are missing.
-    UntrustedError
-        If the key is damaged.
+        If such sums could be inexact.
     """
-    _require_level(protection, key)
-    match protection.level:
-        case "plain":
-            return PlainSealer()
-        case "ckks":
-            return CkksSealer(protection, key)
-        case "sealed":
-            if masks is None:
-                raise ProtectionError("level sealed needs the pairwise masks of the member")
-            return SealedSealer(protection, key, masks)
+    facts = {"digits": 0, "plain_bits": 0, "dropped_bits": 0, "prime": "0"}
+    if group.level in QUANTISED:
+        packing = plan_packing(bits=group.bits, clients=clients, security=security if group.level == "sealed" else None)
+        facts = {name: getattr(packing, name) for name in facts} | {"prime": str(packing.prime)}
+    return GroupParameters.model_validate(
+        {"level": group.level, "bits": group.bits, "parameters": group.parameters} | facts
+    )
 
 
-def adder_for(level: ProtectionLevel, public: bytes) -> Adder:
-    """Return the aggregator's adder, made of public bytes.
-
-    *Guarantee*: what it returns holds no secret, because nothing secret went in.
-
-    Parameters
-    ----------
-    level : str
-        The plan's level.
-    public : bytes
-        The study key's public bytes; empty for level plain.
-
-    Raises
-    ------
-    UntrustedError
-        If the bytes are malformed, or of another level.
-    """
-    if level == "plain":
-        if public:
-            raise UntrustedError("level plain has no key", kept="It was not used")
-        return PlainAdder()
-    if read_parameters(public).level != level:
-        raise UntrustedError(f"the public key is not for level {level}", kept="It was not used")
-    key_id = sha256_hex(public)
-    return CkksAdder(key_id, public) if level == "ckks" else SealedAdder(key_id, public)
-
-
-def opener_for(protection: ProtectionChoice, key: StudyKey, clients: int) -> Opener:
-    """Return a domain's opener of sums.
-
-    Parameters
-    ----------
-    protection : ProtectionChoice
-        The plan's section.
-    key : StudyKey
-        The study's key.
-    clients : int
-        How many domains the cohort has.
+def packing_of(parameters: KeyParameters, index: int) -> Packing:
+    """Return the packing of a sealed or masked group, planned again and compared with what the key says.
 
     Raises
     ------
     ProtectionError
-        If the key is for another protection or cohort.
-    UntrustedError
-        If the key is damaged.
+        If this version of fedpriv plans another one.
     """
-    _require_level(protection, key)
-    match protection.level:
-        case "plain":
-            return PlainOpener()
+    group = parameters.groups[index]
+    security = parameters.security if group.level == "sealed" else None
+    packing = plan_packing(bits=group.bits, clients=parameters.clients, security=security)
+    planned = (packing.digits, packing.plain_bits, packing.dropped_bits, str(packing.prime))
+    if planned != (group.digits, group.plain_bits, group.dropped_bits, group.prime):
+        raise ProtectionError(
+            "the study key is of other parameters",
+            kept="It was not used",
+            todo="run the same version of fedpriv at all parties",
+        )
+    return packing
+
+
+def secret_name(index: int) -> str:
+    """Return the name of a group's secret key in :attr:`StudyKey.secrets`."""
+    return f"group-{index}"
+
+
+def shape_of(parameters: KeyParameters, index: int) -> BlockShape:
+    """Return the sizes of a group's blocks."""
+    match parameters.groups[index].level:
+        case "sealed" | "masked":
+            return PackedShape(packing_of(parameters, index))
         case "ckks":
-            return CkksOpener(protection, key, clients)
-        case "sealed":
-            return SealedOpener(protection, key, clients)
+            return CkksShape()
+        case "ckks-tuned":
+            return CkksTunedShape()
+        case "plain":
+            return PlainShape()
 
 
-def _require_level(protection: ProtectionChoice, key: StudyKey) -> None:
-    if key.level != protection.level:
-        raise ProtectionError(f"the study key is for level {key.level}, not {protection.level}")
+def blocks_of(parameters: KeyParameters, index: int) -> int:
+    """Return how many blocks a group has."""
+    return -(-parameters.groups[index].parameters // shape_of(parameters, index).width)
+
+
+def block_sealer(
+    key: StudyKey, index: int, header: UpdateHeader, masks: MaskStreams, seed: tuple[int, ...] | None
+) -> Callable[[], BlockSealer]:
+    """Return what makes the sealer of a group for one update; picklable, for worker processes."""
+    parameters = key.parameters
+    secret = key.secrets.get(secret_name(index), b"")
+    match parameters.groups[index].level:
+        case "sealed" | "masked":
+            tags = TagKeys.of(key.secrets["tag"], header, index, [header.member])
+            keys = PackedKeys(secret=secret, masks=masks, offset=_offset(parameters, index), tags=tags)
+            return functools.partial(PackedSealer, packing_of(parameters, index), keys, seed and (*seed, index))
+        case "ckks":
+            return functools.partial(CkksSealer, public_material(key.public))
+        case "ckks-tuned":
+            return functools.partial(CkksTunedSealer, secret)
+        case "plain":
+            return PlainSealer
+
+
+def block_adder(public: bytes, parameters: KeyParameters, index: int) -> BlockAdder:
+    """Return the adder of a group, made of public bytes only."""
+    match parameters.groups[index].level:
+        case "sealed" | "masked":
+            return PackedAdder(packing_of(parameters, index))
+        case "ckks":
+            return CkksAdder(public_material(public))
+        case "ckks-tuned":
+            return CkksTunedAdder()
+        case "plain":
+            return PlainAdder()
+
+
+def block_opener(
+    key: StudyKey, index: int, headers: Mapping[str, UpdateHeader], masks: MaskStreams
+) -> Callable[[], BlockOpener]:
+    """Return what makes the opener of a group for one sum; picklable, for worker processes."""
+    parameters = key.parameters
+    secret = key.secrets.get(secret_name(index), b"")
+    clients = len(headers)
+    match parameters.groups[index].level:
+        case "sealed" | "masked":
+            tags = TagKeys.of(key.secrets["tag"], next(iter(headers.values())), index, sorted(headers))
+            keys = PackedKeys(secret=secret, masks=masks, offset=_offset(parameters, index), tags=tags)
+            return functools.partial(PackedOpener, packing_of(parameters, index), keys, clients)
+        case "ckks":
+            return functools.partial(CkksOpener, public_material(key.public), secret, clients)
+        case "ckks-tuned":
+            return functools.partial(CkksTunedOpener, secret, clients)
+        case "plain":
+            return functools.partial(PlainOpener, clients)
+
+
+def _offset(parameters: KeyParameters, index: int) -> int:
+    """Return a group's first block in the mask streams, which run on from group to group."""
+    return sum(blocks_of(parameters, before) for before in range(index))

@@ -6,11 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fedpriv.errors import ContainerError, SignatureError, UntrustedError
+from fedpriv.files import canonical_json
+from fedpriv.protection.headers import aggregate_header, update_header
 from fedpriv.protection.keys import verify_update
-from fedpriv.protection.roles import aggregate_header, update_header
 from fedpriv.study.messages import AggregateManifest, Identity, SignedUpdate, UpdateHeader
 
-_SHARED = ("study", "round", "attempt", "level", "key_id", "layout", "parameters")
+_SHARED = tuple(name for name in UpdateHeader.model_fields if name not in ("member", "weight"))
+"""Everything but whose update it is and how much it counts."""
+
 _KEPT = "Nothing was added or opened"
 
 
@@ -20,7 +23,8 @@ def require_alike(headers: Sequence[UpdateHeader]) -> UpdateHeader:
     Raises
     ------
     UntrustedError
-        If there is none, a member stands in it twice, or study, round, attempt, level, key, layout or size differ.
+        If there is none, a member stands in it twice, or anything but member and weight differs: study, round,
+        attempt, cohort, level, key, layout, scales or size.
     """
     if not headers:
         raise UntrustedError("there is no update to add", kept=_KEPT)
@@ -146,7 +150,7 @@ def require_update_header(claimed: Mapping[str, Any], header: UpdateHeader) -> N
     ContainerError
         If it is not.
     """
-    if dict(claimed) != update_header(header):
+    if canonical_json(dict(claimed)) != canonical_json(update_header(header)):
         raise ContainerError(f"the container of {header.member} has another header than was signed", kept=_KEPT)
 
 
@@ -156,7 +160,7 @@ def require_aggregate_header(claimed: Mapping[str, Any], manifest: AggregateMani
     Raises
     ------
     ContainerError
-        If study, round, attempt, level, key, layout, size, members or weights differ.
+        If what all updates share, members or weights differ.
     """
-    if dict(claimed) != aggregate_header([update.header for update in manifest.updates]):
+    if canonical_json(dict(claimed)) != canonical_json(aggregate_header([u.header for u in manifest.updates])):
         raise ContainerError("the aggregate has another header than its manifest", kept=_KEPT)

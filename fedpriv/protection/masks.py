@@ -1,56 +1,103 @@
-"""Pairwise masks: noise that hides each update from everybody and vanishes in the cohort's sum.
+"""Masks: noise that hides each update from everybody, and comes off the sum of exactly the updates that were agreed on.
 
-Bonawitz et al. 2017, *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, with a full graph: each
-pair of domains derives the same stream; the one whose address sorts first adds it, the other subtracts it.
+Bonawitz et al. 2017, *Practical Secure Aggregation for Privacy-Preserving Machine Learning* (CCS), on a full graph.
+Each pair of members derives the same stream; the one whose address sorts first adds it, the other subtracts it, so the
+pairwise masks vanish in the sum over all who sealed. Each member also adds a self mask from a seed of its own. After
+sealing, every member is shown exactly the updates that will be added, and answers once, with an :class:`Unlock`:
+
+- its own seed, locked with one secret for each other member of the sum, bound to exactly these updates;
+- its part of every other member's lock;
+- for every member that sealed but is not in the sum, the mask key that it shares with it in this round.
+
+The last is the recovery exchange for a member that disappeared. Why its late update stays unreadable: whoever holds the
+study key, all updates and all unlocks can take the pairwise masks off the late update, but not its self mask. That
+seed opens only when the late member itself and every other member of one set with it have unlocked that same set; the
+survivors unlocked another one, and a member unlocks one set a round. Bonawitz et al. let a threshold of members release
+the seeds, which tolerates one that disappears while unlocking and trusts that fewer than the threshold collude. Here
+all members of the sum must unlock it: nothing has to be assumed about how many collude, and a round whose member
+disappears in that moment waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import base64
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedpriv.errors import ProtectionError
-from fedpriv.files import canonical_json
-from fedpriv.protection.keys import IdentityKeys, derive, pairwise_secret
-from fedpriv.study.messages import Identity, UpdateHeader
+from fedpriv.errors import ProtectionError, UntrustedError
+from fedpriv.files import canonical_json, sha256_hex
+from fedpriv.protection.bitplanes import WORDS
+from fedpriv.protection.keys import KEY_BYTES, IdentityKeys, derive, key_of, pairwise_secret
+from fedpriv.study.messages import Identity, SignedUpdate, Unlock, Unlocked, UpdateHeader
+
+_BLOCK_COUNTS = WORDS * 8 // 16
+"""AES blocks in one block of masks."""
 
 
-class MaskStream:
-    """The masks of one update, in consecutive pieces; made by :meth:`MaskSource.stream`."""
+def stream_words(key: bytes, first: int, blocks: int, out: bytearray | None = None) -> np.ndarray:
+    """Return blocks of the pseudorandom stream of ``key``: AES-256 in counter mode, 4096 words a block.
 
-    def __init__(self, signed_keys: list[tuple[bool, bytes]]) -> None:
-        self._streams = [
-            (adds, Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()) for adds, key in signed_keys
-        ]
+    Parameters
+    ----------
+    key : bytes
+        32 bytes; used for one stream only.
+    first, blocks : int
+        Which blocks; block ``b`` starts at counter ``2048 b``.
+    out : bytearray, optional
+        Where to write, at least ``32768 blocks + 15`` bytes; the result is a view of it.
 
-    def next(self, number: int) -> np.ndarray:
-        """Return the next ``number`` masks.
+    Returns
+    -------
+    ndarray of uint64, shape (blocks, 4096)
+    """
+    out = bytearray(_buffer_bytes(blocks)) if out is None else out
+    counter = (first * _BLOCK_COUNTS).to_bytes(16, "big")
+    size = blocks * WORDS * 8
+    Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update_into(_zeros(size), out)
+    return np.frombuffer(out, np.dtype("<u8"), blocks * WORDS).reshape(blocks, WORDS)
+
+
+@dataclass(frozen=True)
+class MaskStreams:
+    """Streams that are added and subtracted; plain data, so that worker processes can have it.
+
+    Attributes
+    ----------
+    added, subtracted : tuple of bytes
+        Keys of 32 bytes.
+    """
+
+    added: tuple[bytes, ...] = field(repr=False)
+    subtracted: tuple[bytes, ...] = field(repr=False)
+
+    def words(self, first: int, blocks: int) -> np.ndarray:
+        """Return the sum of the streams in some blocks.
 
         Returns
         -------
-        ndarray of uint64, shape (number,)
-            Uniform modulo 2^64, hence also modulo every smaller power of two.
+        ndarray of uint64, shape (blocks, 4096)
+            Modulo 2^64, hence also right modulo every smaller power of two.
         """
-        total = np.zeros(number, np.uint64)
-        zeros = bytes(8 * number)
-        for adds, cipher in self._streams:
-            mask = np.frombuffer(cipher.update(zeros), np.dtype("<u8"))
-            if adds:
-                total += mask
-            else:
-                total -= mask
+        total = np.zeros((blocks, WORDS), np.uint64)
+        buffer = bytearray(_buffer_bytes(blocks))
+        for key in self.added:
+            total += stream_words(key, first, blocks, buffer)
+        for key in self.subtracted:
+            total -= stream_words(key, first, blocks, buffer)
         return total
 
 
 class MaskSource:
     """One member's masks in one study.
 
-    *Guarantee*: with at least one other member that keeps its secret, a masked update is uniform noise to everybody
-    else, key holders included; the masks of all members sum to zero.
+    *Guarantee*: a masked update is uniform noise to everybody else, holders of the study key included, as long as one
+    other member of every set that this member unlocks keeps its secrets; then only the sum over that set is known.
     *Assumption*: the secrets come from pinned identities; (study, round, attempt) is never used for two different
-    updates; exactly these members' updates are added.
+    updates; a member unlocks one set in a round (the domain keeps a record of it).
 
     Parameters
     ----------
@@ -58,8 +105,10 @@ class MaskSource:
         The member's own address.
     study : str
         The study's id.
+    own : bytes
+        32 bytes that only this member has; its self masks are derived from it.
     secrets : mapping of str to bytes
-        What it shares with each other member of the sum (:func:`fedpriv.protection.pairwise_secret`), by address.
+        What it shares with each other member that seals (:func:`fedpriv.protection.pairwise_secret`), by address.
 
     Raises
     ------
@@ -67,24 +116,26 @@ class MaskSource:
         If there is no other member.
     """
 
-    def __init__(self, member: str, *, study: str, secrets: Mapping[str, bytes]) -> None:
+    def __init__(self, member: str, *, study: str, own: bytes, secrets: Mapping[str, bytes]) -> None:
         if not secrets or member in secrets:
             raise ProtectionError("masks need at least two members with different addresses")
         self.member = member
         self.study = study
         self.members = tuple(sorted([member, *secrets]))
+        self.cohort = cohort_digest(self.members)
+        self._own = own
         self._secrets = dict(secrets)
 
     @classmethod
     def of_cohort(cls, keys: IdentityKeys, identities: Iterable[Identity], *, study: str) -> MaskSource:
-        """Derive a member's masks from its keys and the pinned identities of all members of the sum.
+        """Derive a member's masks from its keys and the pinned identities of all members that seal.
 
         Parameters
         ----------
         keys : IdentityKeys
             The member's own keys.
         identities : iterable of Identity
-            All members of the sum; the member itself may be among them.
+            All members that seal in the round; the member itself may be among them.
         study : str
             The study's id.
 
@@ -95,27 +146,165 @@ class MaskSource:
         UntrustedError
             If an agreement key is unusable.
         """
-        own = keys.identity
-        others = [identity for identity in identities if identity != own]
+        mine = keys.identity
+        others = [identity for identity in identities if identity != mine]
         secrets = {other.email: pairwise_secret(keys, other, study) for other in others}
         if len(secrets) != len(others):
             raise ProtectionError("two members of a sum have the same address")
-        return cls(keys.email, study=study, secrets=secrets)
+        return cls(keys.email, study=study, own=keys.own_secret(b"self masks", study), secrets=secrets)
 
-    def stream(self, header: UpdateHeader) -> MaskStream:
-        """Return the masks for the update with this header, from the start.
+    def streams(self, header: UpdateHeader) -> MaskStreams:
+        """Return the masks of the update with this header: one self mask, and one for each pair.
 
         Raises
         ------
         ProtectionError
-            If the header is of another member or study.
+            If the header is of another member, study or cohort.
         """
-        if header.member != self.member or header.study != self.study:
-            raise ProtectionError("the masks belong to another member or study", kept="Nothing was sealed")
-        shared = header.model_dump(mode="json", exclude={"member", "weight"})
-        keys: list[tuple[bool, bytes]] = []
-        for other, secret in self._secrets.items():
-            pair = sorted([self.member, other])
-            info = b"fedpriv 1 mask\n" + canonical_json([shared, list(self.members), pair])
-            keys.append((self.member < other, derive(secret, info, 32)))
-        return MaskStream(keys)
+        self._require_own(header)
+        pairs = {other: self._pair_key(header, other) for other in self._secrets}
+        return MaskStreams(
+            added=(self._seed(header), *(key for other, key in pairs.items() if self.member < other)),
+            subtracted=tuple(key for other, key in pairs.items() if self.member > other),
+        )
+
+    def unlock(self, updates: Sequence[SignedUpdate]) -> Unlock:
+        """Return what opens the sum of exactly these updates, together with what the other members of it give.
+
+        *Guarantee*: useless for any other set of updates; the masks towards a dropped member are given, its self mask
+        never is.
+        *Assumption*: the caller verified the updates, and has kept a record that this member unlocks no other set in
+        this round.
+
+        Parameters
+        ----------
+        updates : sequence of SignedUpdate
+            Exactly what will be added, this member's own update among them.
+
+        Raises
+        ------
+        ProtectionError
+            If its own update is not among them, there is no other, or one is not of a member that sealed.
+        """
+        headers = {update.header.member: update.header for update in updates}
+        if self.member not in headers or len(headers) < 2 or not set(headers) <= set(self.members):
+            raise ProtectionError("the updates are not of members that sealed together", kept="Nothing was unlocked")
+        header = headers[self.member]
+        self._require_own(header)
+        digest = updates_digest(updates)
+        others = [member for member in headers if member != self.member]
+        locks = [self._lock(header, digest, owner=self.member, holder=other) for other in others]
+        dropped = [member for member in self.members if member not in headers]
+        return Unlock(
+            share=_text(functools.reduce(_xor, locks, self._seed(header))),
+            shares={other: _text(self._lock(header, digest, owner=other, holder=self.member)) for other in others},
+            dropped={member: _text(self._pair_key(header, member)) for member in dropped},
+        )
+
+    def _require_own(self, header: UpdateHeader) -> None:
+        if (header.member, header.study, header.cohort) != (self.member, self.study, self.cohort):
+            raise ProtectionError("the masks belong to another member, study or cohort", kept="Nothing was sealed")
+
+    def _seed(self, header: UpdateHeader) -> bytes:
+        return derive(self._own, b"fedpriv 2 self mask\n" + canonical_json(shared_facts(header)), KEY_BYTES)
+
+    def _pair_key(self, header: UpdateHeader, other: str) -> bytes:
+        info = canonical_json([shared_facts(header), sorted([self.member, other])])
+        return derive(self._secrets[other], b"fedpriv 2 pair mask\n" + info, KEY_BYTES)
+
+    def _lock(self, header: UpdateHeader, digest: str, *, owner: str, holder: str) -> bytes:
+        """Return the part of ``owner``'s lock that ``holder`` can give; both can derive it, nobody else."""
+        other = holder if owner == self.member else owner
+        info = canonical_json([shared_facts(header), digest, owner, holder])
+        return derive(self._secrets[other], b"fedpriv 2 lock\n" + info, KEY_BYTES)
+
+
+def combine_unlocks(updates: Sequence[SignedUpdate], unlocks: Mapping[str, Unlock]) -> Unlocked:
+    """Combine the unlocks of all members of a sum; the researcher's half, which needs no secret.
+
+    *Guarantee*: none for wrong shares: they give wrong masks, which the tag of the opened sum catches.
+
+    Parameters
+    ----------
+    updates : sequence of SignedUpdate
+        What is added.
+    unlocks : mapping of str to Unlock
+        What each member of the sum gave, by address.
+
+    Raises
+    ------
+    UntrustedError
+        If a member's unlock is missing, or is for other members.
+    """
+    members = sorted(update.header.member for update in updates)
+    if sorted(unlocks) != members:
+        odd = ", ".join(sorted(set(unlocks) ^ set(members)))
+        raise UntrustedError(f"the unlocks are not of exactly the sum's members ({odd})", kept="Nothing was opened")
+    dropped = set(unlocks[members[0]].dropped)
+    for member, unlock in unlocks.items():
+        if set(unlock.shares) != set(members) - {member} or set(unlock.dropped) != dropped:
+            raise UntrustedError(f"{member} unlocked another set of members", kept="Nothing was opened")
+    seeds = {
+        member: _text(
+            functools.reduce(
+                _xor,
+                (key_of(unlocks[other].shares[member]) for other in members if other != member),
+                key_of(unlocks[member].share),
+            )
+        )
+        for member in members
+    }
+    pairs = {gone: {member: unlocks[member].dropped[gone] for member in members} for gone in sorted(dropped)}
+    return Unlocked(self_masks=seeds, dropped=pairs)
+
+
+def remaining_masks(members: Iterable[str], unlocked: Unlocked) -> MaskStreams:
+    """Return what is still on the sum of ``members``' updates: self masks, and pairwise masks with dropped members.
+
+    Raises
+    ------
+    UntrustedError
+        If the seeds or keys are not of exactly these members.
+    """
+    members = set(members)
+    odd = set(unlocked.self_masks) != members or any(set(pairs) != members for pairs in unlocked.dropped.values())
+    if odd or members & set(unlocked.dropped):
+        raise UntrustedError("the sum was unlocked for other members than its own", kept="Nothing was opened")
+    pairs = [(m < gone, key_of(key)) for gone, keys in unlocked.dropped.items() for m, key in keys.items()]
+    return MaskStreams(
+        added=(*map(key_of, unlocked.self_masks.values()), *(key for adds, key in pairs if adds)),
+        subtracted=tuple(key for adds, key in pairs if not adds),
+    )
+
+
+def cohort_digest(members: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of the addresses of members that seal together."""
+    return sha256_hex(b"fedpriv 2 cohort\n" + canonical_json(sorted(members)))
+
+
+def updates_digest(updates: Sequence[SignedUpdate]) -> str:
+    """Return the SHA-256 (hex) of exactly these signed updates, in the order of their members."""
+    ordered = sorted(updates, key=lambda update: update.header.member)
+    return sha256_hex(b"fedpriv 2 updates\n" + canonical_json([update.model_dump(mode="json") for update in ordered]))
+
+
+def shared_facts(header: UpdateHeader) -> dict[str, object]:
+    """Return what the headers of one sum share; every mask, lock and tag is bound to it."""
+    return header.model_dump(mode="json", exclude={"member", "weight"})
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+def _text(key: bytes) -> str:
+    return base64.urlsafe_b64encode(key).decode()
+
+
+def _buffer_bytes(blocks: int) -> int:
+    return blocks * WORDS * 8 + 15  # update_into wants room for one more AES block
+
+
+@functools.lru_cache(maxsize=2)
+def _zeros(size: int) -> bytes:
+    return bytes(size)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fedpriv.errors import StudyError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex, write_json
 from fedpriv.protection import open_signed, sign
-from fedpriv.researcher.events import DomainProgress, Event, ResultReceived, TicketSent, Waiting
+from fedpriv.researcher.events import DomainExcluded, DomainProgress, Event, ResultReceived, TicketSent, Waiting
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import BlobRef, CodeRequest, RequestDecision, Result, Signed, Ticket
@@ -63,40 +63,75 @@ class Courier:
 
     # -- questions and answers --------------------------------------------------------------------------------
 
-    async def ask_all(self, make: Callable[[str], Ticket]) -> dict[str, Result]:
-        """Send every domain its ticket and wait for all answers.
+    def active(self) -> tuple[str, ...]:
+        """Return the domains that are not excluded; the first time that one is seen to be, say so."""
+        return tuple(email for email in self.plan.emails if not self._is_excluded(email))
+
+    async def ask_all(
+        self, make: Callable[[str], Ticket], members: Sequence[str], *, required: bool = False
+    ) -> dict[str, Result]:
+        """Send domains their tickets and wait for all answers.
+
+        Parameters
+        ----------
+        make : Callable[[str], Ticket]
+            Makes the ticket for an address.
+        members : sequence of str
+            Who is asked.
+        required : bool
+            Wait for excluded domains too, because without their answer there is no way on.
+
+        Returns
+        -------
+        dict of str to Result
+            By address; without the domains that were excluded before all had answered.
 
         Raises
         ------
         StudyError
             Naming the domains that refused or failed, with their reasons, after all have answered.
         """
-        tickets = [make(email) for email in self.plan.emails]
-        results = await asyncio.gather(*(self._ask(ticket) for ticket in tickets))
-        failed = [result for result in results if result.status != "done"]
+        tickets = [make(email) for email in members]
+        answers = await asyncio.gather(*(self._ask(ticket, required=required) for ticket in tickets))
+        results = {r.member: r for r in answers if r is not None and (required or not self._is_excluded(r.member))}
+        failed = {result.member: result for result in results.values() if result.status != "done"}
         if failed:
-            reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed)
-            raise StudyError(
-                f"{tickets[0].kind} of round {tickets[0].round} was not done by every domain ({reasons})",
-                kept="The finished rounds are kept",
-                todo="settle it with the data owner, then run `fedpriv study resume`",
-            )
-        return {result.member: result for result in results}
+            self._stop([ticket for ticket in tickets if ticket.member in failed], failed)
+        return results
 
-    async def _ask(self, ticket: Ticket) -> Result:
+    def _stop(self, tickets: list[Ticket], failed: Mapping[str, Result]) -> NoReturn:
+        """Say why the study cannot go on; note a sum that was refused, so that resuming sums the round again."""
+        keys = self._folder.keys()
+        retired = sorted(e for e, result in failed.items() if keys is not None and result.retired_key == keys.key_id)
+        if keys is not None and retired:
+            refused = [t.aggregate.round if t.aggregate else t.round for t in tickets if t.member in retired]
+            number = max(1, min(refused))
+            self._folder.keep_keys(keys.model_copy(update={"redo_round": number, "retired_by": tuple(retired)}))
+            raise StudyError(
+                f"{', '.join(retired)} refused the sum of round {number} and retired the study's key "
+                f"({failed[retired[0]].reason})",
+                kept="The rounds before it and every domain's training are kept",
+                todo="run `fedpriv study resume`: it makes a new key and sums the round again",
+            )
+        reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed.values())
+        raise StudyError(
+            f"{tickets[0].kind} of round {tickets[0].round} was not done by every domain ({reasons})",
+            kept="The finished rounds are kept",
+            todo="settle it with the data owner, then run `fedpriv study resume`",
+        )
+
+    async def _ask(self, ticket: Ticket, *, required: bool) -> Result | None:
         while (known := self._folder.result(ticket)) is not None:
-            if known.status == "done":
+            if known.status == "done" or known.retired_key:
                 return known
             ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
+        if not required and self._is_excluded(ticket.member):
+            return None
         await self._on_syft(self._send_ticket, ticket)
         self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
-        since = time.monotonic()
-        while True:
-            result = await self._on_syft(self._read_result, ticket)
-            if result is not None:
-                break
-            since = self.say_waiting(since, [ticket.member], f"{ticket.kind} of round {ticket.round}")
-            await asyncio.sleep(POLL_SECONDS)
+        result = await self._answer(ticket, required=required)
+        if result is None:
+            return None
         self._folder.keep_result(ticket, result)
         self._emit(
             ResultReceived(
@@ -106,9 +141,37 @@ class Courier:
                 round=ticket.round,
                 metrics={str(name): value for name, value in result.metrics.items()},
                 seconds=dict(result.seconds),
+                status=result.status,
             )
         )
         return result
+
+    async def _answer(self, ticket: Ticket, *, required: bool) -> Result | None:
+        """Wait for a domain's answer; None as soon as it is excluded, unless it is required."""
+        since, what = time.monotonic(), f"{ticket.kind} of round {ticket.round}"
+        told = False
+        while True:
+            result = await self._on_syft(self._read_result, ticket)
+            if result is not None:
+                return result
+            if self._is_excluded(ticket.member):
+                if not required:
+                    return None
+                if not told:  # at once, then as often as for everybody
+                    told, since = True, -_WAITING_SECONDS
+                    what += ", which cannot be summed without it: start its service again"
+            since = self.say_waiting(since, [ticket.member], what)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _is_excluded(self, email: str) -> bool:
+        exclusion = self._folder.excluded(email)
+        if exclusion is None:
+            return False
+        record = f"announced/{email}"
+        if self._folder.record(record) is None:
+            self._folder.keep_record(record, {"email": email})
+            self._emit(DomainExcluded(study=self.study, domain=email, reason=exclusion.reason))
+        return True
 
     def _send_ticket(self, ticket: Ticket) -> None:
         signed = sign(self._researcher.keys, "ticket", ticket)
@@ -151,11 +214,11 @@ class Courier:
 
     # -- blobs -----------------------------------------------------------------------------------------------
 
-    async def send_to_all(self, name: str, data: bytes) -> dict[str, BlobRef]:
-        """Leave a blob for every domain, encrypted to each."""
+    async def send_to_all(self, name: str, data: bytes, members: Sequence[str]) -> dict[str, BlobRef]:
+        """Leave a blob for each of some domains, encrypted to each."""
         send = self._session.blobs.send
-        blobs = await asyncio.gather(*(self.in_background(send, email, name, data) for email in self.plan.emails))
-        return dict(zip(self.plan.emails, blobs, strict=True))
+        blobs = await asyncio.gather(*(self.in_background(send, email, name, data) for email in members))
+        return dict(zip(members, blobs, strict=True))
 
     async def send(self, email: str, name: str, data: bytes) -> BlobRef:
         """Leave a blob for one domain."""
@@ -189,7 +252,7 @@ class Courier:
         last: dict[str, Any] = {}
         while True:
             await self._on_syft(self._session.poll)
-            for email in self.plan.emails:
+            for email in self._folder.active(self.plan.emails):
                 progress = await self.in_background(self._session.blobs.progress_of, email)
                 if progress is not None and progress.study == self.study and progress != last.get(email):
                     last[email] = progress

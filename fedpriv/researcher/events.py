@@ -58,6 +58,33 @@ class Decided(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DomainExcluded(Event):
+    """A domain is not waited for any more; from the next round on it takes no part."""
+
+    domain: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRenewed(Event):
+    """A new study key was made in place of one that was retired.
+
+    Attributes
+    ----------
+    generation : int
+        Of the new key; 1 was the study's first.
+    round : int
+        The round that is summed again with it.
+    retired_by : tuple of str
+        The domains that refused the sum.
+    """
+
+    generation: int
+    round: int
+    retired_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TicketSent(Event):
     """A domain was asked to do something."""
 
@@ -76,13 +103,14 @@ class DomainProgress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultReceived(Event):
-    """A domain answered a ticket."""
+    """A domain answered a ticket; ``status`` is done, refused or failed."""
 
     domain: str
     kind: str
     round: int
     metrics: dict[str, float]
     seconds: dict[str, float]
+    status: str = "done"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +137,21 @@ class RoundFinished(Event):
 
     Attributes
     ----------
+    attempt : int
+        1, or more when the round was summed again with a new key; the last one counts.
     heldout_loss : float
         Of the adapter the round started from, token-weighted over the domains.
     weights : dict[str, float]
-        Factor of each domain's update.
+        Share of each domain's update in the mean; they sum to 1.
     bytes_up, bytes_down : int
         Mean size of a sealed update; size of the aggregate.
     seconds : dict[str, float]
-        ``train``, ``seal``, ``open``, ``transfer``: mean over domains; ``aggregate`` and ``wall`` of the round.
+        ``train``, ``seal``, ``open``, ``transfer``: mean over domains; ``confirm``, ``aggregate`` and ``wall`` of
+        the round.
     """
 
     round: int
+    attempt: int
     train_loss: float
     heldout_loss: float
     weights: dict[str, float]

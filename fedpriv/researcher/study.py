@@ -17,7 +17,7 @@ from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Sub
 from fedpriv.researcher.history import History
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
-from fedpriv.researcher.study_folder import StudyFolder
+from fedpriv.researcher.study_folder import Exclusion, StudyFolder
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -167,6 +167,71 @@ class Study:
             orchestrator._emit(AdapterReleased(study=orchestrator.study, folder=str(target), adapter_sha256=digest))
         return target
 
+    def exclude(self, email: str, reason: str = "") -> str:
+        """Wait for a domain no more; the others go on without it, also in a study that runs in another process.
+
+        If they have sealed already, the sum is of their updates alone, and they give what takes the masks towards the
+        missing domain off it. From the next round on it takes no part. Excluding it again changes nothing.
+
+        Parameters
+        ----------
+        email : str
+            The domain's address.
+        reason : str
+            What people are shown; at most 500 characters.
+
+        Returns
+        -------
+        str
+            What still waits for the domain and what to do about it; empty if nothing does.
+
+        Raises
+        ------
+        StudyError
+            If it is not in the cohort, fewer than two domains would remain, or nobody else can make the study's key.
+        """
+        plan = self.folder.submitted().plan
+        lock = folder_lock(self.folder.state / "exclude.lock", holder="The list of excluded domains", todo="try again")
+        with lock:
+            if email not in plan.emails:
+                raise StudyError(
+                    f"{email} is not in the cohort of this study", todo=f"choose one of {', '.join(plan.emails)}"
+                )
+            if self.folder.excluded(email) is None:
+                self._require_dispensable(email, plan)
+                self.folder.exclude(Exclusion(email=email, reason=" ".join(reason.split())[:500]))
+        return self._still_needed(email, plan)
+
+    def _require_dispensable(self, email: str, plan: Plan) -> None:
+        remaining = [other for other in self.folder.active(plan.emails) if other != email]
+        if len(remaining) < 2:
+            raise StudyError(
+                f"Without {email} fewer than two domains would remain",
+                kept="Nobody was excluded",
+                todo="start its service again, or make a new study",
+            )
+        keys = self.folder.keys()
+        if email == plan.key_maker and (keys is None or keys.redo_round):
+            raise StudyError(
+                f"{email} makes the study's key, which the other domains do not hold yet",
+                kept="Nobody was excluded",
+                todo="start its service again, or make a new study without it",
+            )
+
+    def _still_needed(self, email: str, plan: Plan) -> str:
+        """Return why the round at work waits for a domain although it is excluded, or nothing."""
+        for number in range(1, plan.training.rounds + 1):
+            if self.folder.manifest(number) is None:
+                decided = self.folder.sum_members(number)
+                if decided and email in decided[0].members:
+                    return (
+                        f"Round {number} waits for {email} all the same: a domain confirms one set of members a round, "
+                        f"and they were shown one that {email} is in; that sum opens only with the answer of each. "
+                        "Start its service again; its folder holds all that it needs. Later rounds go on without it."
+                    )
+                return ""
+        return ""
+
     def mock_folders(self) -> dict[str, Path]:
         """Fetch the mock side of every domain's dataset and return the folders by address.
 
@@ -183,7 +248,8 @@ class Study:
     def status(self) -> dict[str, Any]:
         """Return where the study is: submitted or not, decisions, finished rounds, whether it runs."""
         request = self.folder.draft()
-        done = [n for n in range(1, request.plan.training.rounds + 1) if self.folder.record(f"rounds/{n:04d}/summary")]
+        done = [n for n in range(1, request.plan.training.rounds + 1) if self.folder.is_finished(n)]
+        keys, emails = self.folder.keys(), request.plan.emails
         lock = self.folder.lock_path
         return {
             "name": self.folder.root.name,
@@ -193,6 +259,8 @@ class Study:
             "rounds": request.plan.training.rounds,
             "finished_rounds": len(done),
             "finished": self.folder.record("finished") is not None,
+            "excluded": {e: found.reason for e in emails if (found := self.folder.excluded(e)) is not None},
+            "key": "" if keys is None else f"generation {keys.generation}" + (", retired" if keys.redo_round else ""),
             "running": lock.exists() and stale_lock_pid(lock) is None,
             "interrupted": stale_lock_pid(lock) is not None,
         }
@@ -226,7 +294,9 @@ class Study:
         request = self.folder.submitted()
         session = self.researcher.session(self.folder.cohort())
         _wait_until_none(
-            lambda: [e for e in request.plan.emails if not session.connect(e)], "an answer of", lambda w: None
+            lambda: [e for e in self.folder.active(request.plan.emails) if not session.connect(e)],
+            "an answer of",
+            lambda w: None,
         )
 
         def emit(event: Event) -> None:

@@ -6,10 +6,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.files import private_folder, read_json, write_atomic, write_json
-from fedpriv.study import AggregateManifest, CodeRequest, Identity, RequestDecision, Result, Ticket
+from fedpriv.study import AggregateManifest, BlobRef, CodeRequest, Identity, RequestDecision, Result, Ticket
+from fedpriv.study.plan import Email, Section, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
+
+
+class KeyState(Section):
+    """Where the study key stands, as far as the researcher can know it.
+
+    ``generation``   of the key in use; it is also the attempt of every ticket that uses it
+    ``from_round``   the first round that is protected with it
+    ``key_blobs``    the key sealed to each member but its maker; noise to us
+    ``redo_round``   the round whose sum a domain refused, which retired this key; 0 while it is good
+    ``retired_by``   the domains that refused it
+    """
+
+    generation: int = 1
+    from_round: int = 1
+    key_id: Sha256
+    key_blobs: dict[Email, BlobRef]
+    public: BlobRef
+    redo_round: int = 0
+    retired_by: tuple[Email, ...] = ()
+
+
+class RoundMembers(Section):
+    """Who seals in one attempt of a round, and the factor of each one's update."""
+
+    attempt: int
+    members: tuple[Email, ...]
+    factors: dict[Email, float]
+
+
+class SumMembers(Section):
+    """Whose updates are added in one attempt of a round: decided before the first of them is asked to confirm."""
+
+    attempt: int
+    members: tuple[Email, ...]
+
+
+class Exclusion(Section):
+    """A domain that is not waited for any more."""
+
+    email: Email
+    reason: str = Field(default="", max_length=500)
 
 
 @dataclass(frozen=True)
@@ -134,17 +178,82 @@ class StudyFolder:
         return self.state / "results" / f"{ticket.name}-{ticket.member}.json"
 
     def round(self, number: int) -> Path:
-        return private_folder(self.state / "rounds" / f"{number:04d}")
+        return private_folder(self._round(number))
 
-    def aggregate_path(self, number: int) -> Path:
-        return self.round(number) / "aggregate.safetensors"
+    def _round(self, number: int) -> Path:
+        return self.state / "rounds" / f"{number:04d}"
+
+    def aggregate_path(self, manifest: AggregateManifest) -> Path:
+        return self.new_aggregate_path(manifest.round, manifest.attempt)
+
+    def new_aggregate_path(self, number: int, attempt: int) -> Path:
+        return self._round(number) / f"aggregate-{attempt}.safetensors"
 
     def keep_manifest(self, manifest: AggregateManifest) -> None:
-        write_json(self.round(manifest.round) / "manifest.json", manifest.model_dump(mode="json"))
+        write_json(self._round(manifest.round) / f"manifest-{manifest.attempt}.json", manifest.model_dump(mode="json"))
 
     def manifest(self, number: int) -> AggregateManifest | None:
-        path = self.round(number) / "manifest.json"
-        return AggregateManifest.model_validate_json(path.read_bytes()) if path.exists() else None
+        """Return what went into the sum of a round that counts, or None: one for a retired key does not."""
+        keys = self.keys()
+        attempts = _attempts(self._round(number), "manifest")
+        if keys is not None and number >= keys.from_round:
+            attempts = [attempt for attempt in attempts if attempt == keys.generation]
+        if not attempts or (keys is not None and keys.redo_round and number >= keys.redo_round):
+            return None
+        path = self._round(number) / f"manifest-{attempts[-1]}.json"
+        return AggregateManifest.model_validate_json(path.read_bytes())
+
+    def keep_summary(self, number: int, attempt: int, summary: dict[str, Any]) -> None:
+        """Keep what people are shown about a round; with it the round is finished."""
+        write_json(self._round(number) / f"summary-{attempt}.json", summary)
+
+    def is_finished(self, number: int) -> bool:
+        """Say whether a round is summed and nobody refused its sum."""
+        manifest = self.manifest(number)
+        return manifest is not None and (self._round(number) / f"summary-{manifest.attempt}.json").exists()
+
+    # -- who takes part ------------------------------------------------------------------------------------------------
+
+    def exclude(self, exclusion: Exclusion) -> None:
+        """Note, also from another process while the study runs, that a domain is not waited for any more."""
+        write_json(self.state / "excluded" / f"{exclusion.email}.json", exclusion.model_dump(mode="json"))
+
+    def excluded(self, email: str) -> Exclusion | None:
+        """Return that a domain is excluded, with the reason, or None."""
+        path = self.state / "excluded" / f"{email}.json"
+        return Exclusion.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def active(self, emails: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the domains that are not excluded."""
+        return tuple(email for email in emails if self.excluded(email) is None)
+
+    def keep_keys(self, keys: KeyState) -> None:
+        write_json(self.state / "study-key.json", keys.model_dump(mode="json"))
+
+    def keys(self) -> KeyState | None:
+        """Return where the study key stands, or None before it is made."""
+        path = self.state / "study-key.json"
+        return KeyState.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def blob_path(self, blob: BlobRef) -> Path:
+        """Where a blob of the key maker lies."""
+        return self.state / "blobs" / blob.name
+
+    def keep_round_members(self, number: int, members: RoundMembers) -> None:
+        write_json(self._round(number) / f"members-{members.attempt}.json", members.model_dump(mode="json"))
+
+    def round_members(self, number: int) -> list[RoundMembers]:
+        """Return who seals in each attempt of a round so far."""
+        paths = [self._round(number) / f"members-{a}.json" for a in _attempts(self._round(number), "members")]
+        return [RoundMembers.model_validate_json(path.read_bytes()) for path in paths]
+
+    def keep_sum_members(self, number: int, members: SumMembers) -> None:
+        write_json(self._round(number) / f"sum-{members.attempt}.json", members.model_dump(mode="json"))
+
+    def sum_members(self, number: int) -> list[SumMembers]:
+        """Return whose updates are added in each attempt of a round so far; all have the same members."""
+        paths = [self._round(number) / f"sum-{a}.json" for a in _attempts(self._round(number), "sum")]
+        return [SumMembers.model_validate_json(path.read_bytes()) for path in paths]
 
     def keep_record(self, name: str, record: dict[str, Any]) -> None:
         write_json(self.state / f"{name}.json", record)
@@ -152,3 +261,8 @@ class StudyFolder:
     def record(self, name: str) -> dict[str, Any] | None:
         path = self.state / f"{name}.json"
         return read_json(path) if path.exists() else None
+
+
+def _attempts(folder: Path, name: str) -> list[int]:
+    """Return the attempts for which there is a record ``name-ATTEMPT.json``, in order."""
+    return sorted(int(path.stem.removeprefix(f"{name}-")) for path in folder.glob(f"{name}-*.json"))

@@ -10,6 +10,8 @@ from fedpriv.study.messages import (
     Signed,
     SignedUpdate,
     Ticket,
+    Unlock,
+    Unlocked,
     UpdateHeader,
 )
 from fedpriv.study.plan import Plan, load_plan, load_yaml, parse_plan, validate_section
@@ -27,6 +29,8 @@ __all__ = [
     "Signed",
     "SignedUpdate",
     "Ticket",
+    "Unlock",
+    "Unlocked",
     "UpdateHeader",
     "load_plan",
     "load_yaml",

@@ -43,10 +43,12 @@ class UpdateHeader(Section):
     round: int = Field(ge=1, le=1000)
     attempt: int = Field(ge=1, le=1000)
     member: Email
-    level: ProtectionLevel
+    cohort: Sha256 = Field(description="digest of the members whose pairwise masks are in the update")
+    level: ProtectionLevel = Field(description="the plan's level; rules may give some tensors another")
     weight: float = Field(gt=0, le=1)
-    key_id: Sha256 | Literal[""] = Field(description="digest of the HE key's public parameters; empty for plain")
+    key_id: Sha256 = Field(description="digest of the study key's public bytes")
     layout: Sha256 = Field(description="digest of the names and shapes of the adapter's parameters")
+    scales: Sha256 = Field(description="digest of the scale of each tensor, which all members must share")
     parameters: int = Field(ge=1)
 
 
@@ -59,17 +61,42 @@ class SignedUpdate(Section):
     signature: Base64Signature
 
 
+class Unlock(Section):
+    """What one member gives once it has seen which updates will be added, so that their sum can be opened.
+
+    ``share``    its own self-mask seed, locked with one secret for each other member of the sum
+    ``shares``   for each other member of the sum, this member's part of that member's lock
+    ``dropped``  for each member that sealed with us but is not in the sum, the mask key shared with it in this round
+    """
+
+    share: Base64Key
+    shares: dict[Email, Base64Key] = Field(max_length=64)
+    dropped: dict[Email, Base64Key] = Field(default_factory=dict, max_length=64)
+
+
+class Unlocked(Section):
+    """All members' unlocks, combined: what is subtracted from a sum after it was decrypted.
+
+    ``self_masks``  the seed of each member's self mask
+    ``dropped``     for each dropped member, the mask key of its pair with each member of the sum
+    """
+
+    self_masks: dict[Email, Base64Key] = Field(default_factory=dict, max_length=64)
+    dropped: dict[Email, dict[Email, Base64Key]] = Field(default_factory=dict, max_length=64)
+
+
 class AggregateManifest(Section):
-    """What went into an aggregate: exactly these updates. Signed by the researcher."""
+    """What went into an aggregate: exactly these updates. It travels in a ticket, signed by the researcher."""
 
     study: Sha256
     round: int = Field(ge=1, le=1000)
     attempt: int = Field(ge=1, le=1000)
     updates: tuple[SignedUpdate, ...] = Field(min_length=1, max_length=64)
     aggregate_sha256: Sha256
+    unlocked: Unlocked = Unlocked()
 
 
-TicketKind = Literal["prepare", "train", "finish", "release"]
+TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release"]
 
 
 class Ticket(Section):
@@ -77,7 +104,9 @@ class Ticket(Section):
 
     ``prepare``  load the base model, build the first adapter, report the held-out loss; the key maker also makes
                  the homomorphic key and seals it to each member.
+    ``rekey``    make a new study key in place of one that was retired (the key maker only).
     ``train``    open the aggregate of the round before (if any), train, seal, publish.
+    ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.
     ``finish``   open the last aggregate and report the held-out loss.
     ``release``  hand over the plain adapter, if the data owner approved its release.
     """
@@ -91,8 +120,14 @@ class Ticket(Section):
     identities: tuple[Identity, ...] = Field(
         default=(), max_length=65, description="the cohort's public keys (prepare)"
     )
+    members: tuple[Email, ...] = Field(default=(), max_length=64, description="who seals in this round (train)")
     weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train)")
-    key: BlobRef | None = Field(default=None, description="the sealed homomorphic key, relayed (first train)")
+    updates: tuple[SignedUpdate, ...] = Field(
+        default=(), max_length=64, description="the updates that will be added (confirm)"
+    )
+    key: BlobRef | None = Field(
+        default=None, description="the sealed study key, relayed (first train, or after a rekey)"
+    )
     aggregate: AggregateManifest | None = None
     aggregate_blob: BlobRef | None = None
 
@@ -121,6 +156,8 @@ class Result(Section):
     adapter_sha256: Sha256 | None = None
     update: SignedUpdate | None = None
     update_blob: BlobRef | None = None
+    unlock: Unlock | None = Field(default=None, description="answer to confirm, where the level has masks")
+    retired_key: Sha256 | Literal[""] = Field(default="", description="the key this member will not open with any more")
     key_blobs: dict[Email, BlobRef] = Field(default_factory=dict)
     public_context_blob: BlobRef | None = None
     adapter_blob: BlobRef | None = None

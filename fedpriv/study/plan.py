@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -21,7 +23,13 @@ Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ProtectionLevel = Literal["sealed", "ckks", "plain"]
+ProtectionLevel = Literal["sealed", "masked", "ckks", "ckks-tuned", "plain"]
+"""From the strictest to none; `docs/plan.md` says what each one hides from whom."""
+
+QUANTISED: tuple[ProtectionLevel, ...] = ("sealed", "masked")
+"""The levels that round a value to ``bits`` bits."""
+
+SecurityLevel = Literal["tc192", "tc256"]
 MetricName = Literal["train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"]
 
 
@@ -84,17 +92,150 @@ class TrainingChoice(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
-class ProtectionChoice(Section):
-    """How an update is protected before it leaves."""
+TensorPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,200}$")]
+"""A shell glob over the names of the adapter's tensors; nothing in it means something to a terminal or a page."""
 
-    level: ProtectionLevel = "sealed"
-    bits: int = Field(default=16, ge=8, le=16, description="bits of a quantised value (level sealed)")
-    clip: float = Field(
-        default=0.05, gt=0, le=10, description="largest magnitude of one parameter's update (level sealed)"
+_SEEN: dict[ProtectionLevel, str] = {
+    "sealed": "nobody sees a single update, and only the domains open the sum",
+    "masked": "the researcher sees their sum, but no single update",
+    "ckks": "the researcher sees nothing, but a domain that got hold of a single update could read it",
+    "ckks-tuned": "the researcher sees nothing, but a domain that got hold of a single update could read it",
+    "plain": "the researcher sees EVERY SINGLE update",
+}
+
+
+class LevelRule(Section):
+    """An exception from the default level, for some tensors of the adapter."""
+
+    tensors: tuple[TensorPattern, ...] = Field(
+        default=(), max_length=1024, description="names of tensors, with shell wildcards (* ? [...])"
+    )
+    layers: tuple[Annotated[int, Field(ge=0, le=9999)], ...] = Field(
+        default=(), max_length=1024, description="numbers of transformer blocks, from 0"
+    )
+    level: ProtectionLevel
+    bits: int | None = Field(
+        default=None, ge=4, le=16, description="bits of a quantised value; by default those of protection"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> LevelRule:
+        if bool(self.tensors) == bool(self.layers):
+            raise ValueError("a rule needs either tensors or layers, and not both")
+        if len(set(self.tensors)) != len(self.tensors) or len(set(self.layers)) != len(self.layers):
+            raise ValueError("a rule names something twice")
+        if self.bits is not None and self.level not in QUANTISED:
+            raise ValueError(f"bits have no meaning at level {self.level}: leave them out")
+        return self
+
+    def matches(self, tensor: str) -> bool:
+        """Say whether the rule is about the tensor of this name."""
+        return any(names_tensor(what, tensor) for what in (*self.tensors, *self.layers))
+
+    def in_words(self) -> str:
+        """Return what the rule is about: its layers, or its patterns with the shortest, hence widest, first."""
+        if self.layers:
+            return f"layer{'s' if len(self.layers) > 1 else ''} {_few([str(n) for n in self.layers])}"
+        return f"tensors matching {_few(sorted(self.tensors, key=len))}"
+
+
+def names_tensor(what: str | int, tensor: str) -> bool:
+    """Say whether a glob, or the number of a transformer block, is about the tensor of this name.
+
+    Blocks are the ``.layers.N.`` of Llama, Mistral, Qwen and Gemma, or the ``.h.N.`` of GPT-2 and Falcon.
+    """
+    if isinstance(what, int):
+        return f".layers.{what}." in tensor or f".h.{what}." in tensor
+    return fnmatchcase(tensor, what)
+
+
+def _few(names: Collection[str]) -> str:
+    shown = list(names)[:4]
+    return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+class ProtectionChoice(Section):
+    """How an update is protected before it leaves; with rules, tensor by tensor (a hybrid plan)."""
+
+    level: ProtectionLevel = Field(default="sealed", description="the level of every tensor that no rule is about")
+    bits: int = Field(default=10, ge=4, le=16, description="bits of a quantised value (levels sealed and masked)")
+    clip: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="largest magnitude of one parameter's update in round 1 (levels sealed and masked); "
+        "by default training's learning_rate * steps",
+    )
+    security: SecurityLevel = Field(
+        default="tc192", description="security of the encryption against classical attacks (level sealed)"
+    )
+    rules: tuple[LevelRule, ...] = Field(
+        default=(), max_length=64, description="exceptions by tensor; the first rule that matches a tensor counts"
     )
     max_update_norm: float = Field(
         default=50.0, gt=0, le=1e6, description="the gatekeeper refuses an update of larger L2 norm"
     )
+
+    @model_validator(mode="after")
+    def _rules_can_be_reached(self) -> ProtectionChoice:
+        seen: set[str | int] = set()
+        for number, rule in enumerate(self.rules, 1):
+            asked: set[str | int] = {*rule.tensors, *rule.layers}
+            if again := sorted(f"layer {what}" if isinstance(what, int) else what for what in asked & seen):
+                raise ValueError(f"rule {number} repeats {again[0]} of an earlier rule, which counts alone")
+            if "*" in seen:
+                raise ValueError(f"rule {number} is never reached: an earlier rule is about every tensor")
+            seen |= asked
+        return self
+
+    @property
+    def levels(self) -> tuple[ProtectionLevel, ...]:
+        """Every level that the plan names, in the order of :data:`ProtectionLevel`."""
+        named = {self.level, *(rule.level for rule in self.rules)}
+        return tuple(level for level in get_args(ProtectionLevel) if level in named)
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether tensors may have different levels."""
+        return len(self.levels) > 1
+
+    def of_tensor(self, name: str) -> tuple[ProtectionLevel, int]:
+        """Return the level and the bits of a tensor: those of the first rule about it, else the default.
+
+        Bits are 0 at the levels that do not quantise.
+        """
+        rule = next((rule for rule in self.rules if rule.matches(name)), None)
+        level, bits = (self.level, self.bits) if rule is None else (rule.level, rule.bits or self.bits)
+        return level, bits if level in QUANTISED else 0
+
+    def in_words(self, tensors: Collection[str] = ()) -> str:
+        """Return what the plan's protection means, for a person who decides about it.
+
+        Parameters
+        ----------
+        tensors : Collection[str]
+            Names of the adapter's tensors where they are known: then the sentence counts them.
+        """
+        if not self.rules:
+            return f"{self._with_bits(self.level, self.bits)}: {_SEEN[self.level]}"
+        left, parts = sorted(tensors), []
+        for rule in self.rules:
+            mine = [name for name in left if rule.matches(name)]
+            left = [name for name in left if name not in set(mine)]
+            number = f"{len(mine)} " if tensors else ""
+            about = rule.in_words() if rule.tensors else f"tensors of {rule.in_words()}"
+            if len(mine) == 1:
+                about = about.replace("tensors", "tensor", 1)
+            verb = "is" if len(mine) == 1 else "are"
+            which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits or self.bits)}"
+            parts.append(f"{which}: {_SEEN[rule.level]}")
+        rest = f" ({len(left)} tensor{'' if len(left) == 1 else 's'})" if tensors else ""
+        first = f"{self._with_bits(self.level, self.bits)}{rest}: {_SEEN[self.level]}"
+        return f"{first}; except {'; and '.join(parts)}"
+
+    @staticmethod
+    def _with_bits(level: ProtectionLevel, bits: int) -> str:
+        return f"{level} at {bits} bits" if level in QUANTISED else level
 
 
 class AggregationChoice(Section):
@@ -152,6 +293,14 @@ class Plan(Section):
     def key_maker(self) -> str:
         """The domain that makes the homomorphic key: the first of the cohort in sorted order."""
         return self.emails[0]
+
+    @property
+    def first_clip(self) -> float:
+        """Largest magnitude of one parameter's update in round 1.
+
+        Unless the plan gives one, ``learning_rate * steps``: Adam moves a parameter by about the learning rate a step.
+        """
+        return self.protection.clip or self.training.learning_rate * self.training.steps
 
     def fingerprint_of(self, email: str) -> str:
         """Return the pinned fingerprint of a member or of the researcher.

@@ -11,9 +11,9 @@ COMMANDS = [
     ["doctor"],
     *(
         ["domain", name]
-        for name in ("init", "trust", "serve", "status", "requests", "show", "approve", "reject", "ledger")
+        for name in ("init", "trust", "serve", "status", "requests", "show", "approve", "reject", "ledger", "keys")
     ),
-    *(["study", name] for name in ("init", "new", "submit", "run", "status", "resume", "release")),
+    *(["study", name] for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]
 
@@ -47,6 +47,9 @@ def test_every_command_has_help(tmp_path):
             "EMAIL=FINGERPRINT",
         ),
         (["data", "inspect", "nowhere"], "nowhere"),
+        (["demo", "--protection", "none"], "choose one of sealed, masked, ckks, ckks-tuned, plain"),
+        (["domain", "keys", "nowhere"], "nowhere is no domain"),
+        (["study", "sensitivity", "icu", "--level", "none"], "choose one of masked, ckks, ckks-tuned, plain"),
     ],
 )
 def test_bad_input_is_a_sentence_with_the_next_step(tmp_path, arguments, sentence):

@@ -1,9 +1,10 @@
 import pytest
 
+from fedpriv.domain import PolicyChoice
 from fedpriv.domain.policy import review
 from fedpriv.errors import RefusedError
 from fedpriv.study import CodeRequest
-from fedpriv.study.plan import MemberChoice, ProtectionChoice, TrainingChoice
+from fedpriv.study.plan import LevelRule, MemberChoice, ProtectionChoice, TrainingChoice
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA
 
@@ -53,6 +54,35 @@ def test_a_plan_outside_the_limits_is_rejected_with_the_limit(domain, code_reque
     decision = decide(domain, with_plan(code_request, **changes))
     assert decision.decision == "rejected"
     assert reason in decision.reason
+
+
+def hybrid(*levels, default="sealed"):
+    rules = tuple(LevelRule(layers=(number,), level=level) for number, level in enumerate(levels))
+    return {"protection": ProtectionChoice(level=default, rules=rules)}
+
+
+def test_masked_tensors_need_the_data_owners_word(domain, code_request):
+    request = with_plan(code_request, **hybrid("ckks", "masked"))
+    decision = decide(domain, request)
+    assert decision.decision == "rejected"
+    assert decision.reason == (
+        "not so: rule 2 of the plan's protection (masked for layer 1) keeps to one of: sealed, ckks"
+    )
+    assert decide(domain, request, protection=("sealed", "masked", "ckks")).decision == "approved"
+
+
+@pytest.mark.parametrize("level", ["masked", "ckks-tuned", "plain"])
+def test_the_careful_default_takes_only_what_hides_the_sum_from_the_researcher(domain, code_request, level):
+    assert PolicyChoice().protection == ("sealed", "ckks")
+    assert decide(domain, with_plan(code_request, protection=ProtectionChoice(level=level))).decision == "rejected"
+
+
+def test_every_wrong_level_of_a_plan_is_named(domain, code_request):
+    reason = decide(domain, with_plan(code_request, **hybrid("plain", "sealed", "plain", default="masked"))).reason
+    assert "not so: updates leave only protected as one of: sealed, ckks" in reason
+    assert "rule 1 of" in reason
+    assert "rule 2 of" not in reason
+    assert "rule 3 of" in reason
 
 
 def test_another_sender_than_the_plans_researcher_is_rejected(domain, code_request):

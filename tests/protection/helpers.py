@@ -1,81 +1,286 @@
-"""A small cohort that seals, adds and opens, for the tests of this folder."""
+"""A small cohort that seals, adds, unlocks and opens, and a few statistics, for the tests of this folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedpriv.protection import (
     IdentityKeys,
     MaskSource,
+    Opened,
+    Scales,
     StudyKey,
+    adder_for,
+    combine_unlocks,
+    first_scales,
     make_study_key,
+    needs_unlock,
+    opener_for,
+    scales_digest,
     sealer_for,
     sign_update,
 )
-from fedpriv.protection.roles import SealedFile
+from fedpriv.protection.bfv import DEGREE, BfvContext, BfvEncryptor, add_modular, stream_body, with_head
+from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study import AggregateManifest, SignedUpdate, UpdateHeader
+from fedpriv.study.messages import Unlocked
 from fedpriv.study.plan import ProtectionChoice
 
 STUDY = "5" * 64
 LAYOUT = "b" * 64
-
-
-@dataclass
-class Cohort:
-    protection: ProtectionChoice
-    keys: dict[str, IdentityKeys]
-    key: StudyKey
-    folder: Path
-
-    @property
-    def identities(self):
-        return {email: keys.identity for email, keys in self.keys.items()}
-
-    @property
-    def weights(self):
-        return {email: 1 / len(self.keys) for email in self.keys}
-
-    def header(self, email: str, parameters: int, **changes) -> UpdateHeader:
-        values = {
-            "study": STUDY,
-            "round": 1,
-            "attempt": 1,
-            "member": email,
-            "level": self.protection.level,
-            "weight": self.weights[email],
-            "key_id": self.key.key_id,
-            "layout": LAYOUT,
-            "parameters": parameters,
-        }
-        return UpdateHeader(**(values | changes))
-
-    def sealer(self, email: str):
-        masks = MaskSource.of_cohort(self.keys[email], self.identities.values(), study=STUDY)
-        return sealer_for(self.protection, self.key, masks=masks)
-
-    def seal(self, email: str, update: np.ndarray, *, sealer=None, residual=None, **changes):
-        header = self.header(email, update.size, **changes)
-        path = self.folder / f"{email}.safetensors"
-        sealed = (sealer or self.sealer(email)).seal(header, update, path, residual=residual)
-        return sealed, (self.sign(header, sealed), path)
-
-    def sign(self, header: UpdateHeader, sealed: SealedFile) -> SignedUpdate:
-        return sign_update(self.keys[header.member], header, sealed.sha256, sealed.size_bytes)
-
-    def manifest(self, updates, digest: str) -> AggregateManifest:
-        return AggregateManifest(
-            study=STUDY, round=1, attempt=1, updates=tuple(signed for signed, _ in updates), aggregate_sha256=digest
-        )
+CLIP = 0.05
 
 
 def identity_keys(email: str) -> IdentityKeys:
     return IdentityKeys.create(email, "house", "0" * 64)
 
 
-def make_cohort(folder: Path, level: str, *, clients: int = 3, bits: int = 16, clip: float = 0.05) -> Cohort:
-    protection = ProtectionChoice(level=level, bits=bits, clip=clip)
-    keys = {email: identity_keys(email) for email in (f"domain{number}@example.org" for number in range(clients))}
-    return Cohort(protection, keys, make_study_key(protection, clients=clients, study=STUDY), folder)
+def fixed_keys(email: str) -> IdentityKeys:
+    """Return the same keys for the same address each time, so that statistics of masks repeat."""
+    raw = [hashlib.sha256(f"{email} {use}".encode()).digest() for use in ("sign", "agree")]
+    return IdentityKeys(
+        email=email,
+        name="house",
+        transport_key="0" * 64,
+        _signing=Ed25519PrivateKey.from_private_bytes(raw[0]),
+        _agreement=X25519PrivateKey.from_private_bytes(raw[1]),
+    )
+
+
+@dataclass
+class Part:
+    """One member's sealed update, and what it left out."""
+
+    signed: SignedUpdate
+    path: Path
+    update: np.ndarray
+    residual: np.ndarray
+    clipped: int
+
+    @property
+    def sent(self) -> np.ndarray:
+        """What the container stands for, float64: the weighted update without what was left out."""
+        return self.update.astype(np.float64) * self.signed.header.weight - self.residual
+
+
+@dataclass
+class Cohort:
+    protection: ProtectionChoice
+    tensors: Mapping[str, int]
+    keys: dict[str, IdentityKeys]
+    key: StudyKey
+    folder: Path
+    scales: Scales = field(default=())
+
+    @property
+    def members(self) -> list[str]:
+        return sorted(self.keys)
+
+    @property
+    def identities(self):
+        return {email: keys.identity for email, keys in self.keys.items()}
+
+    @property
+    def size(self) -> int:
+        return sum(self.tensors.values())
+
+    def masks(self, email: str, members: Sequence[str] | None = None) -> MaskSource:
+        sealing = [self.keys[member].identity for member in members or self.members]
+        return MaskSource.of_cohort(self.keys[email], sealing, study=STUDY)
+
+    def header(self, email: str, *, members: Sequence[str] | None = None, **changes) -> UpdateHeader:
+        values = {
+            "study": STUDY,
+            "round": 1,
+            "attempt": 1,
+            "member": email,
+            "cohort": self.masks(email, members).cohort,
+            "level": self.protection.level,
+            "weight": 1 / len(self.keys),
+            "key_id": self.key.key_id,
+            "layout": LAYOUT,
+            "scales": scales_digest(self.scales),
+            "parameters": self.size,
+        }
+        return UpdateHeader(**(values | changes))
+
+    def sealer(self, email: str, *, members: Sequence[str] | None = None, workers: int = 1, seed=(1,)):
+        masks = self.masks(email, members)
+        return sealer_for(self.protection, self.key, self.tensors, masks=masks, workers=workers, seed=seed)
+
+    def seal(self, email: str, update: np.ndarray, *, name: str = "", residual: Path | None = None, **changes) -> Part:
+        options = {option: changes.pop(option) for option in ("members", "workers", "seed") if option in changes}
+        header = self.header(email, members=options.get("members"), **changes)
+        path = self.folder / (name or f"{email}.fedpriv")
+        out = path.with_suffix(".residual")
+        sealed = self.sealer(email, **options).seal(
+            header, update, path, scales=self.scales, residual=residual, residual_out=out
+        )
+        signed = sign_update(self.keys[email], header, sealed.sha256, sealed.size_bytes)
+        return Part(signed, path, update, np.fromfile(out, "<f4"), sealed.clipped)
+
+    def seal_all(self, *, size: float = CLIP / 2, **changes) -> dict[str, Part]:
+        rng = np.random.default_rng(7)
+        updates = {email: rng.normal(0, size, self.size).astype(np.float32) for email in self.members}
+        return {email: self.seal(email, update, **changes) for email, update in updates.items()}
+
+    def unlocked(self, parts: Sequence[Part], members: Sequence[str] | None = None) -> Unlocked:
+        signed = [part.signed for part in parts]
+        if not needs_unlock(self.protection):
+            return Unlocked()
+        unlocks = {s.header.member: self.masks(s.header.member, members).unlock(signed) for s in signed}
+        return combine_unlocks(signed, unlocks)
+
+    def add(self, parts: Sequence[Part], name: str = "sum") -> tuple[Path, str]:
+        path = self.folder / name
+        return path, adder_for(self.key.public).add([(part.signed, part.path) for part in parts], path)[0]
+
+    def manifest(self, parts: Sequence[Part], digest: str, **changes) -> AggregateManifest:
+        first = parts[0].signed.header
+        values = {
+            "study": first.study,
+            "round": first.round,
+            "attempt": first.attempt,
+            "updates": tuple(part.signed for part in parts),
+            "aggregate_sha256": digest,
+        }
+        if "unlocked" not in changes:
+            values["unlocked"] = self.unlocked(parts)
+        return AggregateManifest(**(values | changes))
+
+    def open(self, path: Path, manifest: AggregateManifest, *, workers: int = 1) -> Opened:
+        opener = opener_for(self.protection, self.key, self.tensors, workers=workers)
+        return opener.open(path, manifest=manifest, scales=self.scales)
+
+
+def make_cohort(
+    folder: Path,
+    level: str = "sealed",
+    *,
+    clients: int = 3,
+    bits: int = 10,
+    tensors: Mapping[str, int] | None = None,
+    security: str = "tc192",
+    rules=(),
+    keys: Callable[[str], IdentityKeys] = identity_keys,
+) -> Cohort:
+    tensors = tensors or {"a": 700, "b": 300}
+    protection = ProtectionChoice(level=level, bits=bits, security=security, rules=rules)
+    members = {email: keys(email) for email in (f"d{number:02}@example.org" for number in range(clients))}
+    key = make_study_key(protection, tensors=tensors, clients=clients, study=STUDY)
+    return Cohort(protection, tensors, members, key, folder, first_scales(CLIP, tensors))
+
+
+def with_fixed_key(cohort: Cohort) -> Cohort:
+    """Return the cohort with the same study key each time; only for levels without encryption."""
+    secrets = {"tag": bytes(range(32))}
+    parameters = cohort.key.parameters.model_copy(update={"commitment": commitment(secrets)})
+    cohort.key = StudyKey(public=public_bytes(KeyParameters.model_validate(parameters.model_dump())), secrets=secrets)
+    return cohort
+
+
+def least_p(words: np.ndarray, bits: int) -> float:
+    """Return the smallest p-value of: as many ones as zeros in each bit plane, and even highest and lowest bytes.
+
+    Parameters
+    ----------
+    words : ndarray of uint64, shape (n,)
+    bits : int
+        How many bits of each are in use; at least 8.
+    """
+    planes = [(words >> np.uint64(bit)) & np.uint64(1) for bit in range(bits)]
+    ones = [abs(int(plane.sum()) - words.size / 2) / (math.sqrt(words.size) / 2) for plane in planes]
+    low, high = words & np.uint64(255), (words >> np.uint64(bits - 8)) & np.uint64(255)
+    return min(*(math.erfc(z / math.sqrt(2)) for z in ones), *(_chi_square_p(byte) for byte in (low, high)))
+
+
+def _chi_square_p(values: np.ndarray) -> float:
+    """Return the p-value of evenness over 256 bins, by Wilson and Hilferty's approximation."""
+    expected, freedom = values.size / 256, 255
+    statistic = float(((np.bincount(values.astype(np.int64), minlength=256) - expected) ** 2).sum() / expected)
+    z = ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
+def expanded(context: BfvContext, c0: np.ndarray, seed: np.ndarray) -> list[np.ndarray]:
+    """Return both polynomials of a seeded ciphertext, as SEAL expands them."""
+    body = stream_body(context.bridge.saved(context.ciphertext(c0, seed)))
+    data = np.frombuffer(body, "<u8", 2 * DEGREE, len(body) - 16 * DEGREE).astype(np.uint64)
+    np.testing.assert_array_equal(data[:DEGREE], c0)
+    return [data[:DEGREE], data[DEGREE:]]
+
+
+def decrypted_raw(context: BfvContext, secret: bytes, c0: np.ndarray, c1: np.ndarray) -> np.ndarray:
+    """Return what SEAL itself decrypts of any pair of polynomials: the oracle that nobody may have."""
+    from tenseal import sealapi
+
+    c, seed = BfvEncryptor(context, secret).encrypt(np.zeros(DEGREE, np.uint64))
+    body = stream_body(context.bridge.saved(context.ciphertext(c, seed)))
+    body = body[: len(body) - 16 * DEGREE] + c0.astype("<u8").tobytes() + c1.astype("<u8").tobytes()
+    cipher, plain = sealapi.Ciphertext(), sealapi.Plaintext()
+    context.bridge.load(cipher, context.seal, with_head(body))
+    sealapi.Decryptor(context.seal, context.load_secret(secret)).decrypt(cipher, plain)
+    return context.words(plain)
+
+
+def stolen_secret(context: BfvContext, secret: bytes) -> np.ndarray:
+    """Return the secret polynomial (int64, each -1, 0 or 1), as the ciphertext (0, floor(q/t)) decrypts to it."""
+    scale = np.zeros(DEGREE, np.uint64)
+    scale[0] = context.prime >> context.plain_bits
+    found = decrypted_raw(context, secret, np.zeros(DEGREE, np.uint64), scale).astype(np.int64)
+    return np.where(found == 2**context.plain_bits - 1, -1, found)
+
+
+def phase(context: BfvContext, c0: np.ndarray, c1: np.ndarray, polynomial: np.ndarray) -> list[int]:
+    """Return ``c0 + c1 s`` modulo ``X^4096 + 1`` and ``q``, by schoolbook multiplication, without SEAL."""
+    prime = np.uint64(context.prime)
+    total = c0.copy()
+    negated = np.where(c1 == 0, c1, prime - c1)
+    both = np.concatenate([negated, c1])  # shifting to the right brings in the negated end
+    for place, factor in enumerate(polynomial.tolist()):
+        if factor:
+            shifted = both[DEGREE - place : 2 * DEGREE - place]
+            add_modular(total, shifted if factor > 0 else np.where(shifted == 0, shifted, prime - shifted), int(prime))
+    return total.tolist()
+
+
+def created_memory(monkeypatch) -> list[Path]:
+    """Return a list that fills up with the files of all shared memory that is created from now on."""
+    files: list[Path] = []
+
+    class Recorded(SharedMemory):
+        def __init__(self, name=None, create=False, size=0) -> None:
+            super().__init__(name, create, size)
+            if create:
+                files.append(Path("/dev/shm") / self.name)  # noqa: S108 - where Linux shows it
+                assert files[-1].exists()
+
+    monkeypatch.setattr("fedpriv.protection.vectors.SharedMemory", Recorded)
+    return files
+
+
+class Squares:
+    """Work for :mod:`fedpriv.protection.parallel`: squares numbers; a task of -1 kills the worker that gets it."""
+
+    def __init__(self, home: int, factor: int = 1) -> None:
+        self._home, self._factor = home, factor
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        if number < 0:
+            if os.getpid() == self._home:
+                time.sleep(0.2)  # let a worker take the next one
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self._factor * number**2, os.getpid()

@@ -23,6 +23,7 @@ from fedpriv.protection import (
     verify_update,
 )
 from fedpriv.protection.envelope import SEALED_OVERHEAD_BYTES
+from fedpriv.protection.keys import start_of_words
 from fedpriv.study import Identity, Signed, Ticket, UpdateHeader
 
 STUDY = "5" * 64
@@ -83,9 +84,53 @@ def test_fingerprint_covers_every_field():
         identity.model_copy(update={"transport_key": "3" * 64}),
     ]
     assert len({fingerprint(one) for one in [identity, *changed]}) == 6
-    words = fingerprint_words(fingerprint(identity)).split(" ")
-    assert [len(word) for word in words] == [4] * 8
-    assert fingerprint(identity).startswith("".join(words))
+
+
+# The first test vectors of BIP-39 itself: entropy and words.
+VECTORS = {
+    "00" * 16: "abandon " * 11 + "about",
+    "7f" * 16: "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "80" * 16: "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
+    "ff" * 16: "zoo " * 11 + "wrong",
+    "9e885d952ad362caeb4efe34a8e91bd2": "ozone drill grab fiber curtain grace pudding thank cruise elder eight picnic",
+}
+
+
+@pytest.mark.parametrize(("start", "words"), VECTORS.items(), ids=[words.split()[0] for words in VECTORS.values()])
+def test_a_fingerprint_reads_as_the_words_of_its_first_half(start, words):
+    assert fingerprint_words(start + "5" * 32) == words
+    assert start_of_words(words) == start
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=32, max_size=32))
+def test_words_lead_back_to_the_fingerprint(digest):
+    assert start_of_words(fingerprint_words(digest.hex())) == digest.hex()[:32]
+
+
+def test_words_may_be_typed_as_they_are_heard():
+    heard = "  Legal WINN, thank year\nwave saus worth usef legal winner thank yell "
+    assert start_of_words(heard) == "7f" * 16
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("", "12 words, not 0"),
+        ("zoo " * 13, "12 words, not 13"),
+        ("zoo " * 12, "not twelve that belong together"),
+        ("winner legal thank year wave sausage worth useful legal winner thank yellow", "belong together"),
+        ("lehgal winner thank", "Word 1, 'lehgal', is not one of .* is it 'legal'"),
+        ("legal " + "x" * 500, "Word 2"),
+        ("7f7f 7f7f", "Word 1, '7f7f'"),
+    ],
+)
+def test_misheard_words_have_a_sentence_of_their_own(words, sentence):
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        start_of_words(words)
+    assert caught.value.exit_code == 2
+    assert "Next: " in str(caught.value)
+    assert len(str(caught.value)) < 250
 
 
 def test_a_signed_message_opens():
@@ -135,10 +180,12 @@ def header(**changes) -> UpdateHeader:
         "round": 1,
         "attempt": 1,
         "member": "anna@example.org",
+        "cohort": "a" * 64,
         "level": "plain",
         "weight": 0.1,
-        "key_id": "",
+        "key_id": "e" * 64,
         "layout": "b" * 64,
+        "scales": "f" * 64,
         "parameters": 9,
     }
     return UpdateHeader(**(values | changes))
@@ -150,6 +197,8 @@ def test_updates_are_bound_to_header_digest_and_size():
     for change in (
         {"header": header(round=2)},
         {"header": header(weight=0.2)},
+        {"header": header(cohort="0" * 64)},
+        {"header": header(scales="0" * 64)},
         {"container_sha256": "d" * 64},
         {"container_bytes": 101},
     ):

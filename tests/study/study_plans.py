@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from fedpriv.study.plan import (
     AggregationChoice,
     BaseModelChoice,
+    LevelRule,
     LoraChoice,
     MemberChoice,
     MetricName,
     Plan,
     ProtectionChoice,
     ProtectionLevel,
+    SecurityLevel,
     TrainingChoice,
     is_invisible,
 )
@@ -39,6 +41,25 @@ needed_metrics = ("examples", "heldout_loss", "heldout_tokens")
 
 def floats(low, high):
     return st.floats(low, high, exclude_min=True, allow_subnormal=False)
+
+
+@st.composite
+def protections(draw):
+    rules, numbers = [], draw(st.lists(st.integers(0, 9999), max_size=4, unique=True))
+    for number in numbers:
+        level = draw(st.sampled_from(get_args(ProtectionLevel)))
+        bits = draw(st.none() | st.integers(4, 16)) if level in ("sealed", "masked") else None
+        globs = (f"*.layers.{number}.*", f"[!a-c]?.{number}")
+        what = draw(st.sampled_from([{"layers": (number,)}, {"tensors": globs}]))
+        rules.append(LevelRule(**what, level=level, bits=bits))
+    return ProtectionChoice(
+        level=draw(st.sampled_from(get_args(ProtectionLevel))),
+        bits=draw(st.integers(4, 16)),
+        clip=draw(st.none() | floats(0, 10)),
+        security=draw(st.sampled_from(get_args(SecurityLevel))),
+        rules=tuple(rules),
+        max_update_norm=draw(floats(0, 1e6)),
+    )
 
 
 @st.composite
@@ -68,12 +89,7 @@ def plans(draw):
             max_seconds=draw(st.integers(5, 86_400)),
             seed=draw(st.integers(0, 2**31 - 1)),
         ),
-        protection=ProtectionChoice(
-            level=draw(st.sampled_from(get_args(ProtectionLevel))),
-            bits=draw(st.integers(8, 16)),
-            clip=draw(floats(0, 10)),
-            max_update_norm=draw(floats(0, 1e6)),
-        ),
+        protection=draw(protections()),
         aggregation=AggregationChoice(weights=draw(st.sampled_from(["fedavg", "uniform"]))),
         metrics=(*needed_metrics, *extra),
     )

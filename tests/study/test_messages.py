@@ -21,6 +21,8 @@ from fedpriv.study.messages import (
     SignedUpdate,
     Ticket,
     TicketKind,
+    Unlock,
+    Unlocked,
     UpdateHeader,
 )
 from fedpriv.study.plan import ProtectionLevel, Section
@@ -42,13 +44,17 @@ HEADER = {
     "round": 1,
     "attempt": 1,
     "member": "heart@north.example",
+    "cohort": DIGEST,
     "level": "sealed",
     "weight": 0.5,
     "key_id": DIGEST,
     "layout": DIGEST,
+    "scales": DIGEST,
     "parameters": 100,
 }
 UPDATE = {"header": HEADER, "container_sha256": DIGEST, "container_bytes": 9, "signature": SIGNATURE}
+UNLOCK = {"share": KEY, "shares": {"heart@south.example": KEY}, "dropped": {}}
+UNLOCKED = {"self_masks": {"heart@north.example": KEY}, "dropped": {"heart@east.example": {"heart@north.example": KEY}}}
 MANIFEST = {"study": DIGEST, "round": 1, "attempt": 1, "updates": [UPDATE], "aggregate_sha256": DIGEST}
 TICKET = {"study": DIGEST, "kind": "train", "round": 1, "member": "heart@north.example"}
 RESULT = {**TICKET, "ticket_sha256": DIGEST, "status": "done"}
@@ -61,6 +67,8 @@ EXAMPLES = [
     (BlobRef, BLOB),
     (UpdateHeader, HEADER),
     (SignedUpdate, UPDATE),
+    (Unlock, UNLOCK),
+    (Unlocked, UNLOCKED),
     (AggregateManifest, MANIFEST),
     (Ticket, TICKET),
     (Result, RESULT),
@@ -200,4 +208,25 @@ def test_a_ticket_has_one_name_which_is_a_plain_folder_name(study, number, kind,
 
 @pytest.mark.parametrize("level", get_args(ProtectionLevel))
 def test_a_header_names_its_level(level):
-    assert read(UpdateHeader, {**HEADER, "level": level, "key_id": ""}).level == level
+    assert read(UpdateHeader, {**HEADER, "level": level}).level == level
+
+
+def test_a_header_always_names_its_key():
+    with pytest.raises(ValidationError):
+        read(UpdateHeader, {**HEADER, "key_id": ""})
+
+
+def test_an_unlock_names_members_by_address_and_holds_keys_only():
+    for field in ("shares", "dropped"):
+        for wrong in ({"not an address": KEY}, {"heart@south.example": "short"}):
+            with pytest.raises(ValidationError):
+                read(Unlock, {**UNLOCK, field: wrong})
+        with pytest.raises(ValidationError):
+            read(Unlock, {**UNLOCK, field: {f"d{n}@x.example": KEY for n in range(65)}})
+
+
+def test_a_result_may_name_the_key_it_retired():
+    assert read(Result, RESULT).retired_key == ""
+    assert read(Result, {**RESULT, "retired_key": DIGEST}).retired_key == DIGEST
+    with pytest.raises(ValidationError):
+        read(Result, {**RESULT, "retired_key": "yes"})

@@ -1,0 +1,102 @@
+"""``fedpriv bench``: what protection costs on this machine, measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedpriv.files import write_json
+
+if TYPE_CHECKING:
+    from fedpriv.experiments.protection_bench import Report
+
+_UNITS = (
+    "size: parameters. up, down: bytes a parameter. seal: CPU ns a parameter. add: ns a parameter and client. "
+    "open: ns a parameter. memory: MB over the base while sealing. error: of the mean, in standard deviations of an "
+    "update. K: clients."
+)
+
+app = typer.Typer(name="bench", help="Measure, on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def _bench() -> None:
+    pass
+
+
+@app.command()
+def protection(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The small update and fewer cases: half a minute, rough times.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that seal and open.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure bytes, time, memory and error of every level of protection, on the same updates.
+
+    Each sum is compared with the sum of the quantised updates; a difference ends the benchmark with an error. Needs
+    1 GB in the temporary folder, and about ten minutes on two quiet cores; docs/benchmarks.md says what is measured.
+    """
+    from fedpriv.experiments.protection_bench import run_protection_bench
+
+    bar = Progress(
+        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )
+    with bar:
+        task = bar.add_task("getting ready", total=1.0)
+        report = run_protection_bench(
+            quick=quick,
+            workers=workers,
+            on_progress=lambda what, done: bar.update(task, description=escape(what), completed=done),
+        )
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        _print(Console(), report)
+
+
+def _print(console: Console, report: Report) -> None:
+    from fedpriv.experiments.protection_bench import targets
+
+    view = Table(title="What protection costs", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    view.add_column("scheme", no_wrap=True)
+    for name in ("size", "K", "bits", "up", "down", "seal", "add", "open", "memory", "error"):
+        view.add_column(name, justify="right", no_wrap=True)
+    view.add_column("exact")
+    for row in report.rows:
+        view.add_row(
+            row.scheme,
+            f"{row.parameters / 1e6:.2f}M",
+            str(row.clients),
+            str(row.bits or ""),
+            f"{row.up_bytes_per_parameter:.3f}",
+            f"{row.down_bytes_per_parameter:.3f}",
+            f"{row.seal_ns_per_parameter:.0f}",
+            f"{row.aggregate_ns_per_parameter_client:.1f}",
+            f"{row.open_ns_per_parameter:.0f}",
+            "" if row.client_rss_mb is None else f"{row.client_rss_mb:.1f}",
+            f"{row.rms_error:.1e}",
+            "yes" if row.exact else "no",
+        )
+    console.print(view)
+    console.print(_UNITS, style="dim")
+    view = Table("against level sealed at 10 bits", *(f"K={name}" for name in report.ratios["plain_over_sealed_bytes"]))
+    for name, values in report.ratios.items():
+        if isinstance(values, dict):
+            view.add_row(name.replace("_", " "), *("" if v is None else f"{v:.3g}" for v in values.values()))
+    console.print(view)
+    view = Table("target", "wanted", "measured", "")
+    for target in targets(report):
+        state = "[green]met[/]" if target.met else "[red]missed[/]"
+        view.add_row(escape(target.what), target.wanted, target.measured, state)
+    console.print(view)

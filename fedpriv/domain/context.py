@@ -1,0 +1,197 @@
+"""What every ticket of one approved study works with at one domain: its keys, its folder, its limits, its clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedpriv.domain.folder import DomainConfig
+from fedpriv.domain.keyroom import KeyRoom
+from fedpriv.domain.ledger import Ledger
+from fedpriv.domain.requests import StoredRequest
+from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.errors import RefusedError, UntrustedError
+from fedpriv.protection import IdentityKeys, MaskSource, Scales, fingerprint, first_scales, useful_workers
+from fedpriv.study import Identity, Plan, Progress
+from fedpriv.training.adapter import layout_of, load_state
+from fedpriv.transport import BlobChannel
+
+Adapter = dict[str, np.ndarray]
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(kw_only=True)
+class StudyContext:
+    """One approved study at one domain.
+
+    Attributes
+    ----------
+    folder : StudyFolder
+        Where everything about this study is kept.
+    stored : StoredRequest
+        The request with the data owner's newest decision.
+    blobs : BlobChannel
+        The way to and from the researcher's blobs.
+    on_progress, notify : Callable
+        Called with where a ticket is, for the researcher; with a sentence, for people at this domain.
+    seconds : dict of str to float
+        Wall clock of the parts of the ticket at work.
+    """
+
+    config: DomainConfig
+    keys: IdentityKeys
+    folder: StudyFolder
+    stored: StoredRequest
+    ledger: Ledger
+    blobs: BlobChannel
+    on_progress: Callable[[Progress], None]
+    notify: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+    _shown_s: float = 0.0
+
+    @property
+    def plan(self) -> Plan:
+        return self.stored.request.plan
+
+    @property
+    def study(self) -> str:
+        return self.stored.request.study
+
+    @property
+    def member(self) -> str:
+        """This domain's address."""
+        return self.config.email
+
+    @property
+    def researcher(self) -> str:
+        return self.stored.researcher
+
+    @property
+    def key_room(self) -> KeyRoom:
+        return KeyRoom(
+            folder=self.folder,
+            keys=self.keys,
+            stored=self.stored,
+            member=self.member,
+            ledger=self.ledger,
+            blobs=self.blobs,
+        )
+
+    def masks(self, members: tuple[str, ...]) -> MaskSource:
+        """Return this domain's masks for a round in which exactly ``members`` seal."""
+        return self.key_room.masks(self.folder.identities(), members)
+
+    def adapter(self, round_number: int) -> Adapter:
+        """Return the adapter after a round."""
+        return load_state(self.folder.adapter(round_number))
+
+    def tensors(self) -> dict[str, int]:
+        """Return the number of parameters of each tensor of the adapter, by name."""
+        return {name: math.prod(shape) for name, shape in layout_of(self.adapter(0)).items()}
+
+    def workers(self) -> int:
+        """Return how many processes seal and open: as many threads as this study may use, if the adapter is large."""
+        return useful_workers(self.config.resources.threads, sum(self.tensors().values()))
+
+    def scales(self, round_number: int) -> Scales:
+        """Return the scales of a round, which the sum of the round before gave; of the first, which the plan gives.
+
+        Raises
+        ------
+        RefusedError
+            If this domain has not opened that sum.
+        """
+        if round_number == 1:
+            return first_scales(self.plan.first_clip, self.tensors())
+        opened = self.folder.opened(round_number - 1)
+        if opened is None:
+            raise RefusedError(
+                f"This domain has not opened the sum of round {round_number - 1}", todo="send it with the ticket"
+            )
+        return opened.scales
+
+    def residual(self, round_number: int) -> Path | None:
+        """Return what sealing left out when this domain's update last entered a sum before a round, or None.
+
+        Whatever was sealed and never added stays out of it, so that no change is lost and none is sent twice.
+        """
+        source = self.last_sum(round_number)
+        opened = self.folder.opened(source)
+        if opened is None:
+            return None
+        path = self.folder.residual_path(source, opened.attempt)
+        return path if path.exists() else None
+
+    def last_sum(self, round_number: int) -> int:
+        """Return the last round before ``round_number`` whose opened sum holds this domain's update, or 0."""
+        for number in range(round_number - 1, 0, -1):
+            opened = self.folder.opened(number)
+            if opened is not None and self.member in opened.members:
+                return number
+        return 0
+
+    def require_members(self, members: tuple[str, ...]) -> None:
+        """Refuse a set of members that is not of this study's cohort, or smaller than this data owner allows.
+
+        Raises
+        ------
+        RefusedError
+            In words.
+        """
+        limit = self.config.policy.minimum_cohort
+        strangers = sorted(set(members) - set(self.plan.emails))
+        if strangers:
+            raise RefusedError(f"{', '.join(strangers)} is not in the plan's cohort", kept="Nothing was run")
+        if list(members) != sorted(set(members)):
+            raise RefusedError("A ticket's members are not in order, each once", kept="Nothing was run")
+        if self.member not in members:
+            raise RefusedError("This domain is not among the members of this round", kept="Nothing was run")
+        if len(members) < limit:
+            raise RefusedError(
+                f"Only {len(members)} domains take part in this round; this domain's policy wants {limit}",
+                kept="Nothing was run",
+                todo="ask the data owner, or go on with more domains",
+            )
+
+    # -- telling people and measuring ------------------------------------------------------------------------------
+
+    def show(self, state: str, round_number: int, step: int = 0, steps: int = 0) -> None:
+        """Show progress, at most twice a second within one state."""
+        now = time.monotonic()
+        if step and step != steps and now - self._shown_s < _PROGRESS_SECONDS:
+            return
+        self._shown_s = now
+        value = {"study": self.study, "round": round_number, "state": state, "step": step, "steps": steps}
+        self.on_progress(Progress.model_validate(value))
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the wall clock of the block to ``seconds``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def pinned_identities(plan: Plan, identities: tuple[Identity, ...]) -> dict[str, Identity]:
+    """Return the cohort's public keys by address, if they are exactly the ones that the plan pins.
+
+    Raises
+    ------
+    UntrustedError
+        If one is missing, or has another fingerprint.
+    """
+    by_email = {identity.email: identity for identity in identities}
+    if sorted(by_email) != list(plan.emails) or len(identities) != len(by_email):
+        raise UntrustedError("The ticket does not bring the keys of the plan's cohort", kept="Nothing was run")
+    for email, identity in by_email.items():
+        if fingerprint(identity) != plan.fingerprint_of(email):
+            raise UntrustedError(f"The keys of {email} are not the ones pinned in the plan", kept="Nothing was run")
+    return by_email

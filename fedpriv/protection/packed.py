@@ -1,0 +1,281 @@
+"""Levels ``sealed`` and ``masked``: quantised, packed, tagged, masked; at ``sealed`` also encrypted with BFV.
+
+A block is 4096 words modulo 2^m: packed values, the constant 1, the limbs of the tag, all under masks. At ``masked``
+the words are sent as they are. At ``sealed`` a word is one coefficient of a ciphertext, of which the low ``ell`` bits
+are left out: the packing keeps room for what that adds to the noise. The sum is exact and the only thing that opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedpriv.errors import ContainerError, TamperedError
+from fedpriv.protection.bfv import SEED_BYTES, BfvContext, BfvDecryptor, BfvEncryptor, add_modular
+from fedpriv.protection.bitplanes import WORDS, pack_words, packed_bytes, unpack_words
+from fedpriv.protection.blocks import SealedRows
+from fedpriv.protection.masks import MaskStreams
+from fedpriv.protection.packing import Packing
+from fedpriv.protection.tags import TAG_PRIME, TagKeys
+
+_REFUSED = "Nothing was added or opened"
+_UNUSED = "It was not used"
+
+
+@dataclass(frozen=True)
+class PackedShape:
+    """The sizes of blocks of one packing; at level ``sealed`` a row starts with the seed of its ciphertext."""
+
+    packing: Packing
+
+    @property
+    def width(self) -> int:
+        return self.packing.width
+
+    @property
+    def row_bytes(self) -> int:
+        return self.sum_row_bytes(1)
+
+    def sum_row_bytes(self, clients: int) -> int:
+        seeds = clients * SEED_BYTES if self.packing.prime else 0
+        return seeds + packed_bytes(self.packing.sent_bits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedKeys:
+    """The secrets of one group in one round; plain data, so that worker processes can have it.
+
+    Attributes
+    ----------
+    secret : bytes
+        The BFV secret key; empty at level ``masked``.
+    masks : MaskStreams
+        What the sealer adds, or what the opener takes off.
+    offset : int
+        Index of the group's first block in the mask streams, which run on over all groups.
+    tags : TagKeys
+        With the pad of the sealer, or of all members of the sum.
+    """
+
+    secret: bytes = field(repr=False)
+    masks: MaskStreams
+    offset: int
+    tags: TagKeys
+
+
+class PackedSealer:
+    """Seals blocks of one update.
+
+    *Guarantee*: what it gives is indistinguishable from random to whoever lacks the study key (Ring-LWE; at level
+    ``masked`` to whoever lacks the masks), and so is what a key holder decrypts from it.
+    *Assumption*: it is used for one update, and each block once.
+
+    Parameters
+    ----------
+    packing : Packing
+        The group's.
+    keys : PackedKeys
+        The sealer's.
+    seed : sequence of int, optional
+        For stochastic rounding, to repeat it in tests; of the system by default.
+    """
+
+    def __init__(self, packing: Packing, keys: PackedKeys, seed: tuple[int, ...] | None = None) -> None:
+        self._packing, self._keys, self._seed = packing, keys, seed
+        self._rng = np.random.default_rng()
+        self._encryptor = None
+        if packing.prime:
+            self._encryptor = BfvEncryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
+
+    def seal(self, first: int, values: np.ndarray) -> SealedRows:
+        """Quantise, pack, tag, mask and encrypt; see :class:`fedpriv.protection.blocks.BlockSealer`."""
+        packing = self._packing
+        if self._seed is not None:
+            self._rng = np.random.default_rng((*self._seed, first))
+        digits, residual, clipped = packing.quantise(values, self._rng)
+        words = self._tagged(first, packing.pack(digits))
+        words += self._keys.masks.words(self._keys.offset + first, len(words))
+        words &= np.uint64(2**packing.plain_bits - 1)
+        return SealedRows(rows=self._rows(words), residual=residual, clipped=clipped)
+
+    def _tagged(self, first: int, values: np.ndarray) -> np.ndarray:
+        packing = self._packing
+        words = np.empty((len(values), WORDS), np.uint64)
+        words[:, : packing.value_words] = values
+        words[:, packing.value_words] = 1
+        limb = 2**packing.limb_bits
+        for row, tag in zip(words, self._keys.tags.tags(first, words[:, : packing.tagged]), strict=True):
+            row[packing.tagged :] = [(tag >> (packing.limb_bits * place)) % limb for place in range(packing.limbs)]
+        return words
+
+    def _rows(self, words: np.ndarray) -> np.ndarray:
+        packing = self._packing
+        if self._encryptor is None:
+            return pack_words(words, packing.sent_bits)
+        seeds = np.empty((len(words), SEED_BYTES), np.uint8)
+        for index, block in enumerate(words):
+            words[index], seeds[index] = self._encryptor.encrypt(block)
+        words >>= np.uint64(packing.dropped_bits)
+        return np.concatenate([seeds, pack_words(words, packing.sent_bits)], axis=1)
+
+
+class PackedAdder:
+    """Adds blocks with numpy alone: ``c0`` modulo ``q`` and the seeds side by side, or masked words modulo 2^m."""
+
+    def __init__(self, packing: Packing) -> None:
+        self._packing = packing
+
+    def add(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """Add rows; see :class:`fedpriv.protection.blocks.BlockAdder`."""
+        packing = self._packing
+        total: np.ndarray | None = None
+        seeds: list[np.ndarray] = []
+        for rows in parts:
+            words = sent_words(packing, rows, 1)
+            if total is None:
+                total = words
+            elif words.shape != total.shape:
+                raise ContainerError("the updates have different numbers of blocks", kept=_REFUSED)
+            elif packing.prime:
+                add_modular(total, words, packing.prime)
+            else:
+                total += words
+            seeds.append(rows[:, :SEED_BYTES].copy())  # a view would keep all rows in memory
+        if total is None:
+            raise ContainerError("there is no update to add", kept=_REFUSED)
+        if not packing.prime:
+            return pack_words(total, packing.sent_bits)  # drops what is beyond 2^m
+        beside = np.concatenate(seeds, axis=1)
+        _require_fresh(beside)
+        return np.concatenate([beside, pack_words(total >> np.uint64(packing.dropped_bits), packing.sent_bits)], axis=1)
+
+
+class PackedOpener:
+    """Opens blocks of a sum.
+
+    Parameters
+    ----------
+    packing : Packing
+        The group's.
+    keys : PackedKeys
+        The masks that are still on the sum, and the pads of all its members.
+    clients : int
+        How many updates are in the sum.
+    """
+
+    def __init__(self, packing: Packing, keys: PackedKeys, clients: int) -> None:
+        self._packing, self._keys, self._clients = packing, keys, clients
+        self._decryptor = None
+        if packing.prime:
+            self._decryptor = BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
+
+    def open(self, first: int, rows: np.ndarray, number: int) -> np.ndarray:
+        """Open rows; see :class:`fedpriv.protection.blocks.BlockOpener`."""
+        sums = self.open_sums(first, rows, number).astype(np.float64)
+        return (sums - self._packing.half * self._clients) / self._packing.half
+
+    def open_sums(self, first: int, rows: np.ndarray, number: int) -> np.ndarray:
+        """Open rows and return the exact sums of the digits; parameters and errors as :meth:`open`.
+
+        Returns
+        -------
+        ndarray of uint32, shape (number,)
+            Each at most ``2 h clients``; ``h clients`` stands for zero.
+        """
+        packing = self._packing
+        words = self._words(rows)
+        words -= self._keys.masks.words(self._keys.offset + first, len(words))
+        words &= np.uint64(2**packing.plain_bits - 1)
+        if (words[:, packing.value_words] != self._clients).any():
+            raise TamperedError("the sum does not hold the updates that its manifest lists", kept=_UNUSED)
+        tags = self._keys.tags.tags(first, words[:, : packing.tagged])
+        for tag, limbs in zip(tags, words[:, packing.tagged :].tolist(), strict=True):
+            if (sum(limb << (packing.limb_bits * place) for place, limb in enumerate(limbs)) - tag) % TAG_PRIME:
+                raise TamperedError("the sum is not what its members sealed (its tag is wrong)", kept=_UNUSED)
+        return packing.unpack(words[:, : packing.value_words], number, self._clients)
+
+    def _words(self, rows: np.ndarray) -> np.ndarray:
+        words = sent_words(self._packing, rows, self._clients)
+        if self._decryptor is None:
+            return words
+        seeds = rows[:, : self._clients * SEED_BYTES]
+        _require_fresh(seeds)
+        for index, block in enumerate(words):
+            words[index] = self._decryptor.decrypt_sum(block, seeds[index].reshape(self._clients, SEED_BYTES))
+        return words
+
+
+def require_sum_rows(packing: Packing, pieces: Iterable[np.ndarray], clients: int) -> None:
+    """Check the form of all rows of a sum before any of them is decrypted: sizes, ranges, and no seed twice.
+
+    A malformed last row could otherwise tell, each time anew, whether the rows before it decrypt to something.
+
+    Parameters
+    ----------
+    packing : Packing
+        The group's.
+    pieces : iterable of ndarray of uint8, shape (blocks, sum_row_bytes)
+        All rows of the group.
+    clients : int
+        How many updates are in the sum.
+
+    Raises
+    ------
+    ContainerError
+        If a row is malformed or a seed stands twice.
+    """
+    seeds: list[np.ndarray] = []
+    for rows in pieces:
+        sent_words(packing, rows, clients)
+        if packing.prime:  # 8 bytes tell 64 bytes of true randomness apart, and keep memory small
+            seeds.append(rows[:, : clients * SEED_BYTES].reshape(-1, SEED_BYTES)[:, :8].copy().view(np.uint64).ravel())
+    found = np.concatenate(seeds) if seeds else np.empty(0, np.uint64)
+    if np.unique(found).size != found.size:
+        raise ContainerError("a ciphertext's seed was used twice", kept=_REFUSED)
+
+
+def sent_words(packing: Packing, rows: np.ndarray, clients: int) -> np.ndarray:
+    """Return the words in rows, the bits that were not sent set to their middle.
+
+    Parameters
+    ----------
+    packing : Packing
+        The group's.
+    rows : ndarray of uint8, shape (blocks, n)
+        Of updates (``clients`` 1) or of sums.
+
+    Returns
+    -------
+    ndarray of uint64, shape (blocks, 4096)
+        Below ``q``, or below 2^m at level ``masked``.
+
+    Raises
+    ------
+    ContainerError
+        If a row has a wrong size, or a coefficient is not below ``q``.
+    """
+    shape = PackedShape(packing)
+    if rows.ndim != 2 or rows.shape[1] != shape.sum_row_bytes(clients):
+        raise ContainerError("a block has a wrong size", kept=_REFUSED)
+    words = unpack_words(rows[:, -packed_bytes(packing.sent_bits) :], packing.sent_bits)
+    if not packing.prime:
+        return words
+    if packing.dropped_bits:
+        words <<= np.uint64(packing.dropped_bits)
+        words += np.uint64(2 ** (packing.dropped_bits - 1))
+    if int(words.max(initial=0)) >= packing.prime:
+        # The middle of the highest interval may lie above q; an honest coefficient's own value does not.
+        lowest = words - np.uint64(2**packing.dropped_bits // 2)
+        if int(lowest.max()) >= packing.prime:
+            raise ContainerError("a ciphertext has a coefficient out of range", kept=_REFUSED)
+        np.minimum(words, np.uint64(packing.prime - 1), out=words)
+    return words
+
+
+def _require_fresh(seeds: np.ndarray) -> None:
+    """Check that no seed stands in these blocks twice; uint8, shape (blocks, 64 K)."""
+    flat = np.ascontiguousarray(seeds).reshape(-1, SEED_BYTES)
+    if len({seed.tobytes() for seed in flat}) != len(flat):
+        raise ContainerError("a ciphertext's seed was used twice", kept=_REFUSED)

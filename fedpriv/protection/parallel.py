@@ -1,0 +1,106 @@
+"""The same work on many blocks: here, and in worker processes beside, in order, with a bounded number in memory.
+
+Threads do not help: SEAL's Python module holds the interpreter's lock. Workers come from a fork server, because a
+domain's process has threads, which a plain fork would copy in the middle of their work. The server has imported what
+they need, so that they start in milliseconds; they end with the map, and no key stays in them.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from fedpriv.errors import ProtectionError
+
+Result = TypeVar("Result")
+
+_AHEAD = 3
+"""Tasks in flight for each worker process: one at work and two waiting."""
+
+_WAITING = 8
+"""Finished results that wait for an earlier one, for each process, at most."""
+
+_work: list[Callable[..., Any]] = []
+"""In a worker process: what its map's ``make`` made."""
+
+
+def ordered_map(
+    make: Callable[[], Callable[..., Result]], tasks: Iterable[tuple[Any, ...]], *, workers: int
+) -> Iterator[Result]:
+    """Yield ``make()(*task)`` for each task, in order.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the function that does the work; with more than one worker it must be picklable (a
+        :func:`functools.partial` of a class and plain data), and is called once in each process.
+    tasks : iterable of tuple
+        Arguments; taken as they are needed.
+    workers : int
+        How many processes work: this one, and ``workers - 1`` others.
+
+    Raises
+    ------
+    ProtectionError
+        If a worker process was killed.
+    """
+    work = make()
+    if workers == 1:
+        for task in tasks:
+            yield work(*task)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fedpriv.protection.levels", "tenseal.sealapi"])
+    pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_start, initargs=(make,))
+    source = iter(tasks)
+    line: collections.deque[Future[Result]] = collections.deque()
+    try:
+        while True:
+            away = sum(not future.done() for future in line)
+            for task in itertools.islice(source, (workers - 1) * _AHEAD - away):
+                line.append(pool.submit(_run, task))
+            if line and (line[0].done() or len(line) > workers * _WAITING):
+                yield line.popleft().result()
+            elif (task := next(source, None)) is not None:
+                line.append(_done(work(*task)))
+            elif line:
+                yield line.popleft().result()
+            else:
+                return
+    except BrokenProcessPool as error:
+        raise ProtectionError(
+            "a worker process was killed", kept="Nothing was published", todo="try again; is there enough memory?"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def useful_workers(limit: int, parameters: int) -> int:
+    """Return how many processes are worth having for an update of ``parameters`` values: one for each million."""
+    return max(1, min(limit, parameters // 1_000_000))
+
+
+def _done(result: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _start(make: Callable[[], Callable[..., Any]]) -> None:
+    """Prepare a worker, and let it end when the process that it works for is killed: nobody else would tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    _work.append(make())
+
+
+def _run(task: tuple[Any, ...]) -> Any:
+    return _work[0](*task)

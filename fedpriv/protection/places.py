@@ -1,0 +1,63 @@
+"""Where the values of a group lie in the flattened update: a stretch of a group may run over several tensors."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fedpriv.protection.groups import Group
+
+
+class Place(NamedTuple):
+    """A part of a stretch that lies within one tensor.
+
+    Attributes
+    ----------
+    within : slice
+        Where it is in the stretch.
+    update : slice
+        Where it is in the flattened update.
+    tensor : int
+        Number of the tensor, in the sorted order of all names.
+    """
+
+    within: slice
+    update: slice
+    tensor: int
+
+
+class Places:
+    """The places of all groups of a plan."""
+
+    def __init__(self, groups: tuple[Group, ...]) -> None:
+        names = sorted(span.name for group in groups for span in group.spans)
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self._groups = groups
+        self._starts: list[list[int]] = []
+        for group in groups:
+            starts = [0]
+            for span in group.spans:
+                starts.append(starts[-1] + span.size)
+            self._starts.append(starts)
+
+    def tensors(self, group: int) -> list[int]:
+        """Return the numbers of a group's tensors, in the order of its spans."""
+        return [self._numbers[span.name] for span in self._groups[group].spans]
+
+    def of(self, group: int, start: int, stop: int) -> Iterator[Place]:
+        """Yield the parts of a group's values ``start`` to ``stop`` (cut at its end), in their order."""
+        starts, spans = self._starts[group], self._groups[group].spans
+        stop = min(stop, starts[-1])
+        number = bisect.bisect_right(starts, start) - 1
+        position = start
+        while position < stop:
+            span = spans[number]
+            end = min(stop, starts[number + 1])
+            begin = span.start + position - starts[number]
+            yield Place(
+                slice(position - start, end - start),
+                slice(begin, begin + end - position),
+                self._numbers[span.name],
+            )
+            position, number = end, number + 1

@@ -1,0 +1,45 @@
+"""A researcher who changes the sum that one domain gets, and signs a manifest that names the changed bytes.
+
+Run as ``python malicious_researcher.py HOME STUDY VICTIM ROUND``: everything else is what ``fedpriv study run`` does.
+"""
+
+import sys
+from pathlib import Path
+
+from fedpriv.errors import StudyError
+from fedpriv.files import sha256_hex
+from fedpriv.researcher import Researcher, Study
+from fedpriv.researcher.round import RoundRunner
+
+
+def with_an_offset(path):
+    """Return a sum's bytes with one byte of the first block's c0 one higher; header and sizes stay right."""
+    data = bytearray(path.read_bytes())
+    header_bytes = int.from_bytes(data[:8], "little")  # safetensors: a length, a header, then the arrays
+    place = 8 + header_bytes + 32
+    data[place] = (data[place] + 1) % 256
+    return bytes(data)
+
+
+def main(home, name, victim, number):
+    honest = RoundRunner.send_aggregate
+
+    async def send_aggregate(self, manifest, members):
+        sent = await honest(self, manifest, members)
+        if manifest is not None and manifest.round == number and victim in sent:
+            data = with_an_offset(self.folder.aggregate_path(manifest))
+            blob = await self._courier.send(victim, self._aggregate_name(manifest), data)
+            sent[victim] = (manifest.model_copy(update={"aggregate_sha256": sha256_hex(data)}), blob)
+        return sent
+
+    RoundRunner.send_aggregate = send_aggregate
+    try:
+        Study.open(Researcher.open(Path(home)), name).run()
+    except StudyError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
