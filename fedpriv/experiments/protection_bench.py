@@ -312,11 +312,15 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 
 def _cpu_seconds() -> float:
-    """Return the CPU time that this process and its living workers have used."""
+    """Return the CPU time that this process and its workers have used, those included that have ended.
+
+    The fork server waits for the workers that end, so that the system adds their time to its own.
+    """
     seconds = time.process_time()
     for child in psutil.Process().children(recursive=True):
         times = child.cpu_times()
         seconds += times.user + times.system
+        seconds += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return seconds
 
 
@@ -348,7 +352,7 @@ def _rounding_error(bits: int) -> float:
 
 
 def _speedup(folder: Path, size: int, *, pairs: int) -> float:
-    """Return how much faster two processes seal than one: wall clock, medians of alternating runs, warm workers."""
+    """Return how much faster two processes seal than one: wall clock, medians of alternating runs after a first."""
     cohort = Cohort(Case(scheme="sealed", parameters=size, clients=CLIENTS[0], bits=10, measured=size))
     update, masks = cohort.update(0), cohort.masks(0)
     cohort.seal(0, masks, update, folder / "warm-up", workers=2)

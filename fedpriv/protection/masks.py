@@ -24,6 +24,7 @@ import base64
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -38,7 +39,7 @@ _BLOCK_COUNTS = WORDS * 8 // 16
 """AES blocks in one block of masks."""
 
 
-def stream_words(key: bytes, first: int, blocks: int, out: bytearray | None = None) -> np.ndarray:
+def stream_words(key: bytes, first: int, blocks: int) -> np.ndarray:
     """Return blocks of the pseudorandom stream of ``key``: AES-256 in counter mode, 4096 words a block.
 
     Parameters
@@ -47,17 +48,14 @@ def stream_words(key: bytes, first: int, blocks: int, out: bytearray | None = No
         32 bytes; used for one stream only.
     first, blocks : int
         Which blocks; block ``b`` starts at counter ``2048 b``.
-    out : bytearray, optional
-        Where to write, at least ``32768 blocks + 15`` bytes; the result is a view of it.
 
     Returns
     -------
     ndarray of uint64, shape (blocks, 4096)
     """
-    out = bytearray(_buffer_bytes(blocks)) if out is None else out
-    counter = (first * _BLOCK_COUNTS).to_bytes(16, "big")
-    size = blocks * WORDS * 8
-    Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update_into(_zeros(size), out)
+    out = bytearray(_buffer_bytes(blocks))
+    cipher = Cipher(algorithms.AES(key), modes.CTR(_counter(first))).encryptor()
+    cipher.update_into(_zeros(blocks * WORDS * 8), out)
     return np.frombuffer(out, np.dtype("<u8"), blocks * WORDS).reshape(blocks, WORDS)
 
 
@@ -75,6 +73,27 @@ class MaskStreams:
     subtracted: tuple[bytes, ...] = field(repr=False)
 
     def words(self, first: int, blocks: int) -> np.ndarray:
+        """Return the sum of the streams in some blocks; see :meth:`MaskReader.words`."""
+        return MaskReader(self).words(first, blocks)
+
+
+class MaskReader:
+    """Reads the sum of streams, fastest from the first block to the last.
+
+    Parameters
+    ----------
+    streams : MaskStreams
+        What is added and subtracted.
+    """
+
+    def __init__(self, streams: MaskStreams) -> None:
+        self._keys = [*((True, key) for key in streams.added), *((False, key) for key in streams.subtracted)]
+        self._ciphers: list[tuple[bool, Any]] = []
+        self._next = -1
+        self._buffer = bytearray(_buffer_bytes(1))
+        self._stream = np.frombuffer(self._buffer, np.dtype("<u8"), WORDS)
+
+    def words(self, first: int, blocks: int) -> np.ndarray:
         """Return the sum of the streams in some blocks.
 
         Returns
@@ -82,12 +101,17 @@ class MaskStreams:
         ndarray of uint64, shape (blocks, 4096)
             Modulo 2^64, hence also right modulo every smaller power of two.
         """
+        if first != self._next:
+            counter = _counter(first)
+            self._ciphers = [
+                (adds, Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()) for adds, key in self._keys
+            ]
         total = np.zeros((blocks, WORDS), np.uint64)
-        buffer = bytearray(_buffer_bytes(blocks))
-        for key in self.added:
-            total += stream_words(key, first, blocks, buffer)
-        for key in self.subtracted:
-            total -= stream_words(key, first, blocks, buffer)
+        for row in total:  # one block of all streams after the other: sum and stream stay in the processor's cache
+            for adds, cipher in self._ciphers:
+                cipher.update_into(_zeros(WORDS * 8), self._buffer)
+                (np.add if adds else np.subtract)(row, self._stream, out=row)
+        self._next = first + blocks
         return total
 
 
@@ -299,6 +323,10 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 def _text(key: bytes) -> str:
     return base64.urlsafe_b64encode(key).decode()
+
+
+def _counter(block: int) -> bytes:
+    return (block * _BLOCK_COUNTS).to_bytes(16, "big")
 
 
 def _buffer_bytes(blocks: int) -> int:

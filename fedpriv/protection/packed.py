@@ -16,7 +16,7 @@ from fedpriv.errors import ContainerError, TamperedError
 from fedpriv.protection.bfv import SEED_BYTES, BfvContext, BfvDecryptor, BfvEncryptor, add_modular
 from fedpriv.protection.bitplanes import WORDS, pack_words, packed_bytes, unpack_words
 from fedpriv.protection.blocks import SealedRows
-from fedpriv.protection.masks import MaskStreams
+from fedpriv.protection.masks import MaskReader, MaskStreams
 from fedpriv.protection.packing import Packing
 from fedpriv.protection.tags import TAG_PRIME, TagKeys
 
@@ -85,6 +85,7 @@ class PackedSealer:
     def __init__(self, packing: Packing, keys: PackedKeys, seed: tuple[int, ...] | None = None) -> None:
         self._packing, self._keys, self._seed = packing, keys, seed
         self._rng = np.random.default_rng()
+        self._masks = MaskReader(keys.masks)
         self._encryptor = None
         if packing.prime:
             self._encryptor = BfvEncryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
@@ -96,7 +97,7 @@ class PackedSealer:
             self._rng = np.random.default_rng((*self._seed, first))
         digits, residual, clipped = packing.quantise(values, self._rng)
         words = self._tagged(first, packing.pack(digits))
-        words += self._keys.masks.words(self._keys.offset + first, len(words))
+        words += self._masks.words(self._keys.offset + first, len(words))
         words &= np.uint64(2**packing.plain_bits - 1)
         return SealedRows(rows=self._rows(words), residual=residual, clipped=clipped)
 
@@ -167,6 +168,7 @@ class PackedOpener:
 
     def __init__(self, packing: Packing, keys: PackedKeys, clients: int) -> None:
         self._packing, self._keys, self._clients = packing, keys, clients
+        self._masks = MaskReader(keys.masks)
         self._decryptor = None
         if packing.prime:
             self._decryptor = BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
@@ -186,7 +188,7 @@ class PackedOpener:
         """
         packing = self._packing
         words = self._words(rows)
-        words -= self._keys.masks.words(self._keys.offset + first, len(words))
+        words -= self._masks.words(self._keys.offset + first, len(words))
         words &= np.uint64(2**packing.plain_bits - 1)
         if (words[:, packing.value_words] != self._clients).any():
             raise TamperedError("the sum does not hold the updates that its manifest lists", kept=_UNUSED)
@@ -232,7 +234,8 @@ def require_sum_rows(packing: Packing, pieces: Iterable[np.ndarray], clients: in
         if packing.prime:  # 8 bytes tell 64 bytes of true randomness apart, and keep memory small
             seeds.append(rows[:, : clients * SEED_BYTES].reshape(-1, SEED_BYTES)[:, :8].copy().view(np.uint64).ravel())
     found = np.concatenate(seeds) if seeds else np.empty(0, np.uint64)
-    if np.unique(found).size != found.size:
+    found.sort()
+    if (found[1:] == found[:-1]).any():
         raise ContainerError("a ciphertext's seed was used twice", kept=_REFUSED)
 
 

@@ -126,3 +126,15 @@ def test_the_command_prints_pure_json_on_stdout_and_keeps_a_file(tmp_path, monke
     result = CliRunner().invoke(app, ["bench", "protection", "--quick", "--json", "--out", str(out)])
     assert result.exit_code == 0
     assert json.loads(result.stdout) == json.loads(out.read_text()) == json.loads(json.dumps(report.as_json()))
+
+
+def test_the_time_of_workers_that_have_ended_counts(tmp_path):
+    cohort = Cohort(case("sealed", bits=10, measured=4_000_000))
+    update, masks = cohort.update(0), cohort.masks(0)
+    cohort.seal(0, masks, update, tmp_path / "first", workers=2)
+    seconds = {}
+    for workers in (1, 2):
+        before = protection_bench._cpu_seconds()
+        cohort.seal(0, masks, update, tmp_path / "update", workers=workers)
+        seconds[workers] = protection_bench._cpu_seconds() - before
+    assert seconds[2] > 0.75 * seconds[1]  # the work is the same, whoever does it

@@ -103,9 +103,35 @@ def test_sealing_and_opening_do_not_depend_on_the_number_of_workers(masked, monk
     assert gone(memory)
 
 
-def test_no_worker_outlives_its_map():
-    squares([0] * 500, workers=3)
-    assert [worker for worker in worker_processes() if worker.status() != psutil.STATUS_ZOMBIE] == []
+def test_sealing_after_a_worker_was_killed_publishes_nothing_and_the_next_call_works(masked, monkeypatch):
+    squares([0] * 500, workers=2)
+    memory = created_memory(monkeypatch)
+    workers = worker_processes()
+    assert workers
+    for worker in workers:
+        worker.kill()
+    update = np.full(masked.size, 0.01, np.float32)
+    with pytest.raises(ProtectionError, match="worker process was killed"):
+        masked.seal(masked.members[0], update, workers=2)
+    assert list(masked.folder.iterdir()) == []
+    assert gone(memory)
+    part = masked.seal(masked.members[0], update, workers=2)
+    assert file_sha256(part.path) == part.signed.container_sha256
+    assert gone(memory)
+
+
+def test_a_worker_forgets_what_it_worked_with(masked):
+    """Shared memory that was unlinked goes back to the system only when nobody has it any more."""
+    masked.seal(masked.members[0], np.full(masked.size, 0.01, np.float32), workers=2)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any("psm_" in maps(worker) for worker in worker_processes()):
+        time.sleep(0.02)
+    assert worker_processes()
+    assert not any("psm_" in maps(worker) for worker in worker_processes())
+
+
+def maps(process: psutil.Process) -> str:
+    return Path(f"/proc/{process.pid}/maps").read_text()
 
 
 def test_a_kill_of_the_process_that_seals_leaves_no_worker_and_no_memory(tmp_path):
