@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +54,7 @@ def stream_words(key: bytes, first: int, blocks: int) -> np.ndarray:
     ndarray of uint64, shape (blocks, 4096)
     """
     out = bytearray(_buffer_bytes(blocks))
-    cipher = Cipher(algorithms.AES(key), modes.CTR(_counter(first))).encryptor()
-    cipher.update_into(_zeros(blocks * WORDS * 8), out)
+    _stream(key, first)(_zeros(blocks * WORDS * 8), out)
     return np.frombuffer(out, np.dtype("<u8"), blocks * WORDS).reshape(blocks, WORDS)
 
 
@@ -87,8 +86,9 @@ class MaskReader:
     """
 
     def __init__(self, streams: MaskStreams) -> None:
-        self._keys = [*((True, key) for key in streams.added), *((False, key) for key in streams.subtracted)]
-        self._ciphers: list[tuple[bool, Any]] = []
+        self._streams = streams
+        self._added: list[Any] = []
+        self._subtracted: list[Any] = []
         self._next = -1
         self._buffer = bytearray(_buffer_bytes(1))
         self._stream = np.frombuffer(self._buffer, np.dtype("<u8"), WORDS)
@@ -102,15 +102,17 @@ class MaskReader:
             Modulo 2^64, hence also right modulo every smaller power of two.
         """
         if first != self._next:
-            counter = _counter(first)
-            self._ciphers = [
-                (adds, Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()) for adds, key in self._keys
-            ]
+            self._added = [_stream(key, first) for key in self._streams.added]
+            self._subtracted = [_stream(key, first) for key in self._streams.subtracted]
+        zeros, buffer, words = _zeros(WORDS * 8), self._buffer, self._stream
         total = np.zeros((blocks, WORDS), np.uint64)
         for row in total:  # one block of all streams after the other: sum and stream stay in the processor's cache
-            for adds, cipher in self._ciphers:
-                cipher.update_into(_zeros(WORDS * 8), self._buffer)
-                (np.add if adds else np.subtract)(row, self._stream, out=row)
+            for stream in self._added:
+                stream(zeros, buffer)
+                np.add(row, words, row)
+            for stream in self._subtracted:
+                stream(zeros, buffer)
+                np.subtract(row, words, row)
         self._next = first + blocks
         return total
 
@@ -325,8 +327,10 @@ def _text(key: bytes) -> str:
     return base64.urlsafe_b64encode(key).decode()
 
 
-def _counter(block: int) -> bytes:
-    return (block * _BLOCK_COUNTS).to_bytes(16, "big")
+def _stream(key: bytes, block: int) -> Callable[[bytes, bytearray], int]:
+    """Return what writes the next piece of a key's stream, from the start of a block on."""
+    counter = (block * _BLOCK_COUNTS).to_bytes(16, "big")
+    return Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update_into
 
 
 def _buffer_bytes(blocks: int) -> int:
