@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,7 @@ class Sealing:
             cohort=masks.cohort,
             level=context.plan.protection.level,
             weight=weight,
+            nonce=secrets.token_hex(16),
             key_id=key.key_id,
             layout=adapter_layout_digest(before),
             scales=scales_digest(scales),

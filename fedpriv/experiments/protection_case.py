@@ -112,6 +112,7 @@ class Cohort:
             cohort=masks.cohort,
             level=self.case.scheme,
             weight=1.0,
+            nonce=f"{member:032x}",
             key_id=self.key.key_id,
             layout="0" * 64,
             scales=scales_digest(self.scales),

@@ -37,12 +37,15 @@ def pack_words(words: np.ndarray, bits: int) -> np.ndarray:
     ndarray of uint8, shape (blocks, 512 * bits)
     """
     rows = np.empty((len(words), packed_bytes(bits)), np.uint8)
+    odd: np.ndarray | None = None  # the bits that get planes of their own, in bytes, where it is fast
+    lowest = 0
     for start, stop, shift, kind in _planes(bits):
-        shifted = words >> np.uint64(shift) if shift else words
-        if kind is None:
-            rows[:, start:stop] = np.packbits((shifted & np.uint64(1)).astype(np.uint8), axis=1)
-        else:
-            rows[:, start:stop] = shifted.astype(kind).view(np.uint8)
+        if kind is not None:
+            rows[:, start:stop] = (words >> np.uint64(shift) if shift else words).astype(kind).view(np.uint8)
+            continue
+        if odd is None:
+            odd, lowest = (words >> np.uint64(shift)).astype(np.uint8), shift
+        rows[:, start:stop] = np.packbits((odd >> np.uint8(shift - lowest)) & np.uint8(1), axis=1)
     return rows
 
 
@@ -61,12 +64,28 @@ def unpack_words(rows: np.ndarray, bits: int) -> np.ndarray:
     ndarray of uint64, shape (blocks, 4096)
         Each below ``2^bits``.
     """
-    words = np.zeros((len(rows), WORDS), np.uint64)
+    words: np.ndarray | None = None
+    odd: np.ndarray | None = None
+    lowest = bits
     for start, stop, shift, kind in _planes(bits):
         part = np.ascontiguousarray(rows[:, start:stop])
-        values = np.unpackbits(part, axis=1) if kind is None else part.view(kind)
-        words |= values.astype(np.uint64) << np.uint64(shift)
-    return words
+        if kind is None:
+            plane = np.unpackbits(part, axis=1)
+            lowest = min(lowest, shift)
+            odd = plane if odd is None else np.bitwise_or(odd, plane << np.uint8(shift - lowest), out=odd)
+        else:
+            words = _joined(words, part.view(kind), shift)
+    return _joined(words, odd, lowest)
+
+
+def _joined(words: np.ndarray | None, part: np.ndarray | None, shift: int) -> np.ndarray:
+    """Return words with a part of them put in at a bit; either may be missing, not both."""
+    if part is None:
+        part = np.zeros_like(words)
+    wide = part.astype(np.uint64)
+    if shift:
+        wide <<= np.uint64(shift)
+    return wide if words is None else np.bitwise_or(words, wide, out=words)
 
 
 def _planes(bits: int) -> Iterator[tuple[int, int, int, np.dtype | None]]:

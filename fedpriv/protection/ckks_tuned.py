@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 
 from fedpriv.errors import ContainerError, ProtectionError, TamperedError, UntrustedError
-from fedpriv.protection.bfv import SEED_BYTES, Bridge, add_modular, stream_body, with_head
+from fedpriv.protection.bfv import add_modular
 from fedpriv.protection.bitplanes import WORDS, pack_words, packed_bytes, unpack_words
 from fedpriv.protection.blocks import SealedRows
+from fedpriv.protection.seal_streams import MAX_STREAM_BYTES, Bridge, foreign_seal, stream_body, with_head
 
 DEGREE = WORDS
 PRIME = 1073692673
 PRIME_BITS = 30
 SCALE = 2.0**22
+SEED_BYTES = 64
 VALUES = DEGREE // 2 - 1
 """Parameters in a block: one slot less than there are, for the count."""
 
@@ -44,7 +46,6 @@ _SEED_HEAD_BYTES = 17
 """Bytes between the residues and the seed: a header of 16 and the generator's name."""
 
 _COUNT_TOLERANCE = 0.01
-_MAX_SECRET_BYTES = 2**17
 _WORDS = np.dtype("<u8")
 _KEPT = "Nothing was added or opened"
 
@@ -215,7 +216,7 @@ class _Form:
         form = cls(body[:_HEAD_BYTES], body[end : end + _SEED_HEAD_BYTES])
         _, words = form.split(stream)
         if int(words.max()) >= PRIME:
-            raise _foreign_seal()
+            raise foreign_seal()
         return form
 
     def split(self, stream: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +225,7 @@ class _Form:
         end = _HEAD_BYTES + _DATA_BYTES
         start = end + _SEED_HEAD_BYTES
         if len(body) != start + SEED_BYTES or body[:_HEAD_BYTES] != self.head or body[end:start] != self.seed_head:
-            raise _foreign_seal()
+            raise foreign_seal()
         words = np.frombuffer(body, _WORDS, DEGREE, _HEAD_BYTES).astype(np.uint64)
         return np.frombuffer(body, np.uint8, SEED_BYTES, start), words
 
@@ -253,7 +254,7 @@ class _Context:
 
         key = sealapi.SecretKey()
         try:
-            if len(secret) > _MAX_SECRET_BYTES:
+            if len(secret) > MAX_STREAM_BYTES:
                 raise ValueError("too long")
             self.bridge.load(key, self.seal, secret)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -276,7 +277,3 @@ def _require_fresh(seeds: np.ndarray) -> None:
     for block in seeds.reshape(len(seeds), -1, SEED_BYTES):
         if len({seed.tobytes() for seed in block}) != len(block):
             raise ContainerError("a ciphertext's seed was used twice", kept=_KEPT)
-
-
-def _foreign_seal() -> ProtectionError:
-    return ProtectionError("SEAL writes streams in another form than expected", todo="install tenseal 0.3.18")

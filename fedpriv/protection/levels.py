@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fedpriv.errors import ProtectionError
-from fedpriv.protection.bfv import BfvContext
+from fedpriv.protection.bfv import BfvKeys
 from fedpriv.protection.blocks import BlockAdder, BlockOpener, BlockSealer, BlockShape
 from fedpriv.protection.ckks import CkksAdder, CkksOpener, CkksSealer, CkksShape, make_ckks_keys
 from fedpriv.protection.ckks_tuned import (
@@ -41,6 +41,7 @@ from fedpriv.protection.study_key import (
     commitment,
     public_bytes,
     public_material,
+    secret_name,
 )
 from fedpriv.protection.tags import TagKeys
 from fedpriv.study.messages import UpdateHeader
@@ -84,7 +85,7 @@ def make_study_key(
     for index, group in enumerate(groups):
         match group.level:
             case "sealed":
-                parts[secret_name(index)] = BfvContext(group.plain_bits, int(group.prime)).new_secret()
+                parts[secret_name(index)] = secrets.token_bytes(KEY_BYTES)
             case "ckks":
                 material, parts[secret_name(index)] = make_ckks_keys()
             case "ckks-tuned":
@@ -140,11 +141,6 @@ def packing_of(parameters: KeyParameters, index: int) -> Packing:
     return packing
 
 
-def secret_name(index: int) -> str:
-    """Return the name of a group's secret key in :attr:`StudyKey.secrets`."""
-    return f"group-{index}"
-
-
 def shape_of(parameters: KeyParameters, index: int) -> BlockShape:
     """Return the sizes of a group's blocks."""
     match parameters.groups[index].level:
@@ -171,8 +167,7 @@ def block_sealer(
     secret = key.secrets.get(secret_name(index), b"")
     match parameters.groups[index].level:
         case "sealed" | "masked":
-            tags = TagKeys.of(key.secrets["tag"], header, index, [header.member])
-            keys = PackedKeys(secret=secret, masks=masks, offset=_offset(parameters, index), tags=tags)
+            keys = _packed_keys(key, index, [header], masks)
             return functools.partial(PackedSealer, packing_of(parameters, index), keys, seed and (*seed, index))
         case "ckks":
             return functools.partial(CkksSealer, public_material(key.public))
@@ -204,8 +199,7 @@ def block_opener(
     clients = len(headers)
     match parameters.groups[index].level:
         case "sealed" | "masked":
-            tags = TagKeys.of(key.secrets["tag"], next(iter(headers.values())), index, sorted(headers))
-            keys = PackedKeys(secret=secret, masks=masks, offset=_offset(parameters, index), tags=tags)
+            keys = _packed_keys(key, index, list(headers.values()), masks)
             return functools.partial(PackedOpener, packing_of(parameters, index), keys, clients)
         case "ckks":
             return functools.partial(CkksOpener, public_material(key.public), secret, clients)
@@ -213,6 +207,17 @@ def block_opener(
             return functools.partial(CkksTunedOpener, secret, clients)
         case "plain":
             return functools.partial(PlainOpener, clients)
+
+
+def _packed_keys(key: StudyKey, index: int, headers: Sequence[UpdateHeader], masks: MaskStreams) -> PackedKeys:
+    """Return the secrets of a sealed or masked group: for the update of one header, or the sum of all."""
+    encrypted = key.parameters.groups[index].level == "sealed"
+    return PackedKeys(
+        bfv=BfvKeys.of(key.secrets.get(secret_name(index), b""), headers, index) if encrypted else None,
+        masks=masks,
+        offset=_offset(key.parameters, index),
+        tags=TagKeys.of(key.secrets["tag"], headers, index),
+    )
 
 
 def _offset(parameters: KeyParameters, index: int) -> int:

@@ -7,12 +7,11 @@ from typing import Any
 
 from fedpriv.errors import ContainerError, SignatureError, UntrustedError
 from fedpriv.files import canonical_json
-from fedpriv.protection.headers import aggregate_header, update_header
+from fedpriv.protection.headers import OF_ONE_MEMBER, aggregate_header, update_header
 from fedpriv.protection.keys import verify_update
 from fedpriv.study.messages import AggregateManifest, Identity, SignedUpdate, UpdateHeader
 
-_SHARED = tuple(name for name in UpdateHeader.model_fields if name not in ("member", "weight"))
-"""Everything but whose update it is and how much it counts."""
+_SHARED = tuple(name for name in UpdateHeader.model_fields if name not in OF_ONE_MEMBER)
 
 _KEPT = "Nothing was added or opened"
 
@@ -23,7 +22,7 @@ def require_alike(headers: Sequence[UpdateHeader]) -> UpdateHeader:
     Raises
     ------
     UntrustedError
-        If there is none, a member stands in it twice, or anything but member and weight differs: study, round,
+        If there is none, a member stands in it twice, or anything but member, weight and nonce differs: study, round,
         attempt, cohort, level, key, layout, scales or size.
     """
     if not headers:

@@ -22,40 +22,18 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedpriv.errors import ProtectionError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection.bitplanes import WORDS
+from fedpriv.protection.headers import shared_facts
 from fedpriv.protection.keys import KEY_BYTES, IdentityKeys, derive, key_of, pairwise_secret
+from fedpriv.protection.streams import StreamReader
 from fedpriv.study.messages import Identity, SignedUpdate, Unlock, Unlocked, UpdateHeader
-
-_BLOCK_COUNTS = WORDS * 8 // 16
-"""AES blocks in one block of masks."""
-
-
-def stream_words(key: bytes, first: int, blocks: int) -> np.ndarray:
-    """Return blocks of the pseudorandom stream of ``key``: AES-256 in counter mode, 4096 words a block.
-
-    Parameters
-    ----------
-    key : bytes
-        32 bytes; used for one stream only.
-    first, blocks : int
-        Which blocks; block ``b`` starts at counter ``2048 b``.
-
-    Returns
-    -------
-    ndarray of uint64, shape (blocks, 4096)
-    """
-    out = bytearray(_buffer_bytes(blocks))
-    _stream(key, first)(_zeros(blocks * WORDS * 8), out)
-    return np.frombuffer(out, np.dtype("<u8"), blocks * WORDS).reshape(blocks, WORDS)
 
 
 @dataclass(frozen=True)
@@ -87,11 +65,9 @@ class MaskReader:
 
     def __init__(self, streams: MaskStreams) -> None:
         self._streams = streams
-        self._added: list[Any] = []
-        self._subtracted: list[Any] = []
+        self._added: list[StreamReader] = []
+        self._subtracted: list[StreamReader] = []
         self._next = -1
-        self._buffer = bytearray(_buffer_bytes(1))
-        self._stream = np.frombuffer(self._buffer, np.dtype("<u8"), WORDS)
 
     def words(self, first: int, blocks: int) -> np.ndarray:
         """Return the sum of the streams in some blocks.
@@ -102,17 +78,14 @@ class MaskReader:
             Modulo 2^64, hence also right modulo every smaller power of two.
         """
         if first != self._next:
-            self._added = [_stream(key, first) for key in self._streams.added]
-            self._subtracted = [_stream(key, first) for key in self._streams.subtracted]
-        zeros, buffer, words = _zeros(WORDS * 8), self._buffer, self._stream
+            self._added = [StreamReader(key, first) for key in self._streams.added]
+            self._subtracted = [StreamReader(key, first) for key in self._streams.subtracted]
         total = np.zeros((blocks, WORDS), np.uint64)
-        for row in total:  # one block of all streams after the other: sum and stream stay in the processor's cache
-            for stream in self._added:
-                stream(zeros, buffer)
-                np.add(row, words, row)
-            for stream in self._subtracted:
-                stream(zeros, buffer)
-                np.subtract(row, words, row)
+        for row in total:
+            for reader in self._added:
+                np.add(row, reader.read(), row)
+            for reader in self._subtracted:
+                np.subtract(row, reader.read(), row)
         self._next = first + blocks
         return total
 
@@ -232,7 +205,8 @@ class MaskSource:
             raise ProtectionError("the masks belong to another member, study or cohort", kept="Nothing was sealed")
 
     def _seed(self, header: UpdateHeader) -> bytes:
-        return derive(self._own, b"fedpriv 2 self mask\n" + canonical_json(shared_facts(header)), KEY_BYTES)
+        info = canonical_json([shared_facts(header), header.nonce])
+        return derive(self._own, b"fedpriv 3 self mask\n" + info, KEY_BYTES)
 
     def _pair_key(self, header: UpdateHeader, other: str) -> bytes:
         info = canonical_json([shared_facts(header), sorted([self.member, other])])
@@ -314,29 +288,9 @@ def updates_digest(updates: Sequence[SignedUpdate]) -> str:
     return sha256_hex(b"fedpriv 2 updates\n" + canonical_json([update.model_dump(mode="json") for update in ordered]))
 
 
-def shared_facts(header: UpdateHeader) -> dict[str, object]:
-    """Return what the headers of one sum share; every mask, lock and tag is bound to it."""
-    return header.model_dump(mode="json", exclude={"member", "weight"})
-
-
 def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
 def _text(key: bytes) -> str:
     return base64.urlsafe_b64encode(key).decode()
-
-
-def _stream(key: bytes, block: int) -> Callable[[bytes, bytearray], int]:
-    """Return what writes the next piece of a key's stream, from the start of a block on."""
-    counter = (block * _BLOCK_COUNTS).to_bytes(16, "big")
-    return Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update_into
-
-
-def _buffer_bytes(blocks: int) -> int:
-    return blocks * WORDS * 8 + 15  # update_into wants room for one more AES block
-
-
-@functools.lru_cache(maxsize=2)
-def _zeros(size: int) -> bytes:
-    return bytes(size)

@@ -16,7 +16,7 @@ from fedpriv.protection.groups import Group
 from fedpriv.protection.levels import block_opener, blocks_of, packing_of, shape_of
 from fedpriv.protection.manifest import require_aggregate_header, require_manifest
 from fedpriv.protection.masks import MaskStreams, remaining_masks
-from fedpriv.protection.packed import require_sum_rows
+from fedpriv.protection.packed import sent_words
 from fedpriv.protection.parallel import ordered_map
 from fedpriv.protection.places import Places
 from fedpriv.protection.scales import Scales, energy, next_scale
@@ -91,9 +91,9 @@ class UpdateOpener:
         blocks = [number for number, _ in shapes.values()]
         for index, group in enumerate(self._groups):
             if group.level in QUANTISED:
-                starts = range(0, blocks[index], CHUNK)
-                rows = (container.rows(f"group-{index}", i, min(i + CHUNK, blocks[index])) for i in starts)
-                require_sum_rows(packing_of(self._parameters, index), rows, clients)
+                for start in range(0, blocks[index], CHUNK):
+                    rows = container.rows(f"group-{index}", start, min(start + CHUNK, blocks[index]))
+                    sent_words(packing_of(self._parameters, index), rows)
         return self._opened(container, manifest, scales, blocks)
 
     def _opened(

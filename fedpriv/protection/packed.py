@@ -8,12 +8,12 @@ are left out: the packing keeps room for what that adds to the noise. The sum is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from fedpriv.errors import ContainerError, TamperedError
-from fedpriv.protection.bfv import SEED_BYTES, BfvContext, BfvDecryptor, BfvEncryptor, add_modular
+from fedpriv.protection.bfv import BfvContext, BfvDecryptor, BfvEncryptor, BfvKeys, add_modular
 from fedpriv.protection.bitplanes import WORDS, pack_words, packed_bytes, unpack_words
 from fedpriv.protection.blocks import SealedRows
 from fedpriv.protection.masks import MaskReader, MaskStreams
@@ -26,7 +26,7 @@ _UNUSED = "It was not used"
 
 @dataclass(frozen=True)
 class PackedShape:
-    """The sizes of blocks of one packing; at level ``sealed`` a row starts with the seed of its ciphertext."""
+    """The sizes of blocks of one packing; a sum's row is as large as an update's."""
 
     packing: Packing
 
@@ -36,11 +36,10 @@ class PackedShape:
 
     @property
     def row_bytes(self) -> int:
-        return self.sum_row_bytes(1)
+        return packed_bytes(self.packing.sent_bits)
 
     def sum_row_bytes(self, clients: int) -> int:
-        seeds = clients * SEED_BYTES if self.packing.prime else 0
-        return seeds + packed_bytes(self.packing.sent_bits)
+        return self.row_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,8 @@ class PackedKeys:
 
     Attributes
     ----------
-    secret : bytes
-        The BFV secret key; empty at level ``masked``.
+    bfv : BfvKeys or None
+        With the secret of the sealer, or of all members of the sum; None at level ``masked``.
     masks : MaskStreams
         What the sealer adds, or what the opener takes off.
     offset : int
@@ -59,7 +58,7 @@ class PackedKeys:
         With the pad of the sealer, or of all members of the sum.
     """
 
-    secret: bytes = field(repr=False)
+    bfv: BfvKeys | None
     masks: MaskStreams
     offset: int
     tags: TagKeys
@@ -87,8 +86,8 @@ class PackedSealer:
         self._rng = np.random.default_rng()
         self._masks = MaskReader(keys.masks)
         self._encryptor = None
-        if packing.prime:
-            self._encryptor = BfvEncryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
+        if keys.bfv is not None:
+            self._encryptor = BfvEncryptor(BfvContext(packing.plain_bits, packing.prime), keys.bfv)
 
     def seal(self, first: int, values: np.ndarray) -> SealedRows:
         """Quantise, pack, tag, mask and encrypt; see :class:`fedpriv.protection.blocks.BlockSealer`."""
@@ -99,7 +98,10 @@ class PackedSealer:
         words = self._tagged(first, packing.pack(digits))
         words += self._masks.words(self._keys.offset + first, len(words))
         words &= np.uint64(2**packing.plain_bits - 1)
-        return SealedRows(rows=self._rows(words), residual=residual, clipped=clipped)
+        if self._encryptor is not None:
+            words = self._encryptor.encrypt(first, words)
+            words >>= np.uint64(packing.dropped_bits)
+        return SealedRows(rows=pack_words(words, packing.sent_bits), residual=residual, clipped=clipped)
 
     def _tagged(self, first: int, values: np.ndarray) -> np.ndarray:
         packing = self._packing
@@ -111,19 +113,9 @@ class PackedSealer:
             row[packing.tagged :] = [(tag >> (packing.limb_bits * place)) % limb for place in range(packing.limbs)]
         return words
 
-    def _rows(self, words: np.ndarray) -> np.ndarray:
-        packing = self._packing
-        if self._encryptor is None:
-            return pack_words(words, packing.sent_bits)
-        seeds = np.empty((len(words), SEED_BYTES), np.uint8)
-        for index, block in enumerate(words):
-            words[index], seeds[index] = self._encryptor.encrypt(block)
-        words >>= np.uint64(packing.dropped_bits)
-        return np.concatenate([seeds, pack_words(words, packing.sent_bits)], axis=1)
-
 
 class PackedAdder:
-    """Adds blocks with numpy alone: ``c0`` modulo ``q`` and the seeds side by side, or masked words modulo 2^m."""
+    """Adds blocks with numpy alone: ``c0`` modulo ``q``, or masked words modulo 2^m."""
 
     def __init__(self, packing: Packing) -> None:
         self._packing = packing
@@ -132,9 +124,8 @@ class PackedAdder:
         """Add rows; see :class:`fedpriv.protection.blocks.BlockAdder`."""
         packing = self._packing
         total: np.ndarray | None = None
-        seeds: list[np.ndarray] = []
         for rows in parts:
-            words = sent_words(packing, rows, 1)
+            words = sent_words(packing, rows)
             if total is None:
                 total = words
             elif words.shape != total.shape:
@@ -143,14 +134,9 @@ class PackedAdder:
                 add_modular(total, words, packing.prime)
             else:
                 total += words
-            seeds.append(rows[:, :SEED_BYTES].copy())  # a view would keep all rows in memory
         if total is None:
             raise ContainerError("there is no update to add", kept=_REFUSED)
-        if not packing.prime:
-            return pack_words(total, packing.sent_bits)  # drops what is beyond 2^m
-        beside = np.concatenate(seeds, axis=1)
-        _require_fresh(beside)
-        return np.concatenate([beside, pack_words(total >> np.uint64(packing.dropped_bits), packing.sent_bits)], axis=1)
+        return pack_words(total >> np.uint64(packing.dropped_bits), packing.sent_bits)  # drops what is beyond 2^m
 
 
 class PackedOpener:
@@ -170,8 +156,8 @@ class PackedOpener:
         self._packing, self._keys, self._clients = packing, keys, clients
         self._masks = MaskReader(keys.masks)
         self._decryptor = None
-        if packing.prime:
-            self._decryptor = BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), keys.secret)
+        if keys.bfv is not None:
+            self._decryptor = BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), keys.bfv)
 
     def open(self, first: int, rows: np.ndarray, number: int) -> np.ndarray:
         """Open rows; see :class:`fedpriv.protection.blocks.BlockOpener`."""
@@ -187,7 +173,9 @@ class PackedOpener:
             Each at most ``2 h clients``; ``h clients`` stands for zero.
         """
         packing = self._packing
-        words = self._words(rows)
+        words = sent_words(packing, rows)
+        if self._decryptor is not None:
+            words = self._decryptor.decrypt_sum(first, words)
         words -= self._masks.words(self._keys.offset + first, len(words))
         words &= np.uint64(2**packing.plain_bits - 1)
         if (words[:, packing.value_words] != self._clients).any():
@@ -198,48 +186,8 @@ class PackedOpener:
                 raise TamperedError("the sum is not what its members sealed (its tag is wrong)", kept=_UNUSED)
         return packing.unpack(words[:, : packing.value_words], number, self._clients)
 
-    def _words(self, rows: np.ndarray) -> np.ndarray:
-        words = sent_words(self._packing, rows, self._clients)
-        if self._decryptor is None:
-            return words
-        seeds = rows[:, : self._clients * SEED_BYTES]
-        _require_fresh(seeds)
-        for index, block in enumerate(words):
-            words[index] = self._decryptor.decrypt_sum(block, seeds[index].reshape(self._clients, SEED_BYTES))
-        return words
 
-
-def require_sum_rows(packing: Packing, pieces: Iterable[np.ndarray], clients: int) -> None:
-    """Check the form of all rows of a sum before any of them is decrypted: sizes, ranges, and no seed twice.
-
-    A malformed last row could otherwise tell, each time anew, whether the rows before it decrypt to something.
-
-    Parameters
-    ----------
-    packing : Packing
-        The group's.
-    pieces : iterable of ndarray of uint8, shape (blocks, sum_row_bytes)
-        All rows of the group.
-    clients : int
-        How many updates are in the sum.
-
-    Raises
-    ------
-    ContainerError
-        If a row is malformed or a seed stands twice.
-    """
-    seeds: list[np.ndarray] = []
-    for rows in pieces:
-        sent_words(packing, rows, clients)
-        if packing.prime:  # 8 bytes tell 64 bytes of true randomness apart, and keep memory small
-            seeds.append(rows[:, : clients * SEED_BYTES].reshape(-1, SEED_BYTES)[:, :8].copy().view(np.uint64).ravel())
-    found = np.concatenate(seeds) if seeds else np.empty(0, np.uint64)
-    found.sort()
-    if (found[1:] == found[:-1]).any():
-        raise ContainerError("a ciphertext's seed was used twice", kept=_REFUSED)
-
-
-def sent_words(packing: Packing, rows: np.ndarray, clients: int) -> np.ndarray:
+def sent_words(packing: Packing, rows: np.ndarray) -> np.ndarray:
     """Return the words in rows, the bits that were not sent set to their middle.
 
     Parameters
@@ -247,7 +195,7 @@ def sent_words(packing: Packing, rows: np.ndarray, clients: int) -> np.ndarray:
     packing : Packing
         The group's.
     rows : ndarray of uint8, shape (blocks, n)
-        Of updates (``clients`` 1) or of sums.
+        Of updates or of sums.
 
     Returns
     -------
@@ -259,10 +207,9 @@ def sent_words(packing: Packing, rows: np.ndarray, clients: int) -> np.ndarray:
     ContainerError
         If a row has a wrong size, or a coefficient is not below ``q``.
     """
-    shape = PackedShape(packing)
-    if rows.ndim != 2 or rows.shape[1] != shape.sum_row_bytes(clients):
+    if rows.ndim != 2 or rows.shape[1] != PackedShape(packing).row_bytes:
         raise ContainerError("a block has a wrong size", kept=_REFUSED)
-    words = unpack_words(rows[:, -packed_bytes(packing.sent_bits) :], packing.sent_bits)
+    words = unpack_words(rows, packing.sent_bits)
     if not packing.prime:
         return words
     if packing.dropped_bits:
@@ -275,10 +222,3 @@ def sent_words(packing: Packing, rows: np.ndarray, clients: int) -> np.ndarray:
             raise ContainerError("a ciphertext has a coefficient out of range", kept=_REFUSED)
         np.minimum(words, np.uint64(packing.prime - 1), out=words)
     return words
-
-
-def _require_fresh(seeds: np.ndarray) -> None:
-    """Check that no seed stands in these blocks twice; uint8, shape (blocks, 64 K)."""
-    flat = np.ascontiguousarray(seeds).reshape(-1, SEED_BYTES)
-    if len({seed.tobytes() for seed in flat}) != len(flat):
-        raise ContainerError("a ciphertext's seed was used twice", kept=_REFUSED)

@@ -36,7 +36,7 @@ class GroupParameters(Section):
 class KeyParameters(Section):
     """The public facts of a study key; every member and the aggregator hold the same."""
 
-    fedpriv_key: Literal[2] = 2
+    fedpriv_key: Literal[3] = 3
     study: Sha256
     generation: int = Field(ge=1, le=1000, description="1, and one more for each key made in place of a retired one")
     clients: int = Field(ge=2, le=64, description="most updates in a sum")
@@ -55,8 +55,8 @@ class StudyKey:
         What the aggregator needs: parameters as one line of canonical JSON, a newline, and the public CKKS key if
         there is such a group; no secret.
     secrets : mapping of str to bytes
-        ``tag``, and for each group that is encrypted its secret key; they open sums, and would open single updates,
-        were it not for their masks.
+        ``tag`` and, for each group that is encrypted, its secret (``group-0``, ...): 32 bytes at level ``sealed``. They
+        open sums, and would open single updates, were it not for their masks.
     """
 
     public: bytes
@@ -101,12 +101,18 @@ class StudyKey:
             known = set(body) == {"public", "secrets"}
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise UntrustedError("the study key is malformed", kept=_KEPT) from error
-        if not known or len(secrets.get("tag", b"")) != KEY_BYTES:
-            raise UntrustedError("the study key is malformed", kept=_KEPT)
         key = cls(public=public, secrets=secrets)
+        short = ["tag", *(secret_name(i) for i, g in enumerate(key.parameters.groups) if g.level == "sealed")]
+        if not known or any(len(secrets.get(name, b"")) != KEY_BYTES for name in short):
+            raise UntrustedError("the study key is malformed", kept=_KEPT)
         if not hmac.compare_digest(key.parameters.commitment, commitment(secrets)):
             raise UntrustedError("the public and the secret half of the study key do not fit", kept=_KEPT)
         return key
+
+
+def secret_name(index: int) -> str:
+    """Return the name of a group's secret in :attr:`StudyKey.secrets`."""
+    return f"group-{index}"
 
 
 def commitment(secrets: Mapping[str, bytes]) -> str:
@@ -129,7 +135,7 @@ def read_parameters(public: bytes) -> KeyParameters:
     """
     line = public.split(b"\n", 1)[0]
     body = parse_json(line, source="the study key's parameters", max_bytes=_MAX_LINE_BYTES)
-    if isinstance(body, dict) and body.get("fedpriv_key", 2) != 2:
+    if isinstance(body, dict) and body.get("fedpriv_key", 3) != 3:
         raise UntrustedError(
             "the study key is of another version", kept=_KEPT, todo="run the same version of fedpriv at all parties"
         )

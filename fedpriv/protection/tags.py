@@ -2,9 +2,10 @@
 
 Each block of an update carries ``tag_k = Σ_i r_i s_ki + pad_k  (mod p)``, ``p = 2^61 - 1``, over its words ``s_ki``
 before masking, with ``r_i`` and the member's ``pad_k`` pseudorandom and fresh for each study key, round, attempt and
-block. The sum over a set of members is right only if the sum's tag is ``Σ_i r_i Σ_k s_ki + Σ_k pad_k``: a change of any
-word is found but for one chance in 2^61 (a linear universal hash, Carter and Wegman 1981), and the pads tie the tag to
-exactly the members in the set (Agrawal and Boneh 2009, *Homomorphic MACs*, for one linear combination).
+block, the pad also for each sealing. The sum over a set of members is right only if the sum's tag is
+``Σ_i r_i Σ_k s_ki + Σ_k pad_k``: a change of any word is found but for one chance in 2^61 (a linear universal hash,
+Carter and Wegman 1981), and the pads tie the tag to exactly the members in the set (Agrawal and Boneh 2009,
+*Homomorphic MACs*, for one linear combination).
 
 *Assumption*: the key is known to the domains only. A domain that colludes with the aggregator can forge tags; it could
 as well seal a wrong update.
@@ -12,7 +13,7 @@ as well seal a wrong update.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +21,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedpriv.files import canonical_json
 from fedpriv.protection.bitplanes import WORDS
+from fedpriv.protection.headers import shared_facts
 from fedpriv.protection.keys import KEY_BYTES, derive
-from fedpriv.protection.masks import shared_facts, stream_words
+from fedpriv.protection.streams import stream_words
 from fedpriv.study.messages import UpdateHeader
 
 TAG_PRIME = 2**61 - 1
@@ -45,24 +47,24 @@ class TagKeys:
     pads: tuple[bytes, ...] = field(repr=False)
 
     @classmethod
-    def of(cls, secret: bytes, header: UpdateHeader, group: int, members: Iterable[str]) -> TagKeys:
+    def of(cls, secret: bytes, headers: Sequence[UpdateHeader], group: int) -> TagKeys:
         """Derive the keys for one group of parameters in one round.
 
         Parameters
         ----------
         secret : bytes
             The tag secret of the study key, 32 bytes.
-        header : UpdateHeader
-            Any update of the sum; only what all share is used.
+        headers : sequence of UpdateHeader
+            The sealer's alone, or those of all updates in the sum, which are alike.
         group : int
             Index of the group.
-        members : iterable of str
-            Whose pads: the sealer's alone, or all members of the sum.
         """
-        facts = shared_facts(header)
-        factors = derive(secret, b"fedpriv 2 tag factors\n" + canonical_json([facts, group]), KEY_BYTES)
-        pads = (derive(secret, b"fedpriv 2 tag pad\n" + canonical_json([facts, group, m]), KEY_BYTES) for m in members)
-        return cls(factors=factors, pads=tuple(pads))
+        facts = shared_facts(headers[0])
+        owners = [canonical_json([facts, group, header.member, header.nonce]) for header in headers]
+        return cls(
+            factors=derive(secret, b"fedpriv 2 tag factors\n" + canonical_json([facts, group]), KEY_BYTES),
+            pads=tuple(derive(secret, b"fedpriv 3 tag pad\n" + owner, KEY_BYTES) for owner in owners),
+        )
 
     def tags(self, first: int, words: np.ndarray) -> list[int]:
         """Return the tag of each block, or of the sum of blocks of as many members as there are pads.

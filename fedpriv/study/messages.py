@@ -11,6 +11,7 @@ from fedpriv.study.plan import Email, Fingerprint, MetricName, ProtectionLevel, 
 MAX_BLOB_BYTES = 8 * 2**30
 Base64Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
 Base64Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}==$")]
+Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 BlobName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,119}$")]
 
 
@@ -46,6 +47,7 @@ class UpdateHeader(Section):
     cohort: Sha256 = Field(description="digest of the members whose pairwise masks are in the update")
     level: ProtectionLevel = Field(description="the plan's level; rules may give some tensors another")
     weight: float = Field(gt=0, le=1)
+    nonce: Nonce = Field(description="new for each sealing; its self mask, tag and encryption are bound to it")
     key_id: Sha256 = Field(description="digest of the study key's public bytes")
     layout: Sha256 = Field(description="digest of the names and shapes of the adapter's parameters")
     scales: Sha256 = Field(description="digest of the scale of each tensor, which all members must share")

@@ -63,6 +63,7 @@ class Cohort:
             "cohort": masks.cohort,
             "level": self.protection.level,
             "weight": self.weights[email],
+            "nonce": f"{len(email):032x}",
             "key_id": self.key.key_id,
             "layout": "b" * 64,
             "scales": scales_digest(SCALES),

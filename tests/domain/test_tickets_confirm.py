@@ -51,6 +51,7 @@ class House:
             "cohort": masks.cohort,
             "level": "sealed",
             "weight": 1.0,
+            "nonce": "9" * 32,
             "key_id": self.context.key_room.load().key_id,
             "layout": "b" * 64,
             "scales": "c" * 64,

@@ -32,7 +32,7 @@ from fedpriv.protection import (
     sealer_for,
     sign_update,
 )
-from fedpriv.protection.bfv import DEGREE, BfvContext, BfvEncryptor, add_modular, stream_body, with_head
+from fedpriv.protection.bfv import DEGREE, BfvContext, add_modular
 from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study import AggregateManifest, SignedUpdate, UpdateHeader
 from fedpriv.study.messages import Unlocked
@@ -109,6 +109,7 @@ class Cohort:
             "cohort": self.masks(email, members).cohort,
             "level": self.protection.level,
             "weight": 1 / len(self.keys),
+            "nonce": hashlib.sha256(email.encode()).hexdigest()[:32],
             "key_id": self.key.key_id,
             "layout": LAYOUT,
             "scales": scales_digest(self.scales),
@@ -214,45 +215,33 @@ def _chi_square_p(values: np.ndarray) -> float:
     return math.erfc(z / math.sqrt(2)) / 2
 
 
-def expanded(context: BfvContext, c0: np.ndarray, seed: np.ndarray) -> list[np.ndarray]:
-    """Return both polynomials of a seeded ciphertext, as SEAL expands them."""
-    body = stream_body(context.bridge.saved(context.ciphertext(c0, seed)))
-    data = np.frombuffer(body, "<u8", 2 * DEGREE, len(body) - 16 * DEGREE).astype(np.uint64)
-    np.testing.assert_array_equal(data[:DEGREE], c0)
-    return [data[:DEGREE], data[DEGREE:]]
-
-
-def decrypted_raw(context: BfvContext, secret: bytes, c0: np.ndarray, c1: np.ndarray) -> np.ndarray:
+def decrypted_raw(context: BfvContext, secret: np.ndarray, c0: np.ndarray, c1: np.ndarray) -> np.ndarray:
     """Return what SEAL itself decrypts of any pair of polynomials: the oracle that nobody may have."""
     from tenseal import sealapi
 
-    c, seed = BfvEncryptor(context, secret).encrypt(np.zeros(DEGREE, np.uint64))
-    body = stream_body(context.bridge.saved(context.ciphertext(c, seed)))
-    body = body[: len(body) - 16 * DEGREE] + c0.astype("<u8").tobytes() + c1.astype("<u8").tobytes()
-    cipher, plain = sealapi.Ciphertext(), sealapi.Plaintext()
-    context.bridge.load(cipher, context.seal, with_head(body))
-    sealapi.Decryptor(context.seal, context.load_secret(secret)).decrypt(cipher, plain)
+    key, plain = sealapi.SecretKey(), sealapi.Plaintext()
+    context.bridge.load(key, context.seal, context.bridge.saved(context.transformed(secret)))
+    sealapi.Decryptor(context.seal, key).decrypt(context.pair(c0, c1), plain)
     return context.words(plain)
 
 
-def stolen_secret(context: BfvContext, secret: bytes) -> np.ndarray:
-    """Return the secret polynomial (int64, each -1, 0 or 1), as the ciphertext (0, floor(q/t)) decrypts to it."""
+def stolen_secret(context: BfvContext, secret: np.ndarray) -> np.ndarray:
+    """Return what the ciphertext (0, floor(q/t)) decrypts to: the secret polynomial itself, int64."""
     scale = np.zeros(DEGREE, np.uint64)
     scale[0] = context.prime >> context.plain_bits
     found = decrypted_raw(context, secret, np.zeros(DEGREE, np.uint64), scale).astype(np.int64)
-    return np.where(found == 2**context.plain_bits - 1, -1, found)
+    return np.where(found >= 2 ** (context.plain_bits - 1), found - 2**context.plain_bits, found)
 
 
-def phase(context: BfvContext, c0: np.ndarray, c1: np.ndarray, polynomial: np.ndarray) -> list[int]:
+def phase(prime: int, c0: np.ndarray, c1: np.ndarray, polynomial: np.ndarray) -> list[int]:
     """Return ``c0 + c1 s`` modulo ``X^4096 + 1`` and ``q``, by schoolbook multiplication, without SEAL."""
-    prime = np.uint64(context.prime)
     total = c0.copy()
-    negated = np.where(c1 == 0, c1, prime - c1)
+    negated = np.where(c1 == 0, c1, np.uint64(prime) - c1)
     both = np.concatenate([negated, c1])  # shifting to the right brings in the negated end
     for place, factor in enumerate(polynomial.tolist()):
-        if factor:
-            shifted = both[DEGREE - place : 2 * DEGREE - place]
-            add_modular(total, shifted if factor > 0 else np.where(shifted == 0, shifted, prime - shifted), int(prime))
+        shifted = both[DEGREE - place : 2 * DEGREE - place]
+        for _ in range(abs(factor)):
+            add_modular(total, shifted if factor > 0 else np.where(shifted == 0, shifted, prime - shifted), prime)
     return total.tolist()
 
 

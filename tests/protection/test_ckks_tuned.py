@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from tenseal import sealapi
 
 from fedpriv.errors import ContainerError, ProtectionError, TamperedError, UntrustedError
-from fedpriv.protection.bfv import PRIMES, SEED_BYTES, BfvContext, stream_body, with_head
+from fedpriv.protection.bfv import BfvContext
 from fedpriv.protection.bitplanes import pack_words, unpack_words
 from fedpriv.protection.ckks_tuned import (
     DEGREE,
@@ -18,6 +18,7 @@ from fedpriv.protection.ckks_tuned import (
     PRIME,
     PRIME_BITS,
     SCALE,
+    SEED_BYTES,
     VALUES,
     CkksTunedAdder,
     CkksTunedOpener,
@@ -26,6 +27,8 @@ from fedpriv.protection.ckks_tuned import (
     make_ckks_tuned_key,
     seal_stream_bytes,
 )
+from fedpriv.protection.packing import PRIMES
+from fedpriv.protection.seal_streams import stream_body, with_head
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +277,8 @@ def test_every_changed_byte_is_found(opener, rows, position, change):
 
 
 def test_secrets_of_another_scheme_or_size_are_refused(secret):
-    foreign = BfvContext(40, PRIMES["tc192"]).new_secret()
+    context = BfvContext(40, PRIMES["tc192"])
+    foreign = context.bridge.saved(sealapi.KeyGenerator(context.seal).secret_key())
     for wrong in (secret[:-1], bytes(len(secret)), b"x" * 2**18, foreign):
         with pytest.raises(UntrustedError, match="cannot be read"):
             CkksTunedSealer(wrong)

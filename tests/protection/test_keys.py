@@ -183,6 +183,7 @@ def header(**changes) -> UpdateHeader:
         "cohort": "a" * 64,
         "level": "plain",
         "weight": 0.1,
+        "nonce": "9" * 32,
         "key_id": "e" * 64,
         "layout": "b" * 64,
         "scales": "f" * 64,
@@ -197,6 +198,7 @@ def test_updates_are_bound_to_header_digest_and_size():
     for change in (
         {"header": header(round=2)},
         {"header": header(weight=0.2)},
+        {"header": header(nonce="8" * 32)},
         {"header": header(cohort="0" * 64)},
         {"header": header(scales="0" * 64)},
         {"container_sha256": "d" * 64},

@@ -5,17 +5,17 @@ import itertools
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedpriv.errors import ProtectionError, TamperedError, UntrustedError
 from fedpriv.files import canonical_json
 from fedpriv.protection import MaskSource, cohort_digest, combine_unlocks, pairwise_secret, updates_digest
-from fedpriv.protection.bfv import BfvContext, BfvDecryptor
+from fedpriv.protection.bfv import BfvContext, BfvDecryptor, BfvKeys
 from fedpriv.protection.bitplanes import WORDS
 from fedpriv.protection.keys import key_of
 from fedpriv.protection.levels import packing_of
-from fedpriv.protection.masks import MaskStreams, remaining_masks, stream_words
-from fedpriv.protection.packed import SEED_BYTES, sent_words
+from fedpriv.protection.masks import MaskStreams, remaining_masks
+from fedpriv.protection.packed import sent_words
+from fedpriv.protection.streams import stream_words
 from fedpriv.study.messages import Unlock, Unlocked
 from tests.protection.helpers import (
     STUDY,
@@ -71,12 +71,8 @@ def test_the_self_mask_is_known_to_its_member_alone(world):
         assert streams_of(cohort, member).added[0] not in known
 
 
-def test_streams_are_aes_in_counter_mode_and_can_be_cut_anywhere():
+def test_streams_are_added_and_subtracted():
     key = bytes(range(32))
-    plain = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * WORDS * 5))
-    whole = np.frombuffer(plain, "<u8").reshape(5, WORDS)
-    np.testing.assert_array_equal(stream_words(key, 0, 5), whole)
-    np.testing.assert_array_equal(stream_words(key, 3, 2), whole[3:])
     both = MaskStreams(added=(key, bytes(32)), subtracted=(key,))
     np.testing.assert_array_equal(both.words(1, 2), stream_words(bytes(32), 1, 2))
 
@@ -97,7 +93,7 @@ def test_pair_keys_are_derived_as_documented():
     cohort = make_cohort(None, clients=2)  # only for its key and header
     cohort.keys = keys
     header = cohort.header("a@example.org")
-    shared = {k: v for k, v in header.model_dump(mode="json").items() if k not in ("member", "weight")}
+    shared = {k: v for k, v in header.model_dump(mode="json").items() if k not in ("member", "weight", "nonce")}
     secret = pairwise_secret(keys["a@example.org"], keys["b@example.org"].identity, STUDY)
     expected = hkdf(secret, b"fedpriv 2 pair mask\n" + canonical_json([shared, sorted(keys)]))
     streams = [streams_of(cohort, member) for member in sorted(keys)]
@@ -130,6 +126,16 @@ def test_the_weight_changes_no_mask(world):
     member = cohort.members[0]
     source = cohort.masks(member)
     assert source.streams(cohort.header(member)) == source.streams(cohort.header(member, weight=1.0))
+
+
+def test_another_sealing_has_another_self_mask_and_the_same_pairs(world):
+    """Pairs must cancel without talking about nonces; the self mask must not hide two different updates."""
+    cohort, _ = world
+    member = cohort.members[1]
+    source = cohort.masks(member)
+    first, other = source.streams(cohort.header(member)), source.streams(cohort.header(member, nonce="1" * 32))
+    assert first.added[0] != other.added[0]
+    assert (first.added[1:], first.subtracted) == (other.added[1:], other.subtracted)
 
 
 def test_masks_of_another_member_study_or_cohort_are_refused(world):
@@ -295,14 +301,12 @@ def decrypted(cohort: Cohort, part: Part) -> np.ndarray:
     data = np.frombuffer(part.path.read_bytes(), np.uint8)
     width = part.path.stat().st_size
     blocks = -(-cohort.size // packing.width)
-    row = 512 * packing.sent_bits + (SEED_BYTES if packing.prime else 0)
-    rows = data[width - blocks * row :].reshape(blocks, row)
-    words = sent_words(packing, rows, 1)
-    if packing.prime:
-        decryptor = BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), cohort.key.secrets["group-0"])
-        for index, block in enumerate(words):
-            words[index] = decryptor.decrypt_sum(block, rows[index, :SEED_BYTES][np.newaxis])
-    return words
+    row = 512 * packing.sent_bits
+    words = sent_words(packing, data[width - blocks * row :].reshape(blocks, row))
+    if not packing.prime:
+        return words
+    keys = BfvKeys.of(cohort.key.secrets["group-0"], [part.signed.header], 0)
+    return BfvDecryptor(BfvContext(packing.plain_bits, packing.prime), keys).decrypt_sum(0, words)
 
 
 def clear_words(cohort: Cohort, part: Part) -> np.ndarray:

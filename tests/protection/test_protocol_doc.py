@@ -27,10 +27,12 @@ from fedpriv.protection import (
     sign_update,
     updates_digest,
 )
+from fedpriv.protection.bfv import BfvKeys
 from fedpriv.protection.bitplanes import pack_words
 from fedpriv.protection.groups import groups_of
 from fedpriv.protection.levels import describe, packing_of
-from fedpriv.protection.packing import plan_packing
+from fedpriv.protection.packing import PRIMES, plan_packing
+from fedpriv.protection.streams import ternary_polynomial, uniform_polynomials
 from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study.messages import AggregateManifest, UpdateHeader
 from fedpriv.study.plan import ProtectionChoice
@@ -40,7 +42,9 @@ STUDY = "5" * 64
 TENSORS = {"a": 3, "b": 2}
 LEVELS = {"ann@example.org": [7, -7, 0, 1, -3], "bob@example.org": [1, 2, -4, 5, 6]}
 PROTECTION = ProtectionChoice(level="masked", bits=4)
+NONCES = {"ann@example.org": "a" * 32, "bob@example.org": "b" * 32}
 TAG_SECRET = bytes(range(32))
+BFV_SECRET = bytes(range(32, 64))
 
 
 def identity(email, start):
@@ -81,6 +85,7 @@ def example(folder):
             cohort=masks[email].cohort,
             level="masked",
             weight=1.0,
+            nonce=NONCES[email],
             key_id=key.key_id,
             layout="1" * 64,
             scales=scales_digest(scales),
@@ -101,6 +106,8 @@ def example(folder):
     opened = opener_for(PROTECTION, key, TENSORS).open(folder / "sum", manifest=manifest, scales=scales)
     packing = packing_of(key.parameters, 0)
     words = packing.pack(np.array([level + 7 for level in LEVELS[ann.email]], np.uint32))[0]
+    bfv = BfvKeys.of(BFV_SECRET, [update.header for update in signed], 0)
+    prime = PRIMES["tc192"]
     planes = np.zeros((1, 4096), np.uint64)
     planes[0, 0], planes[0, 1] = 0x7123456789ABC, 0x5
     packed = pack_words(planes, 51)[0]
@@ -146,6 +153,12 @@ def example(folder):
             "25088": packed[25088:25089].tobytes().hex(),
             "25600": packed[25600:25601].tobytes().hex(),
             "bytes": len(packed),
+        },
+        "bfv": {
+            "common": bfv.common.hex(),
+            "a": [hex(word) for word in uniform_polynomials(bfv.common, 1, 1, prime)[0, :3].tolist()],
+            "secrets": [secret.hex() for secret in bfv.secrets],
+            "s": [ternary_polynomial(secret)[:8].tolist() for secret in bfv.secrets],
         },
         "updates_digest": updates_digest(signed),
         "sum": {
@@ -194,9 +207,9 @@ def test_the_documented_container_can_be_built_from_the_document_alone():
     """A second implementation of level masked in thirty lines: every byte of ann's container."""
     shown = documented()
     ann, packing = shown["ann"], shown["packing"]
-    facts = {name: value for name, value in ann["header"].items() if name not in ("member", "weight")}
+    facts = {name: value for name, value in ann["header"].items() if name not in ("member", "weight", "nonce")}
     pair = sorted(LEVELS)
-    self_mask = hkdf(bytes.fromhex(ann["own_secret"]), b"fedpriv 2 self mask\n" + canonical(facts))
+    self_mask = hkdf(bytes.fromhex(ann["own_secret"]), b"fedpriv 3 self mask\n" + canonical([facts, "a" * 32]))
     pair_mask = hkdf(bytes.fromhex(ann["pair_secret"]), b"fedpriv 2 pair mask\n" + canonical([facts, pair]))
     assert (self_mask.hex(), pair_mask.hex()) == (ann["self_mask"], ann["pair_mask"])
 
@@ -207,7 +220,7 @@ def test_the_documented_container_can_be_built_from_the_document_alone():
     words.append(1)
     prime = 2**61 - 1
     factors = hkdf(TAG_SECRET, b"fedpriv 2 tag factors\n" + canonical([facts, 0]))
-    pad = hkdf(TAG_SECRET, b"fedpriv 2 tag pad\n" + canonical([facts, 0, "ann@example.org"]))
+    pad = hkdf(TAG_SECRET, b"fedpriv 3 tag pad\n" + canonical([facts, 0, "ann@example.org", "a" * 32]))
     tag = sum((stream_word(factors, i) % 2**61) * word for i, word in enumerate(words))
     tag = (tag + int.from_bytes(aes_block(pad, 0), "little")) % prime
     for place in range(packing["limbs"]):
@@ -225,7 +238,7 @@ def test_the_documented_container_can_be_built_from_the_document_alone():
 
     header = canonical({"kind": "update", **ann["header"]}).decode()
     head = {
-        "__metadata__": {"format": "fedpriv-container", "version": "2", "header": header},
+        "__metadata__": {"format": "fedpriv-container", "version": "3", "header": header},
         "group-0": {"dtype": "U8", "shape": [1, len(row)], "data_offsets": [0, len(row)]},
     }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
@@ -233,6 +246,23 @@ def test_the_documented_container_can_be_built_from_the_document_alone():
     container = len(text).to_bytes(8, "little") + text + row
     assert len(container) == ann["container_bytes"]
     assert hashlib.sha256(container).hexdigest() == ann["container_sha256"]
+
+
+def test_the_documented_polynomials_can_be_computed_from_the_document_alone():
+    shown, headers = documented(), [documented()["ann"]["header"]]
+    facts = {name: value for name, value in headers[0].items() if name not in ("member", "weight", "nonce")}
+    common = hashlib.sha256(b"fedpriv 3 common polynomial\n" + canonical([facts, 0])).digest()
+    secrets = [
+        hkdf(BFV_SECRET, b"fedpriv 3 one-time secret\n" + canonical([facts, 0, member, NONCES[member]]))
+        for member in sorted(LEVELS)
+    ]
+    assert [common.hex(), [secret.hex() for secret in secrets]] == [shown["bfv"]["common"], shown["bfv"]["secrets"]]
+    words = [stream_word(common, 4096 + place) % 2**60 for place in range(3)]
+    assert [hex(word) for word in words] == shown["bfv"]["a"]
+    assert max(words) < PRIMES["tc192"]
+    for secret, polynomial in zip(secrets, shown["bfv"]["s"], strict=True):
+        pairs = [stream_word(secret, place // 32) >> 2 * (place % 32) & 3 for place in range(40)]
+        assert [pair - 1 for pair in pairs if pair < 3][:8] == polynomial
 
 
 def test_the_documented_signature_and_unlock_are_right():
@@ -245,7 +275,7 @@ def test_the_documented_signature_and_unlock_are_right():
     }
     signature = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).sign(b"fedpriv 1 update\n" + canonical(body))
     assert base64.urlsafe_b64encode(signature).decode() == ann["signature"]
-    facts = {name: value for name, value in ann["header"].items() if name not in ("member", "weight")}
+    facts = {name: value for name, value in ann["header"].items() if name not in ("member", "weight", "nonce")}
     info = canonical([facts, shown["updates_digest"], "ann@example.org", "bob@example.org"])
     lock = hkdf(bytes.fromhex(ann["pair_secret"]), b"fedpriv 2 lock\n" + info)
     assert base64.urlsafe_b64encode(lock).decode() == shown["bob"]["lock_part_for_ann"]
@@ -260,7 +290,6 @@ def test_the_documented_table_of_packings_is_what_is_planned():
     for level, *numbers in rows:
         clients, bits, *shown = map(int, numbers)
         packing = plan_packing(bits=bits, clients=clients, security="tc192" if level == "sealed" else None)
-        row_bytes = 512 * packing.sent_bits + (64 if level == "sealed" else 0)
         assert shown == [
             packing.radix,
             packing.digits,
@@ -268,5 +297,5 @@ def test_the_documented_table_of_packings_is_what_is_planned():
             packing.dropped_bits,
             packing.limbs,
             packing.width,
-            row_bytes,
+            512 * packing.sent_bits,
         ]

@@ -108,13 +108,18 @@ def test_a_key_maker_that_leaves_out_the_tags_secret_is_found(key, secrets):
         StudyKey.from_bytes(StudyKey(public=public_bytes(parameters), secrets=secrets).to_bytes())
 
 
-@pytest.mark.parametrize("secret", [None, b"", b"x" * 100])
-def test_a_key_maker_that_leaves_out_the_encryptions_secret_is_found_before_sealing(tmp_path, secret):
-    cohort = make_cohort(tmp_path)
+@pytest.mark.parametrize("secret", [None, b"", b"x" * 31, b"x" * 100])
+def test_a_key_maker_that_leaves_out_the_encryptions_secret_is_found(key, secret):
     secrets = {"tag": bytes(32)} | ({} if secret is None else {"group-0": secret})
-    parameters = cohort.key.parameters.model_copy(update={"commitment": commitment(secrets)})
-    cohort.key = StudyKey.from_bytes(StudyKey(public=public_bytes(parameters), secrets=secrets).to_bytes())
-    with pytest.raises(UntrustedError, match="cannot be read"):
+    parameters = key.parameters.model_copy(update={"commitment": commitment(secrets)})
+    with pytest.raises(UntrustedError, match="malformed"):
+        StudyKey.from_bytes(StudyKey(public=public_bytes(parameters), secrets=secrets).to_bytes())
+
+
+def test_a_key_without_the_encryptions_secret_seals_nothing(tmp_path):
+    cohort = make_cohort(tmp_path)
+    cohort.key = StudyKey(public=cohort.key.public, secrets={"tag": bytes(32)})
+    with pytest.raises(UntrustedError, match="not 32 bytes"):
         cohort.seal(cohort.members[0], np.zeros(cohort.size, np.float32))
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +127,7 @@ def test_a_key_maker_that_leaves_out_the_encryptions_secret_is_found_before_seal
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fedpriv_key": 3}, "another version"),
+        ({"fedpriv_key": 2}, "another version"),
         ({"clients": 1}, "malformed"),
         ({"clients": 65}, "malformed"),
         ({"security": "none"}, "malformed"),

@@ -23,6 +23,7 @@ HEADER = UpdateHeader(
     cohort="c" * 64,
     level="sealed",
     weight=0.5,
+    nonce="0" * 32,
     key_id="e" * 64,
     layout="b" * 64,
     scales="d" * 64,
@@ -40,7 +41,7 @@ def expand(label: bytes, facts: object) -> bytes:
 
 def slow_tags(header: UpdateHeader, group: int, members: list[str], first: int, words: np.ndarray) -> list[int]:
     """The definition in Python's integers: a sum of factors times words, and one pad a member."""
-    shared = {k: v for k, v in header.model_dump(mode="json").items() if k not in ("member", "weight")}
+    shared = {k: v for k, v in header.model_dump(mode="json").items() if k not in ("member", "weight", "nonce")}
     factors = expand(b"fedpriv 2 tag factors\n", [shared, group])
     tags = []
     for block, row in enumerate(words.tolist(), first):
@@ -49,10 +50,14 @@ def slow_tags(header: UpdateHeader, group: int, members: list[str], first: int, 
         total = sum(factor * word for factor, word in zip(r, row, strict=True))
         for member in members:
             total += int.from_bytes(
-                stream(expand(b"fedpriv 2 tag pad\n", [shared, group, member]), block, 16), "little"
+                stream(expand(b"fedpriv 3 tag pad\n", [shared, group, member, "0" * 32]), block, 16), "little"
             )
         tags.append(total % (2**61 - 1))
     return tags
+
+
+def keys(secret: bytes, header: UpdateHeader, group: int, members: list[str]) -> TagKeys:
+    return TagKeys.of(secret, [header.model_copy(update={"member": member}) for member in members], group)
 
 
 def words_of(seed: int, blocks: int = 2, bits: int = 60) -> np.ndarray:
@@ -60,7 +65,7 @@ def words_of(seed: int, blocks: int = 2, bits: int = 60) -> np.ndarray:
 
 
 def tags(words: np.ndarray, *, header=HEADER, group=0, members=MEMBERS, first=0) -> list[int]:
-    return TagKeys.of(SECRET, header, group, members).tags(first, words)
+    return keys(SECRET, header, group, members).tags(first, words)
 
 
 @settings(max_examples=15, deadline=None)
@@ -121,6 +126,7 @@ def test_swapped_words_and_swapped_blocks_have_other_tags():
         {"header": HEADER.model_copy(update={"scales": "6" * 64})},
         {"header": HEADER.model_copy(update={"layout": "6" * 64})},
         {"header": HEADER.model_copy(update={"parameters": 100})},
+        {"header": HEADER.model_copy(update={"nonce": "1" * 32})},
         {"group": 1},
         {"members": MEMBERS[:2]},
         {"members": [*MEMBERS[:2], "d@example.org"]},
@@ -135,8 +141,8 @@ def test_tags_are_bound_to_round_group_and_member_set(changes):
 
 def test_another_secret_gives_other_tags_but_whose_header_it_is_does_not_matter():
     words = words_of(5)
-    assert set(TagKeys.of(bytes(32), HEADER, 0, MEMBERS).tags(0, words)).isdisjoint(tags(words))
-    other = HEADER.model_copy(update={"member": "b@example.org", "weight": 0.1})
+    assert set(keys(bytes(32), HEADER, 0, MEMBERS).tags(0, words)).isdisjoint(tags(words))
+    other = HEADER.model_copy(update={"member": "d@example.org", "weight": 0.1})
     assert tags(words, header=other) == tags(words)
 
 
@@ -147,4 +153,4 @@ def test_blocks_can_be_tagged_in_any_pieces():
 
 def test_too_many_words_are_refused():
     with pytest.raises(ValueError, match="at most 4096"):
-        TagKeys.of(SECRET, HEADER, 0, MEMBERS).tags(0, np.zeros((1, 5000), np.uint64)[:, :4097])
+        keys(SECRET, HEADER, 0, MEMBERS).tags(0, np.zeros((1, 5000), np.uint64)[:, :4097])

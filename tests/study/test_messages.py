@@ -47,6 +47,7 @@ HEADER = {
     "cohort": DIGEST,
     "level": "sealed",
     "weight": 0.5,
+    "nonce": "0" * 32,
     "key_id": DIGEST,
     "layout": DIGEST,
     "scales": DIGEST,
@@ -165,6 +166,12 @@ def test_a_digest_is_64_lower_case_hex_digits(digest):
 def test_a_key_has_one_length_and_alphabet(key):
     with pytest.raises(ValidationError):
         read(Identity, {**IDENTITY, "signing_key": key})
+
+
+@pytest.mark.parametrize("nonce", ["", "0" * 31, "0" * 33, "A" * 32, "g" * 32, "0" * 31 + "\n", 0, None])
+def test_nonces_have_one_spelling(nonce):
+    with pytest.raises(ValidationError):
+        read(UpdateHeader, {**HEADER, "nonce": nonce})
 
 
 @pytest.mark.parametrize("weight", [0, -0.5, 1.0001, 1e308])
