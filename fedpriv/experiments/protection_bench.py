@@ -159,7 +159,7 @@ def run_protection_bench(*, quick: bool, workers: int = 1, on_progress: Progress
             rows += _matching(row, rows, folder, workers, most)
             done += matching_cost / len(tuned)
         on_progress("two workers against one", done / whole)
-        speed = _speedup(folder, LARGE // 4 if quick else LARGE, pairs=1 if quick else 4)
+        speed = _speedup(folder, LARGE // 4 if quick else LARGE, pairs=2 if quick else 8)
     on_progress("done", 1.0)
     rows.sort(key=lambda row: (row.parameters, _ORDER.index(row.scheme), row.clients, row.bits))
     return Report(rows=tuple(rows), ratios=_ratios(rows, SMALL if quick else LARGE) | {"two_workers_speedup": speed})
@@ -355,14 +355,14 @@ def _speedup(folder: Path, size: int, *, pairs: int) -> float:
     """Return how much faster two processes seal than one: wall clock, medians of alternating runs after a first."""
     cohort = Cohort(Case(scheme="sealed", parameters=size, clients=CLIENTS[0], bits=10, measured=size))
     update, masks = cohort.update(0), cohort.masks(0)
-    cohort.seal(0, masks, update, folder / "warm-up", workers=2)
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(pairs):
+    seconds: dict[int, list[float]] = {2: [], 1: []}
+    for _ in range(1 + pairs):
         for workers, found in seconds.items():
             started = time.perf_counter()
-            cohort.seal(0, masks, update, folder / "warm-up", workers=workers)
+            cohort.seal(0, masks, update, folder / "sped-up", workers=workers)
             found.append(time.perf_counter() - started)
-    return statistics.median(seconds[1]) / statistics.median(seconds[2])
+            (folder / "sped-up").unlink()
+    return statistics.median(seconds[1][1:]) / statistics.median(seconds[2][1:])
 
 
 def _alike(row: Row, case: Case) -> bool:

@@ -54,6 +54,10 @@ class Draft:
         with contextlib.suppress(AttributeError):  # it was never opened
             os.close(self._descriptor)
 
+    def flush(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._descriptor)
+
     def write(self, name: str, first: int, rows: np.ndarray) -> None:
         """Write rows (uint8, shape (rows, bytes of a row)) from row ``first`` on."""
         write_at(self._descriptor, rows.tobytes(), self._offsets[name] + first * rows.shape[1])

@@ -25,8 +25,11 @@ from fedpriv.errors import ProtectionError
 
 Result = TypeVar("Result")
 
-_AHEAD = 3
-"""Tasks in flight for each worker process: one at work and two waiting."""
+_AHEAD = 2
+"""Batches in flight for each worker process: one at work and one waiting."""
+
+_BATCH = 4
+"""Tasks that a worker process gets at a time: one alone is done before this process finds the time to send another."""
 
 _WAITING = 8
 """Finished results that wait for an earlier one, for each process, at most."""
@@ -63,18 +66,18 @@ def ordered_map(
         return
     pool, name = _pool(workers - 1), os.urandom(16)
     source = iter(tasks)
-    line: collections.deque[Future[Result]] = collections.deque()
+    line: collections.deque[Future[list[Result]]] = collections.deque()
     try:
         while True:
-            away = sum(not future.done() for future in line)
-            for task in itertools.islice(source, (workers - 1) * _AHEAD - away):
-                line.append(pool.submit(_run, name, make, task))
+            wanted = (workers - 1) * _AHEAD - sum(not future.done() for future in line)
+            batches = (tuple(itertools.islice(source, _BATCH)) for _ in range(wanted))
+            line.extend(pool.submit(_run, name, make, batch) for batch in batches if batch)
             if line and (line[0].done() or len(line) > workers * _WAITING):
-                yield line.popleft().result()
+                yield from line.popleft().result()
             elif (task := next(source, None)) is not None:
-                line.append(_done(work(*task)))
+                line.append(_done([work(*task)]))
             elif line:
-                yield line.popleft().result()
+                yield from line.popleft().result()
             else:
                 return
     except BrokenProcessPool as error:
@@ -115,11 +118,11 @@ def _end_with_parent() -> None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
-def _run(name: bytes, make: Callable[[], Callable[..., Any]], task: tuple[Any, ...]) -> Any:
+def _run(name: bytes, make: Callable[[], Callable[..., Any]], batch: tuple[tuple[Any, ...], ...]) -> list[Any]:
     if name not in _work:
         _work.clear()
         _work[name] = make()
-    return _work[name](*task)
+    return [_work[name](*task) for task in batch]
 
 
 def _forget() -> None:

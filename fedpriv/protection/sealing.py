@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from fedpriv.study.plan import QUANTISED, ProtectionChoice
 
 CHUNK = 4
 """Blocks that are worked on at a time: about 65 000 values at 10 bits."""
+
+FLUSH_CHUNKS = 16
+"""After so many chunks, about a million values, what was written is sent to the disk."""
 
 _KEPT = "Nothing was sealed"
 
@@ -113,6 +117,7 @@ class UpdateSealer:
         left = open_vector(residual, self._size) if residual else None
         with contextlib.ExitStack() as stack:
             rest = stack.enter_context(new_vector(residual_out, self._size)) if residual_out else None
+            beside = stack.enter_context(ThreadPoolExecutor(1))
             draft = stack.enter_context(new_container(path, update_header(header), shapes))
             shared = stack.enter_context(shared_vector(update, workers=self._workers))
             make = functools.partial(
@@ -127,9 +132,23 @@ class UpdateSealer:
                 rest=rest,
                 draft=draft,
             )
-            tasks = ((i, start) for i, (blocks, _) in enumerate(shapes.values()) for start in range(0, blocks, CHUNK))
-            clipped = sum(ordered_map(make, tasks, workers=self._workers))
+            blocks, clipped = [number for number, _ in shapes.values()], 0
+            for done, found in enumerate(ordered_map(make, self._tasks(blocks, shared), workers=self._workers), 1):
+                clipped += found
+                if done % FLUSH_CHUNKS == 0:  # the disk works meanwhile, and does not have it all to do at the end
+                    beside.submit(draft.flush)
+                    if rest is not None:
+                        beside.submit(rest.flush)
         return SealedFile(sha256=draft.sha256, size_bytes=draft.size_bytes, clipped=clipped)
+
+    def _tasks(self, blocks: Sequence[int], update: SharedVector) -> Iterator[tuple[int, int]]:
+        """Yield group and first block of each chunk, once its values can be seen by all workers."""
+        for group, number in enumerate(blocks):
+            width = shape_of(self._parameters, group).width
+            for first in range(0, number, CHUNK):
+                for place in self._places.of(group, first * width, (first + CHUNK) * width):
+                    update.show(place.update)
+                yield group, first
 
     def _require(self, header: UpdateHeader, update: np.ndarray, scales: Scales) -> MaskStreams:
         require_header(header, self._key, scales)

@@ -39,6 +39,10 @@ class VectorFile:
         """Write float32 values from ``start`` on."""
         write_at(self._descriptor, values.astype(_FLOAT).tobytes(), _FLOAT.itemsize * start)
 
+    def flush(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._descriptor)
+
 
 def open_vector(path: Path, number: int) -> VectorFile:
     """Open a vector of ``number`` values for reading.
@@ -86,8 +90,15 @@ class SharedVector:
     values : ndarray of float32, shape (n,)
     """
 
-    def __init__(self, values: np.ndarray, memory: SharedMemory | None = None) -> None:
-        self.values, self._memory = values, memory
+    def __init__(
+        self, values: np.ndarray, memory: SharedMemory | None = None, source: np.ndarray | None = None
+    ) -> None:
+        self.values, self._memory, self._source = values, memory, source
+
+    def show(self, span: slice) -> None:
+        """Let workers see a part of the vector that this was made for."""
+        if self._source is not None:
+            self.values[span] = self._source[span]
 
     def __reduce__(self) -> tuple[Callable[..., SharedVector], tuple[str, int]]:
         if self._memory is None:
@@ -106,17 +117,17 @@ class SharedVector:
 
 @contextlib.contextmanager
 def shared_vector(values: np.ndarray, *, workers: int) -> Iterator[SharedVector]:
-    """Show ``values`` (float32) to worker processes while the block runs.
+    """Have room for ``values`` (float32) that worker processes see while the block runs.
 
-    With one worker the vector is ``values`` itself. With more it is a copy in shared memory, given back at the end.
+    With one worker the vector is ``values`` itself. With more it is shared memory, given back at the end; it holds what
+    :meth:`SharedVector.show` has copied, so that copying goes on beside the work, and what workers write.
     """
     if workers == 1:
         yield SharedVector(values)
         return
     memory = SharedMemory(create=True, size=max(values.nbytes, 1))
-    vector = SharedVector(_floats(memory, values.size), memory)
+    vector = SharedVector(_floats(memory, values.size), memory, values)
     try:
-        vector.values[:] = values
         yield vector
     finally:
         vector.close()

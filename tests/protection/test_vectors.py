@@ -76,7 +76,10 @@ def test_shared_memory_is_seen_by_others_and_given_back(monkeypatch):
         assert memory[0].name.encode() in data
         assert len(data) < 300
         other = pickle.loads(data)  # noqa: S301 - what we just wrote
+        vector.show(slice(0, 400))
+        vector.show(slice(400, 1000))
         np.testing.assert_array_equal(other.values, VALUES)
+        other.show(slice(0, 1000))  # a worker has nothing of its own to show
         other.values[3] = 7
         assert vector.values[3] == 7
         assert VALUES[3] != 7
