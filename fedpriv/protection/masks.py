@@ -24,6 +24,7 @@ import base64
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection.bitplanes import WORDS
 from fedpriv.protection.headers import shared_facts
 from fedpriv.protection.keys import KEY_BYTES, IdentityKeys, derive, key_of, pairwise_secret
-from fedpriv.protection.streams import StreamReader
+from fedpriv.protection.streams import StreamBuffer, StreamReader
 from fedpriv.study.messages import Identity, SignedUpdate, Unlock, Unlocked, UpdateHeader
 
 
@@ -68,6 +69,7 @@ class MaskReader:
         self._added: list[StreamReader] = []
         self._subtracted: list[StreamReader] = []
         self._next = -1
+        self._buffer = StreamBuffer()
 
     def words(self, first: int, blocks: int) -> np.ndarray:
         """Return the sum of the streams in some blocks.
@@ -78,8 +80,8 @@ class MaskReader:
             Modulo 2^64, hence also right modulo every smaller power of two.
         """
         if first != self._next:
-            self._added = [StreamReader(key, first) for key in self._streams.added]
-            self._subtracted = [StreamReader(key, first) for key in self._streams.subtracted]
+            self._added = [StreamReader(key, first, self._buffer) for key in self._streams.added]
+            self._subtracted = [StreamReader(key, first, self._buffer) for key in self._streams.subtracted]
         total = np.zeros((blocks, WORDS), np.uint64)
         for row in total:
             for reader in self._added:
@@ -161,7 +163,8 @@ class MaskSource:
             If the header is of another member, study or cohort.
         """
         self._require_own(header)
-        pairs = {other: self._pair_key(header, other) for other in self._secrets}
+        facts = shared_facts(header)
+        pairs = {other: self._pair_key(facts, other) for other in self._secrets}
         return MaskStreams(
             added=(self._seed(header), *(key for other, key in pairs.items() if self.member < other)),
             subtracted=tuple(key for other, key in pairs.items() if self.member > other),
@@ -190,14 +193,14 @@ class MaskSource:
             raise ProtectionError("the updates are not of members that sealed together", kept="Nothing was unlocked")
         header = headers[self.member]
         self._require_own(header)
-        digest = updates_digest(updates)
+        facts, digest = shared_facts(header), updates_digest(updates)
         others = [member for member in headers if member != self.member]
-        locks = [self._lock(header, digest, owner=self.member, holder=other) for other in others]
+        locks = [self._lock(facts, digest, owner=self.member, holder=other) for other in others]
         dropped = [member for member in self.members if member not in headers]
         return Unlock(
             share=_text(functools.reduce(_xor, locks, self._seed(header))),
-            shares={other: _text(self._lock(header, digest, owner=other, holder=self.member)) for other in others},
-            dropped={member: _text(self._pair_key(header, member)) for member in dropped},
+            shares={other: _text(self._lock(facts, digest, owner=other, holder=self.member)) for other in others},
+            dropped={member: _text(self._pair_key(facts, member)) for member in dropped},
         )
 
     def _require_own(self, header: UpdateHeader) -> None:
@@ -208,14 +211,14 @@ class MaskSource:
         info = canonical_json([shared_facts(header), header.nonce])
         return derive(self._own, b"fedpriv 3 self mask\n" + info, KEY_BYTES)
 
-    def _pair_key(self, header: UpdateHeader, other: str) -> bytes:
-        info = canonical_json([shared_facts(header), sorted([self.member, other])])
+    def _pair_key(self, facts: dict[str, Any], other: str) -> bytes:
+        info = canonical_json([facts, sorted([self.member, other])])
         return derive(self._secrets[other], b"fedpriv 2 pair mask\n" + info, KEY_BYTES)
 
-    def _lock(self, header: UpdateHeader, digest: str, *, owner: str, holder: str) -> bytes:
+    def _lock(self, facts: dict[str, Any], digest: str, *, owner: str, holder: str) -> bytes:
         """Return the part of ``owner``'s lock that ``holder`` can give; both can derive it, nobody else."""
         other = holder if owner == self.member else owner
-        info = canonical_json([shared_facts(header), digest, owner, holder])
+        info = canonical_json([facts, digest, owner, holder])
         return derive(self._secrets[other], b"fedpriv 2 lock\n" + info, KEY_BYTES)
 
 

@@ -116,9 +116,9 @@ class UpdateOpener:
                 container=container,
                 total=shared,
             )
-            tasks = ((i, start) for i, number in enumerate(blocks) for start in range(0, number, CHUNK))
+            tasks = [(i, start) for i, number in enumerate(blocks) for start in range(0, number, CHUNK)]
             energies = dict.fromkeys(range(len(scales)), 0)
-            for found in ordered_map(make, tasks, workers=self._workers):
+            for found in ordered_map(make, tasks, number=len(tasks), workers=self._workers):
                 for tensor, value in found:
                     energies[tensor] += value
             if shared.values is not total:

@@ -94,8 +94,14 @@ class PackedSealer:
         packing = self._packing
         if self._seed is not None:
             self._rng = np.random.default_rng((*self._seed, first))
-        digits, residual, clipped = packing.quantise(values, self._rng)
-        words = self._tagged(first, packing.pack(digits))
+        words = np.empty((-(-values.size // packing.width), WORDS), np.uint64)
+        residual, clipped = np.empty_like(values), 0
+        for index, row in enumerate(words):  # one block at a time stays in the processor's cache
+            part = slice(index * packing.width, (index + 1) * packing.width)
+            digits, residual[part], beyond = packing.quantise(values[part], self._rng)
+            row[: packing.value_words] = packing.pack(digits)
+            clipped += beyond
+        self._tag(first, words)
         words += self._masks.words(self._keys.offset + first, len(words))
         words &= np.uint64(2**packing.plain_bits - 1)
         if self._encryptor is not None:
@@ -103,15 +109,13 @@ class PackedSealer:
             words >>= np.uint64(packing.dropped_bits)
         return SealedRows(rows=pack_words(words, packing.sent_bits), residual=residual, clipped=clipped)
 
-    def _tagged(self, first: int, values: np.ndarray) -> np.ndarray:
+    def _tag(self, first: int, words: np.ndarray) -> None:
+        """Fill in the count and the tag of blocks that hold values."""
         packing = self._packing
-        words = np.empty((len(values), WORDS), np.uint64)
-        words[:, : packing.value_words] = values
         words[:, packing.value_words] = 1
         limb = 2**packing.limb_bits
         for row, tag in zip(words, self._keys.tags.tags(first, words[:, : packing.tagged]), strict=True):
             row[packing.tagged :] = [(tag >> (packing.limb_bits * place)) % limb for place in range(packing.limbs)]
-        return words
 
 
 class PackedAdder:

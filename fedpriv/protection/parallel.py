@@ -29,7 +29,8 @@ _AHEAD = 2
 """Batches in flight for each worker process: one at work and one waiting."""
 
 _BATCH = 4
-"""Tasks that a worker process gets at a time: one alone is done before this process finds the time to send another."""
+"""Tasks that a worker process gets at a time, at most: one alone is done before this process finds the time to send
+another. Towards the end they are fewer, so that all processes end together."""
 
 _WAITING = 8
 """Finished results that wait for an earlier one, for each process, at most."""
@@ -39,7 +40,7 @@ _work: dict[bytes, Callable[..., Any]] = {}
 
 
 def ordered_map(
-    make: Callable[[], Callable[..., Result]], tasks: Iterable[tuple[Any, ...]], *, workers: int
+    make: Callable[[], Callable[..., Result]], tasks: Iterable[tuple[Any, ...]], *, number: int, workers: int
 ) -> Iterator[Result]:
     """Yield ``make()(*task)`` for each task, in order.
 
@@ -51,6 +52,8 @@ def ordered_map(
         the same work on another day has other files and other memory.
     tasks : iterable of tuple
         Arguments; taken as they are needed.
+    number : int
+        How many tasks there are.
     workers : int
         How many processes work: this one, and ``workers - 1`` others.
 
@@ -65,17 +68,16 @@ def ordered_map(
             yield work(*task)
         return
     pool, name = _pool(workers - 1), os.urandom(16)
-    source = iter(tasks)
+    source = _Source(tasks, number, workers)
     line: collections.deque[Future[list[Result]]] = collections.deque()
     try:
         while True:
-            wanted = (workers - 1) * _AHEAD - sum(not future.done() for future in line)
-            batches = (tuple(itertools.islice(source, _BATCH)) for _ in range(wanted))
-            line.extend(pool.submit(_run, name, make, batch) for batch in batches if batch)
+            while sum(not future.done() for future in line) < (workers - 1) * _AHEAD and (batch := source.take(_BATCH)):
+                line.append(pool.submit(_run, name, make, batch))
             if line and (line[0].done() or len(line) > workers * _WAITING):
                 yield from line.popleft().result()
-            elif (task := next(source, None)) is not None:
-                line.append(_done([work(*task)]))
+            elif batch := source.take(1):
+                line.append(_done([work(*task) for task in batch]))
             elif line:
                 yield from line.popleft().result()
             else:
@@ -96,6 +98,19 @@ def ordered_map(
 def useful_workers(limit: int, parameters: int) -> int:
     """Return how many processes are worth having for an update of ``parameters`` values: one for each million."""
     return max(1, min(limit, parameters // 1_000_000))
+
+
+class _Source:
+    """Tasks that are handed out in batches, which get smaller towards the end."""
+
+    def __init__(self, tasks: Iterable[tuple[Any, ...]], number: int, processes: int) -> None:
+        self._tasks, self._left, self._processes = iter(tasks), number, processes
+
+    def take(self, most: int) -> tuple[tuple[Any, ...], ...]:
+        size = max(1, min(most, self._left // (4 * self._processes)))
+        batch = tuple(itertools.islice(self._tasks, size))
+        self._left -= len(batch)
+        return batch
 
 
 def _done(result: Result) -> Future[Result]:

@@ -133,7 +133,9 @@ class UpdateSealer:
                 draft=draft,
             )
             blocks, clipped = [number for number, _ in shapes.values()], 0
-            for done, found in enumerate(ordered_map(make, self._tasks(blocks, shared), workers=self._workers), 1):
+            number = sum(-(-each // CHUNK) for each in blocks)
+            results = ordered_map(make, self._tasks(blocks, shared), number=number, workers=self._workers)
+            for done, found in enumerate(results, 1):
                 clipped += found
                 if done % FLUSH_CHUNKS == 0:  # the disk works meanwhile, and does not have it all to do at the end
                     beside.submit(draft.flush)

@@ -24,8 +24,24 @@ _SPARE_BLOCKS = 2**40
 _COINS = np.uint64(2**NOISE - 1)
 
 
+class StreamBuffer:
+    """Where streams are written, a block at a time; readers that share one stay in the processor's cache.
+
+    Attributes
+    ----------
+    data : bytearray
+        One block, and room for one more AES block, which the library asks for.
+    words : ndarray of uint64, shape (4096,)
+        The same bytes.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray(_BLOCK_BYTES + 15)
+        self.words = np.frombuffer(self.data, np.dtype("<u8"), WORDS)
+
+
 class StreamReader:
-    """Reads a key's stream block by block into one buffer, which stays in the processor's cache.
+    """Reads a key's stream block by block.
 
     Parameters
     ----------
@@ -33,23 +49,19 @@ class StreamReader:
         32 bytes; used for one stream only.
     first : int
         The block to start at; block ``b`` starts at counter ``2048 b``.
-
-    Attributes
-    ----------
-    words : ndarray of uint64, shape (4096,)
-        What :meth:`read` read last.
+    buffer : StreamBuffer, optional
+        Shared with other readers; one of its own by default.
     """
 
-    def __init__(self, key: bytes, first: int = 0) -> None:
-        self._buffer = bytearray(_BLOCK_BYTES + 15)  # update_into wants room for one more AES block
-        self.words = np.frombuffer(self._buffer, np.dtype("<u8"), WORDS)
+    def __init__(self, key: bytes, first: int = 0, buffer: StreamBuffer | None = None) -> None:
+        self._buffer = buffer or StreamBuffer()
         counter = (first * (_BLOCK_BYTES // 16)).to_bytes(16, "big")
         self._encrypt = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update_into
 
     def read(self) -> np.ndarray:
-        """Return the next block, in :attr:`words`: the next call writes over it."""
-        self._encrypt(_zeros(), self._buffer)
-        return self.words
+        """Return the next block: uint64, shape (4096,), until the next reader of the same buffer writes over it."""
+        self._encrypt(_zeros(), self._buffer.data)
+        return self._buffer.words
 
 
 def stream_words(key: bytes, first: int, blocks: int) -> np.ndarray:

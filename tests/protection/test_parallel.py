@@ -21,7 +21,7 @@ TENSORS = {"a": 150_000, "b": 170_000}
 
 def squares(numbers, *, workers: int, factor: int = 1) -> tuple[list[int], set[int]]:
     make = functools.partial(Squares, os.getpid(), factor)
-    found = list(ordered_map(make, ((number,) for number in numbers), workers=workers))
+    found = list(ordered_map(make, ((number,) for number in numbers), number=len(numbers), workers=workers))
     return [square for square, _ in found], {pid for _, pid in found}
 
 
@@ -68,7 +68,7 @@ def test_tasks_are_taken_as_they_are_needed():
             taken += 1
             yield (number,)
 
-    results = ordered_map(functools.partial(Squares, os.getpid()), tasks(), workers=3)
+    results = ordered_map(functools.partial(Squares, os.getpid()), tasks(), number=10_000, workers=3)
     for _ in range(5):
         next(results)
     assert taken < 100
