@@ -43,7 +43,7 @@ def protection(
     """Measure bytes, time, memory and error of every level of protection, on the same updates.
 
     Each sum is compared with the sum of the quantised updates; a difference ends the benchmark with an error. Needs
-    1 GB in the temporary folder, and about ten minutes on two quiet cores; docs/benchmarks.md says what is measured.
+    1 GB in the temporary folder, and about five minutes on two quiet cores; docs/benchmarks.md says what is measured.
     """
     from fedpriv.experiments.protection_bench import run_protection_bench
 

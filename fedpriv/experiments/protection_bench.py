@@ -388,6 +388,7 @@ def _ratios(rows: list[Row], size: int) -> dict[str, Any]:
         name: {}
         for name in (
             "default_ckks_over_sealed_bytes",
+            "tuned_ckks_over_sealed_bytes",
             "tuned_ckks_over_sealed_bytes_at_matched_error",
             "tuned_ckks_over_sealed_bytes_at_matched_error_as_seal_writes_it",
             "matched_bits",
@@ -402,6 +403,7 @@ def _ratios(rows: list[Row], size: int) -> dict[str, Any]:
         tuned = _row(rows, "ckks-tuned", SMALL, clients, 0)
         ratios["default_ckks_over_sealed_bytes"][name] = default.up_bytes_per_parameter / sealed.up_bytes_per_parameter
         ratios["default_ckks_over_sealed_seal_cpu"][name] = default.seal_ns_per_parameter / sealed.seal_ns_per_parameter
+        ratios["tuned_ckks_over_sealed_bytes"][name] = tuned.up_bytes_per_parameter / sealed.up_bytes_per_parameter
         ratios["plain_over_sealed_bytes"][name] = 4 / sealed.up_bytes_per_parameter
         like = [row for row in rows if row.scheme == "sealed" and row.parameters == SMALL and row.clients == clients]
         matched = min((row for row in like if row.rms_error <= tuned.rms_error), key=lambda row: row.bits, default=None)

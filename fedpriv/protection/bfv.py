@@ -21,6 +21,7 @@ checks it whenever a context is built. SEAL multiplies and decrypts; ``round``, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -118,16 +119,7 @@ class BfvContext:
     def __init__(self, plain_bits: int, prime: int) -> None:
         from tenseal import sealapi
 
-        level = {"tc192": sealapi.SEC_LEVEL_TYPE.TC192, "tc256": sealapi.SEC_LEVEL_TYPE.TC256}
-        security = next(name for name, known in PRIMES.items() if known == prime)
-        parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
-        parameters.set_poly_modulus_degree(DEGREE)
-        parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(DEGREE, [prime.bit_length()]))
-        parameters.set_plain_modulus(2**plain_bits)
-        primes = [modulus.value() for modulus in parameters.coeff_modulus()]
-        self.seal = sealapi.SEALContext(parameters, True, level[security])
-        if not self.seal.parameters_set() or primes != [prime]:
-            raise ProtectionError(f"SEAL refuses these parameters ({self.seal.parameters_error_message()})")
+        self.seal = _seal_context(plain_bits, prime)
         self.plain_bits = plain_bits
         self.prime = prime
         self.bridge = Bridge()
@@ -214,6 +206,24 @@ class BfvContext:
         rest += short * (words >> np.uint64(low))  # floor of floors: the same
         rest >>= np.uint64(bits - low)
         return (words << np.uint64(full - bits)) - rest
+
+
+@functools.lru_cache(maxsize=8)
+def _seal_context(plain_bits: int, prime: int) -> Any:
+    """Return SEAL's own context, which does not change; making one takes as long as encrypting a block."""
+    from tenseal import sealapi
+
+    level = {"tc192": sealapi.SEC_LEVEL_TYPE.TC192, "tc256": sealapi.SEC_LEVEL_TYPE.TC256}
+    security = next(name for name, known in PRIMES.items() if known == prime)
+    parameters = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
+    parameters.set_poly_modulus_degree(DEGREE)
+    parameters.set_coeff_modulus(sealapi.CoeffModulus.Create(DEGREE, [prime.bit_length()]))
+    parameters.set_plain_modulus(2**plain_bits)
+    primes = [modulus.value() for modulus in parameters.coeff_modulus()]
+    context = sealapi.SEALContext(parameters, True, level[security])
+    if not context.parameters_set() or primes != [prime]:
+        raise ProtectionError(f"SEAL refuses these parameters ({context.parameters_error_message()})")
+    return context
 
 
 class BfvEncryptor:

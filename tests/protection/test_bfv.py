@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpriv.errors import ContainerError, ProtectionError, UntrustedError
-from fedpriv.protection.bfv import DEGREE, BfvContext, BfvDecryptor, BfvEncryptor, BfvKeys, add_modular
+from fedpriv.protection.bfv import DEGREE, BfvContext, BfvDecryptor, BfvEncryptor, BfvKeys, _seal_context, add_modular
 from fedpriv.protection.packing import NOISE, PRIMES, exact, plan_packing
 from fedpriv.protection.streams import ternary_polynomial, uniform_polynomials
 from fedpriv.study import UpdateHeader
@@ -58,6 +58,7 @@ def test_seal_accepts_both_primes_at_their_security(security):
 def test_the_larger_prime_is_refused_at_the_higher_security(monkeypatch):
     monkeypatch.setitem(PRIMES, "tc256", PRIME)
     monkeypatch.delitem(PRIMES, "tc192")
+    _seal_context.cache_clear()
     with pytest.raises(ProtectionError, match="SEAL refuses"):
         BfvContext(40, PRIME)
 
