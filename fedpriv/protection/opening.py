@@ -118,11 +118,11 @@ class UpdateOpener:
             )
             tasks = [(i, start) for i, number in enumerate(blocks) for start in range(0, number, CHUNK)]
             energies = dict.fromkeys(range(len(scales)), 0)
-            for found in ordered_map(make, tasks, number=len(tasks), workers=self._workers):
-                for tensor, value in found:
+            for part in ordered_map(make, tasks, number=len(tasks), workers=self._workers):
+                for tensor, value in part.energies:
                     energies[tensor] += value
-            if shared.values is not total:
-                total[:] = shared.values
+                for span in part.away:
+                    shared.take(span)
         return Opened(sum=total, next_scales=self._next(scales, energies, manifest))
 
     def _shape(self, index: int, clients: int) -> tuple[int, int]:
@@ -175,6 +175,14 @@ def opener_for(
     return UpdateOpener(key, require_key(key, protection, tensors), workers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What opening a chunk gave: the energy of each tensor's part in it, and what lies with a worker."""
+
+    energies: list[tuple[int, int]]
+    away: list[slice]
+
+
 @dataclass(kw_only=True)
 class _Work:
     """What one process needs to open blocks of one sum; everything in it can be sent to a worker."""
@@ -191,16 +199,17 @@ class _Work:
     def __post_init__(self) -> None:
         self._made: dict[int, BlockOpener] = {}
 
-    def __call__(self, group: int, first: int) -> list[tuple[int, int]]:
-        """Open a chunk of blocks into the vector, and return the energy of each tensor's part in it."""
+    def __call__(self, group: int, first: int) -> _Part:
+        """Open a chunk of blocks into the vector."""
         if group not in self._made:
             self._made = {group: self.openers[group]()}
         stop = min(first + CHUNK, self.blocks[group])
         start, end = first * self.widths[group], min(stop * self.widths[group], self.sizes[group])
         values = self._made[group].open(first, self.container.rows(f"group-{group}", first, stop), end - start)
-        energies = []
-        for place in self.places.of(group, start, end):
-            part = values[place.within]
-            self.total.values[place.update] = part * self.scales[place.tensor]
-            energies.append((place.tensor, energy(part)))
-        return energies
+        places = list(self.places.of(group, start, end))
+        for place in places:
+            self.total.write(place.update, values[place.within] * self.scales[place.tensor])
+        return _Part(
+            energies=[(place.tensor, energy(values[place.within])) for place in places],
+            away=[place.update for place in places] if self.total.away else [],
+        )

@@ -275,7 +275,7 @@ class _Work:
     def _values(self, place: Place) -> np.ndarray:
         """Return ``(w d + e) / scale``, float32."""
         with np.errstate(over="ignore", invalid="ignore"):  # found by the caller
-            part = self.update.values[place.update] * np.float32(self.weight)
+            part = self.update.read(place.update) * np.float32(self.weight)
             if self.residual is not None:
                 part += self.residual.read(place.update.start, place.update.stop)
             part /= np.float32(self.scales[place.tensor])

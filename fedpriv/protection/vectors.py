@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -83,61 +83,69 @@ def _reopened(path: Path, writable: bool) -> VectorFile:
 
 
 class SharedVector:
-    """float32 values that this process and its workers see; made by :func:`shared_vector`.
+    """float32 values that this process has, and its workers through memory beside it; made by :func:`shared_vector`.
 
     Attributes
     ----------
-    values : ndarray of float32, shape (n,)
+    away : bool
+        Whether this is a worker's, which has the memory and not the values.
     """
 
-    def __init__(
-        self, values: np.ndarray, memory: SharedMemory | None = None, source: np.ndarray | None = None
-    ) -> None:
-        self.values, self._memory, self._source = values, memory, source
+    def __init__(self, values: np.ndarray | None, memory: VectorFile | None) -> None:
+        self._values, self._memory = values, memory
+        self.away = values is None
+
+    def __reduce__(self) -> tuple[type[SharedVector], tuple[None, VectorFile]]:
+        if self._memory is None:
+            raise TypeError("this vector is for one process")
+        return SharedVector, (None, self._memory)
+
+    def read(self, span: slice) -> np.ndarray:
+        """Return values: float32; a worker's are those that it was shown."""
+        if self._values is not None:
+            return self._values[span]
+        return self._file.read(span.start, span.stop)
+
+    def write(self, span: slice, values: np.ndarray) -> None:
+        """Replace values; those that a worker writes are there once :meth:`take` has brought them."""
+        if self._values is not None:
+            self._values[span] = values
+        else:
+            self._file.write(span.start, values)
 
     def show(self, span: slice) -> None:
-        """Let workers see a part of the vector that this was made for."""
-        if self._source is not None:
-            self.values[span] = self._source[span]
+        """Let workers read some of this process's values."""
+        if self._values is not None and self._memory is not None:
+            self._memory.write(span.start, self._values[span])
 
-    def __reduce__(self) -> tuple[Callable[..., SharedVector], tuple[str, int]]:
+    def take(self, span: slice) -> None:
+        """Bring values that a worker wrote into this process's."""
+        if self._values is not None:
+            self._values[span] = self._file.read(span.start, span.stop)
+
+    @property
+    def _file(self) -> VectorFile:
         if self._memory is None:
-            raise TypeError("this vector is not in shared memory")
-        return _attached, (self._memory.name, self.values.size)  # the name goes to a worker, the values stay
-
-    def close(self) -> None:
-        """Let go of the memory, which cannot be closed while an array looks at it."""
-        self.values = np.empty(0, np.float32)
-        if self._memory is not None:
-            self._memory.close()
-
-    def __del__(self) -> None:
-        self.close()
+            raise TypeError("this vector is for one process")
+        return self._memory
 
 
 @contextlib.contextmanager
 def shared_vector(values: np.ndarray, *, workers: int) -> Iterator[SharedVector]:
-    """Have room for ``values`` (float32) that worker processes see while the block runs.
+    """Share ``values`` (float32) with worker processes while the block runs; one worker has nothing to share.
 
-    With one worker the vector is ``values`` itself. With more it is shared memory, given back at the end; it holds what
-    :meth:`SharedVector.show` has copied, so that copying goes on beside the work, and what workers write.
+    The memory beside is a file without a name on Linux, so that it is gone when this process is killed; elsewhere it
+    lies in a folder that only this user can read.
     """
     if workers == 1:
-        yield SharedVector(values)
+        yield SharedVector(values, None)
         return
-    memory = SharedMemory(create=True, size=max(values.nbytes, 1))
-    vector = SharedVector(_floats(memory, values.size), memory, values)
-    try:
-        yield vector
-    finally:
-        vector.close()
-        memory.unlink()
-
-
-def _attached(name: str, size: int) -> SharedVector:
-    memory = SharedMemory(name)
-    return SharedVector(_floats(memory, size), memory)
-
-
-def _floats(memory: SharedMemory, size: int) -> np.ndarray:
-    return np.ndarray((size,), np.float32, buffer=memory.buf)
+    with contextlib.ExitStack() as stack:
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("fedpriv-vector")
+            stack.callback(os.close, descriptor)
+            path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        else:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedpriv-"))) / "vector"
+            path.touch(0o600)
+        yield SharedVector(values, VectorFile(path, writable=True))

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -245,19 +244,35 @@ def phase(prime: int, c0: np.ndarray, c1: np.ndarray, polynomial: np.ndarray) ->
     return total.tolist()
 
 
-def created_memory(monkeypatch) -> list[Path]:
-    """Return a list that fills up with the files of all shared memory that is created from now on."""
-    files: list[Path] = []
+class CreatedMemory:
+    """Memory for vectors that is created while the test runs."""
 
-    class Recorded(SharedMemory):
-        def __init__(self, name=None, create=False, size=0) -> None:
-            super().__init__(name, create, size)
-            if create:
-                files.append(Path("/dev/shm") / self.name)  # noqa: S108 - where Linux shows it
-                assert files[-1].exists()
+    def __init__(self, monkeypatch) -> None:
+        self._files: list[tuple[int, int]] = []
+        create = os.memfd_create
 
-    monkeypatch.setattr("fedpriv.protection.vectors.SharedMemory", Recorded)
-    return files
+        def recorded(name: str, *flags: int) -> int:
+            descriptor = create(name, *flags)
+            if name == "fedpriv-vector":
+                self._files.append((descriptor, os.fstat(descriptor).st_ino))
+            return descriptor
+
+        monkeypatch.setattr(os, "memfd_create", recorded)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there was some, and this process has let go of all of it."""
+        return len(self) > 0 and not any(self._is_open(*file) for file in self._files)
+
+    @staticmethod
+    def _is_open(descriptor: int, inode: int) -> bool:
+        try:
+            return os.fstat(descriptor).st_ino == inode
+        except OSError:
+            return False
 
 
 class Squares:

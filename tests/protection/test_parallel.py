@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from fedpriv.errors import GatekeeperError, ProtectionError
 from fedpriv.files import file_sha256
 from fedpriv.protection.parallel import ordered_map, useful_workers
-from tests.protection.helpers import Cohort, Squares, created_memory, make_cohort
+from tests.protection.helpers import Cohort, CreatedMemory, Squares, make_cohort
 
 TENSORS = {"a": 150_000, "b": 170_000}
 
@@ -28,10 +29,6 @@ def squares(numbers, *, workers: int, factor: int = 1) -> tuple[list[int], set[i
 @pytest.fixture
 def masked(tmp_path) -> Cohort:
     return make_cohort(tmp_path, "masked", clients=2, bits=6, tensors=TENSORS)
-
-
-def gone(files: list[Path]) -> bool:
-    return len(files) > 0 and not any(file.exists() for file in files)
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -82,7 +79,7 @@ def test_a_killed_worker_is_an_error_that_says_what_to_do_and_the_next_call_work
 
 
 def test_sealing_and_opening_do_not_depend_on_the_number_of_workers(masked, monkeypatch):
-    memory = created_memory(monkeypatch)
+    memory = CreatedMemory(monkeypatch)
     rng = np.random.default_rng(1)
     updates = {member: rng.normal(0, 0.02, masked.size).astype(np.float32) for member in masked.members}
     digests, parts = {}, {}
@@ -100,12 +97,12 @@ def test_sealing_and_opening_do_not_depend_on_the_number_of_workers(masked, monk
         assert opened[0].next_scales == other.next_scales
     np.testing.assert_allclose(opened[0].sum, sum(part.sent for part in parts.values()), atol=1e-7)
     assert len(memory) == 9
-    assert gone(memory)
+    assert memory.is_gone
 
 
 def test_sealing_after_a_worker_was_killed_publishes_nothing_and_the_next_call_works(masked, monkeypatch):
     squares([0] * 500, workers=2)
-    memory = created_memory(monkeypatch)
+    memory = CreatedMemory(monkeypatch)
     workers = worker_processes()
     assert workers
     for worker in workers:
@@ -114,51 +111,55 @@ def test_sealing_after_a_worker_was_killed_publishes_nothing_and_the_next_call_w
     with pytest.raises(ProtectionError, match="worker process was killed"):
         masked.seal(masked.members[0], update, workers=2)
     assert list(masked.folder.iterdir()) == []
-    assert gone(memory)
+    assert memory.is_gone
     part = masked.seal(masked.members[0], update, workers=2)
     assert file_sha256(part.path) == part.signed.container_sha256
-    assert gone(memory)
+    assert memory.is_gone
 
 
 def test_a_worker_forgets_what_it_worked_with(masked):
-    """Shared memory that was unlinked goes back to the system only when nobody has it any more."""
+    """Memory goes back to the system only when nobody has it open any more."""
     masked.seal(masked.members[0], np.full(masked.size, 0.01, np.float32), workers=2)
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any("psm_" in maps(worker) for worker in worker_processes()):
+    while time.monotonic() < deadline and any(map(vectors_of, worker_processes())):
         time.sleep(0.02)
     assert worker_processes()
-    assert not any("psm_" in maps(worker) for worker in worker_processes())
+    assert not any(map(vectors_of, worker_processes()))
 
 
-def maps(process: psutil.Process) -> str:
-    return Path(f"/proc/{process.pid}/maps").read_text()
+def vectors_of(process: psutil.Process) -> list[str]:
+    """Return the memory for vectors that a process has open."""
+    found = []
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(str(link.readlink()))
+    return [name for name in found if "fedpriv-vector" in name]
 
 
 def test_a_kill_of_the_process_that_seals_leaves_no_worker_and_no_memory(tmp_path):
     script = Path(__file__).with_name("sealing_process.py")
     process = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    memory = Path("/dev/shm") / process.stdout.readline().strip()  # noqa: S108 - where shared memory lies
+    assert process.stdout.readline() == "sealing\n"
     party, deadline = psutil.Process(process.pid), time.monotonic() + 30
     while len(workers := party.children(recursive=True)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)  # resource tracker, fork server, worker
     assert len(workers) == 3
-    assert memory.exists()
+    assert vectors_of(party)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
-    assert not memory.exists()
 
 
 def test_an_error_in_the_middle_gives_back_memory_and_files(masked, monkeypatch):
-    memory = created_memory(monkeypatch)
+    memory = CreatedMemory(monkeypatch)
     update = np.full(masked.size, 0.01, np.float32)
     update[-3] = np.nan
     with pytest.raises(GatekeeperError, match="not finite"):
         masked.seal(masked.members[0], update, workers=3)
     assert list(masked.folder.iterdir()) == []
-    assert gone(memory)
+    assert memory.is_gone
 
 
 @pytest.mark.parametrize(("limit", "size", "expected"), [(4, 10, 1), (4, 2_500_000, 2), (4, 10**9, 4), (1, 10**9, 1)])

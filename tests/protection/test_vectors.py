@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from fedpriv.errors import ProtectionError
 from fedpriv.protection.vectors import VectorFile, new_vector, open_vector, shared_vector
-from tests.protection.helpers import created_memory
+from tests.protection.helpers import CreatedMemory
 
 VALUES = np.linspace(-1, 1, 1000, dtype=np.float32)
 
@@ -69,27 +70,32 @@ def test_a_file_is_sent_to_a_worker_by_its_path(tmp_path):
     np.testing.assert_array_equal(open_vector(path, 1000).read(4, 8), [0, *VALUES[:2], 0])
 
 
-def test_shared_memory_is_seen_by_others_and_given_back(monkeypatch):
-    memory = created_memory(monkeypatch)
-    with shared_vector(VALUES, workers=2) as vector:
+def test_workers_read_what_they_are_shown_and_what_they_write_can_be_taken(monkeypatch):
+    memory, values = CreatedMemory(monkeypatch), VALUES.copy()
+    with shared_vector(values, workers=2) as vector:
         data = pickle.dumps(vector)
-        assert memory[0].name.encode() in data
         assert len(data) < 300
         other = pickle.loads(data)  # noqa: S301 - what we just wrote
+        assert (vector.away, other.away) == (False, True)
         vector.show(slice(0, 400))
         vector.show(slice(400, 1000))
-        np.testing.assert_array_equal(other.values, VALUES)
-        other.show(slice(0, 1000))  # a worker has nothing of its own to show
-        other.values[3] = 7
-        assert vector.values[3] == 7
-        assert VALUES[3] != 7
-        other.close()
+        np.testing.assert_array_equal(other.read(slice(10, 1000)), values[10:])
+        np.testing.assert_array_equal(vector.read(slice(10, 1000)), values[10:])
+        other.write(slice(3, 5), np.array([7, 8], np.float32))
+        assert values[3] == VALUES[3]
+        vector.take(slice(3, 5))
+        assert values[3:5].tolist() == [7, 8]
+        vector.write(slice(0, 1), np.array([9], np.float32))
+        assert values[0] == 9
+        other.show(slice(0, 1000))  # a worker has no values of its own
+        other.take(slice(0, 1000))
+        assert other.read(slice(0, 1)).tolist() == [VALUES[0]]
     assert len(memory) == 1
-    assert not memory[0].exists()
+    assert memory.is_gone
 
 
-def test_shared_memory_is_given_back_after_an_error_and_for_an_empty_vector(monkeypatch):
-    memory = created_memory(monkeypatch)
+def test_memory_is_given_back_after_an_error_and_for_an_empty_vector(monkeypatch):
+    memory = CreatedMemory(monkeypatch)
 
     def fail():
         with shared_vector(VALUES, workers=2):
@@ -98,13 +104,32 @@ def test_shared_memory_is_given_back_after_an_error_and_for_an_empty_vector(monk
     with pytest.raises(RuntimeError):
         fail()
     with shared_vector(VALUES[:0], workers=3) as vector:
-        assert vector.values.size == 0
+        vector.show(slice(0, 0))
     assert len(memory) == 2
-    assert not any(file.exists() for file in memory)
+    assert memory.is_gone
 
 
-def test_one_worker_needs_no_copy():
-    with shared_vector(VALUES, workers=1) as vector:
-        assert vector.values is VALUES
-        with pytest.raises(TypeError, match="not in shared memory"):
-            pickle.dumps(vector)
+def test_without_files_in_memory_a_private_one_is_used(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with shared_vector(VALUES, workers=2) as vector:
+        vector.show(slice(0, 1000))
+        other = pickle.loads(pickle.dumps(vector))  # noqa: S301 - what we just wrote
+        np.testing.assert_array_equal(other.read(slice(0, 1000)), VALUES)
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o077 == 0
+        assert (folder / "vector").stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_worker_has_nothing_to_share(monkeypatch):
+    memory, values = CreatedMemory(monkeypatch), VALUES.copy()
+    with shared_vector(values, workers=1) as vector:
+        vector.show(slice(0, 1000))
+        assert vector.read(slice(0, 1000)).base is values
+        vector.write(slice(1, 2), np.array([5], np.float32))
+        assert values[1] == 5
+        for step in (lambda: pickle.dumps(vector), lambda: vector.take(slice(0, 1))):
+            with pytest.raises(TypeError, match="for one process"):
+                step()
+    assert len(memory) == 0
