@@ -137,7 +137,7 @@ def run_protection_bench(*, quick: bool, workers: int = 1, on_progress: Progress
     ProtectionError
         If an opened sum is not the sum of what was sealed.
     """
-    most = 4_000_000 if quick else 64 * LARGE
+    most = 16_000_000 if quick else 64 * LARGE
     cases = list(_cases(quick, most))
     costs = [case.clients * case.measured + 2_000_000 for case in cases]
     matching_cost, speed_cost = (20_000_000, 8_000_000) if quick else (60_000_000, 60_000_000)

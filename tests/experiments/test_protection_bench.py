@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -89,9 +90,31 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path):
     assert 0 <= sealing_memory(case("sealed", bits=10, measured=200_000), tmp_path) < 50
 
 
-def test_memory_that_is_known_to_be_taken_is_seen(tmp_path):
-    number = 4_000_000  # with workers the update is copied into shared memory: 16 MB
-    assert 14 < sealing_memory(case("masked", bits=10, measured=number), tmp_path, workers=2) < 80
+GREEDY = """#!{python}
+import runpy
+from fedpriv.experiments.protection_case import Cohort
+
+seal = Cohort.seal
+
+def greedy(self, member, masks, update, path, *, workers):
+    taken = bytearray(b"x" * 30_000_000) if path.name == "measured" else b""
+    return seal(self, member, masks, update, path, workers=workers)
+
+Cohort.seal = greedy
+runpy.run_module("fedpriv.experiments.protection_memory", run_name="__main__")
+"""
+
+
+def test_memory_that_is_known_to_be_taken_is_seen(tmp_path, monkeypatch):
+    """The process that is measured takes 30 MB more than it needs."""
+    script = tmp_path / "greedy"
+    script.write_text(GREEDY.format(python=sys.executable))
+    script.chmod(0o700)
+    measured = case("masked", bits=10, measured=2_000_000)
+    assert sealing_memory(measured, tmp_path) < 15
+    assert sealing_memory(measured, tmp_path, workers=2) < 60
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert 27 < sealing_memory(measured, tmp_path) < 80
 
 
 def test_a_failed_process_is_an_error(tmp_path):
