@@ -20,6 +20,7 @@ from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
 from fedpriv.domain.policy import checks, is_stock
 from fedpriv.errors import ConfigError, ModelError
+from fedpriv.files import write_atomic
 from fedpriv.protection import fingerprint_words
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.plan import MemberChoice
@@ -197,19 +198,48 @@ def reject(
     console.print(f"Rejected {decision.study[:12]}.")
 
 
-@app.command()
-def ledger(
-    folder: Folder,
-    verify: Annotated[bool, typer.Option(help="Check every entry's chain and signature.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show the ledger: what was asked, decided, run and sent."""
-    book = Domain.open(folder).ledger
-    if verify:
-        console.print(f"[green]The ledger is whole:[/] {book.verify()} entries, each chained and signed.")
-        return
-    for entry in book.entries():
+ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
+app.add_typer(ledger, name="ledger")
+
+
+@ledger.command("show")
+def show_ledger(folder: Folder, as_json: AsJson = False) -> None:
+    """Show every entry, one a line."""
+    for entry in Domain.open(folder).ledger.entries():
         typer.echo(json.dumps(entry.__dict__) if as_json else as_text(entry))
+
+
+@ledger.command("verify")
+def verify_ledger(
+    folder: Folder,
+    holds: Annotated[
+        str, typer.Option(metavar="DIGEST", help="An entry that must be there: finds an end that was cut off.")
+    ] = "",
+) -> None:
+    """Check that no entry was changed, removed or moved, and name the first that was."""
+    book = Domain.open(folder).ledger
+    number = book.verify(holds=holds)
+    console.print(f"[green]The ledger is whole:[/] {number} entries, each chained and signed.")
+    console.print(f"Keep the digest of the newest, to find an end that is cut off: {book.entries()[-1].digest}")
+
+
+@ledger.command("export")
+def export_ledger(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A name that ends in .html or .csv.")],
+) -> None:
+    """Verify the ledger and write it as a page or a table for a privacy officer."""
+    from fedpriv.domain.ledger_export import to_csv, to_html
+
+    domain = Domain.open(folder)
+    if out.suffix not in (".html", ".csv"):
+        raise ConfigError(f"{out.name} is neither a page nor a table", todo="give a name that ends in .html or .csv")
+    domain.ledger.verify()
+    entries = domain.ledger.entries()
+    whose = f"{domain.config.name} ({domain.config.email})"
+    text = to_csv(entries) if out.suffix == ".csv" else to_html(entries, domain=whose, verified_s=time.time())
+    write_atomic(out, text.encode())
+    console.print(f"Wrote {len(entries)} entries, verified, to {escape(str(out))}. It is readable by you only.")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
 from fedpriv.transport import create_transport_keys, read_identity
 
-_LEDGER_LABEL = b"fedpriv 1 ledger\n"
+_LEDGER_LABEL = b"fedpriv 2 ledger\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Domain:
         config = folder.load_config()
         return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path))
 
-    @property
+    @functools.cached_property
     def ledger(self) -> Ledger:
         identity = self.keys.identity
 

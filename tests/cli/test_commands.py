@@ -13,6 +13,7 @@ COMMANDS = [
         ["domain", name]
         for name in ("init", "trust", "serve", "status", "requests", "show", "approve", "reject", "ledger", "keys")
     ),
+    *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(["study", name] for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]

@@ -1,11 +1,15 @@
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fedpriv.domain import Domain
 from fedpriv.errors import UntrustedError
+from fedpriv.files import canonical_json, sha256_hex
 
 
 @pytest.fixture
@@ -55,6 +59,96 @@ def test_removed_moved_and_repeated_entries_are_found(domain, ledger, edit, firs
     domain.folder.ledger_path.write_bytes(b"".join(edit(lines(domain))))
     with pytest.raises(UntrustedError, match=f"Entry {first_bad} of the ledger"):
         ledger.verify()
+
+
+@pytest.mark.parametrize("position", range(6))
+@pytest.mark.parametrize("field", ["signature", "digest", "previous", "kind", "time_s", "number", "once"])
+def test_a_change_of_any_field_is_found_and_named(domain, ledger, position, field):
+    changed = lines(domain)
+    entry = json.loads(changed[position])
+    value = entry[field]
+    entry[field] = (
+        value + 1 if isinstance(value, int | float) else value[:-4] + ("AAAA" if value[-4:] != "AAAA" else "BBBB")
+    )
+    changed[position] = canonical_json(entry) + b"\n"
+    domain.folder.ledger_path.write_bytes(b"".join(changed))
+    with pytest.raises(UntrustedError, match=f"Entry {position + 1} of the ledger"):
+        ledger.verify()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_change_of_any_byte_is_found(domain, ledger, data):
+    whole = domain.folder.ledger_path.read_bytes()
+    place, bit = data.draw(st.integers(0, len(whole) - 2)), data.draw(st.integers(0, 7))
+    domain.folder.ledger_path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+    try:
+        with pytest.raises(UntrustedError, match=f"Entry {whole[:place].count(10) + 1} of the ledger"):
+            ledger.verify()
+    finally:
+        domain.folder.ledger_path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("position", range(6))
+def test_a_chain_made_anew_without_the_key_is_found_where_it_begins(domain, ledger, position):
+    """Everything that can be computed without the key is right again; only signatures cannot be."""
+    entries = [json.loads(line) for line in lines(domain)]
+    entries[position]["facts"]["number"] = 42
+    previous = "0" * 64
+    for entry in entries:
+        entry["previous"] = previous
+        body = {name: value for name, value in entry.items() if name not in ("digest", "signature")}
+        entry["digest"] = sha256_hex(canonical_json(body))
+        previous = sha256_hex(canonical_json(entry))
+    domain.folder.ledger_path.write_bytes(b"".join(canonical_json(entry) + b"\n" for entry in entries))
+    with pytest.raises(UntrustedError, match=f"Entry {position + 1} of the ledger"):
+        ledger.verify()
+
+
+def test_a_forged_end_behind_a_broken_chain_is_not_what_is_named(domain, ledger):
+    changed = lines(domain)
+    entry = json.loads(changed[1])
+    entry["signature"] = "A" * 86 + "=="
+    changed[1] = canonical_json(entry) + b"\n"
+    domain.folder.ledger_path.write_bytes(b"".join([*changed[:4], changed[5]]))
+    with pytest.raises(UntrustedError, match="Entry 2 of the ledger"):
+        ledger.verify()
+
+
+def test_verifying_takes_few_signatures(domain, ledger, monkeypatch):
+    checked = []
+    monkeypatch.setattr(ledger, "_check", lambda *arguments: checked.append(arguments) or True)
+    assert ledger.verify() == 6
+    assert len(checked) == 1
+
+
+def test_an_end_that_was_cut_off_is_found_by_a_digest_that_was_kept(domain, ledger):
+    kept = ledger.entries()[-1].digest
+    assert ledger.verify(holds=kept) == 6
+    domain.folder.ledger_path.write_bytes(b"".join(lines(domain)[:-1]))
+    assert ledger.verify() == 5
+    with pytest.raises(UntrustedError, match=r"5 intact entries.*cut off"):
+        ledger.verify(holds=kept)
+
+
+def test_a_ledger_from_a_backup_is_read_anew(domain, ledger):
+    path = domain.folder.ledger_path
+    older = b"".join(lines(domain)[:3])
+    for restore in (lambda: path.write_bytes(older), lambda: (path.unlink(), path.write_bytes(older))):
+        restore()
+        assert not ledger.has("test/4")
+        assert ledger.append("test.entry", once="test/4", number=4)
+        assert ledger.verify() == 4
+
+
+def test_a_disk_that_is_full_loses_no_entry(domain, ledger, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:50]))
+    with pytest.raises(OSError, match="to its end"):
+        ledger.append("test.entry", once="test/full")
+    monkeypatch.undo()
+    assert ledger.append("test.entry", once="test/full")
+    assert ledger.verify() == 7
 
 
 def test_another_domains_signature_is_found(domain, ledger, tmp_path):

@@ -90,7 +90,7 @@ def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     assert (root / "adapter" / "adapter_config.json").exists()
 
     for shard in shards:
-        whole = run("domain", "ledger", root / shard, "--verify", cwd=root)
+        whole = run("domain", "ledger", "verify", root / shard, cwd=root)
         assert "The ledger is whole" in whole.stdout
         once = [entry["once"] for entry in ledger(root / shard) if entry["once"]]
         assert len(once) == len(set(once))
