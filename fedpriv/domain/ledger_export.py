@@ -97,7 +97,10 @@ def to_html(entries: Sequence[Entry], *, domain: str, verified_s: float) -> str:
 
 
 def _row(entry: Entry) -> str:
-    facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(_plain(value))}</dd>" for key, value in entry.facts.items())
+    facts = "".join(
+        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
+        for key, value in entry.facts.items()
+    )
     return (
         f'<tr><td class="number">{entry.number}</td><td class="time">{_clock(entry)}</td>'
         f'<td>{escape(words_of(entry.kind))}</td><td title="{escape(entry.digest)}"><dl>{facts}</dl></td></tr>'
@@ -105,6 +108,8 @@ def _row(entry: Entry) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(_plain, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

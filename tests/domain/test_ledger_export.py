@@ -29,7 +29,7 @@ def test_a_table_has_every_entry_and_no_formula(domain):
 
 
 def test_a_page_shows_what_peers_sent_as_text(domain):
-    domain.ledger.append("message.refused", peer="<img src=x onerror=alert(1)>", reason="{0} $x")
+    domain.ledger.append("message.refused", peer="<img src=x onerror=alert(1)>", reason="{0} $x", some_list=["a", 1, None])
     page = to_html(domain.ledger.entries(), domain="<b>micu</b>", verified_s=0.0)
     assert "<img" not in page
     assert "<b>" not in page
@@ -38,6 +38,7 @@ def test_a_page_shows_what_peers_sent_as_text(domain):
     assert "1970-01-01 00:00:00 UTC" in page
     assert domain.ledger.entries()[-1].digest in page
     assert words_of("message.refused") in page
+    assert "<dt>some list</dt><dd>a; 1; null</dd>" in page
 
 
 def run(*arguments):
