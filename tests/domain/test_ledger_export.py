@@ -29,7 +29,9 @@ def test_a_table_has_every_entry_and_no_formula(domain):
 
 
 def test_a_page_shows_what_peers_sent_as_text(domain):
-    domain.ledger.append("message.refused", peer="<img src=x onerror=alert(1)>", reason="{0} $x", some_list=["a", 1, None])
+    domain.ledger.append(
+        "message.refused", peer="<img src=x onerror=alert(1)>", reason="{0} $x", some_list=["a", 1, None]
+    )
     page = to_html(domain.ledger.entries(), domain="<b>micu</b>", verified_s=0.0)
     assert "<img" not in page
     assert "<b>" not in page
