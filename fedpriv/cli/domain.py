@@ -217,10 +217,14 @@ def verify_ledger(
     ] = "",
 ) -> None:
     """Check that no entry was changed, removed or moved, and name the first that was."""
-    book = Domain.open(folder).ledger
-    number = book.verify(holds=holds)
-    console.print(f"[green]The ledger is whole:[/] {number} entries, each chained and signed.")
-    console.print(f"Keep the digest of the newest, to find an end that is cut off: {book.entries()[-1].digest}")
+    entries = Domain.open(folder).ledger.verified(holds=holds)
+    if not entries:
+        console.print(
+            "[yellow]The ledger is empty:[/] if this domain was in use, it was removed. Compare with your backup."
+        )
+        return
+    console.print(f"[green]The ledger is whole:[/] {len(entries)} entries, each chained and signed.")
+    console.print(f"Keep the digest of the newest, to find an end that is cut off: {entries[-1].digest}")
 
 
 @ledger.command("export")
@@ -234,8 +238,7 @@ def export_ledger(
     domain = Domain.open(folder)
     if out.suffix not in (".html", ".csv"):
         raise ConfigError(f"{out.name} is neither a page nor a table", todo="give a name that ends in .html or .csv")
-    domain.ledger.verify()
-    entries = domain.ledger.entries()
+    entries = domain.ledger.verified()
     whose = f"{domain.config.name} ({domain.config.email})"
     text = to_csv(entries) if out.suffix == ".csv" else to_html(entries, domain=whose, verified_s=time.time())
     write_atomic(out, text.encode())

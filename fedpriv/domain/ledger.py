@@ -140,7 +140,11 @@ class Ledger:
             return once in self._read.once
 
     def verify(self, *, holds: str = "") -> int:
-        """Check every entry and return how many there are.
+        """Check every entry and return how many there are; see :meth:`verified`."""
+        return len(self.verified(holds=holds))
+
+    def verified(self, *, holds: str = "") -> list[Entry]:
+        """Check every entry and return those that were checked.
 
         Parameters
         ----------
@@ -168,7 +172,7 @@ class Ledger:
                 kept="What is there was not changed",
                 todo="its end was cut off, or the digest is of another ledger: compare with your backup",
             )
-        return len(entries)
+        return entries
 
     def _first_forged(self, entries: Sequence[Entry]) -> int:
         """Return the number of the first entry in a whole chain whose signature is wrong, or 0.

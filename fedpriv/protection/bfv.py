@@ -96,7 +96,7 @@ class BfvKeys:
         )
 
     def secret_sum(self) -> np.ndarray:
-        """Return ``S``, or ``s`` of a sealer: int64, shape (4096,), as many at most as there are secrets."""
+        """Return ``S``, or ``s`` of a sealer: int64, shape (4096,), in magnitude at most the number of secrets."""
         return np.sum([ternary_polynomial(secret) for secret in self.secrets], axis=0)
 
 

@@ -137,7 +137,9 @@ class UpdateSealer:
             results = ordered_map(make, self._tasks(blocks, shared), number=number, workers=self._workers)
             for done, found in enumerate(results, 1):
                 clipped += found
-                if done % FLUSH_CHUNKS == 0:  # the disk works meanwhile, and does not have it all to do at the end
+                # The disk works meanwhile, and does not have it all to do at the end. An error of it shows again there:
+                # the system reports a failed write to every descriptor of the file.
+                if done % FLUSH_CHUNKS == 0:
                     beside.submit(draft.flush)
                     if rest is not None:
                         beside.submit(rest.flush)

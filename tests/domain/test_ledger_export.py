@@ -66,6 +66,14 @@ def test_the_commands_verify_and_export(domain, tmp_path):
         assert (tmp_path / name).stat().st_mode & 0o077 == 0
 
 
+def test_an_empty_ledger_is_not_called_whole(domain):
+    domain.folder.ledger_path.unlink()
+    shown = run("verify", domain.folder.root)
+    assert shown.exception is None
+    assert "The ledger is empty" in shown.output
+    assert "whole" not in shown.output
+
+
 def test_a_changed_ledger_is_not_exported(domain, tmp_path):
     path, root = domain.folder.ledger_path, domain.folder.root
     assert "neither a page nor a table" in str(run("export", root, "--out", tmp_path / "l.pdf").exception)
