@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -56,8 +56,8 @@ def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan) -> np.
     return update
 
 
-def check_metrics(path: Path, plan: Plan) -> dict[str, float]:
-    """Return the metrics that may leave: those the plan lists, finite numbers, rounded to six digits.
+def check_metrics(path: Path, allowed: Collection[MetricName]) -> dict[str, float]:
+    """Return the metrics that may leave: those that are allowed, finite numbers, rounded to six digits.
 
     Raises
     ------
@@ -76,6 +76,6 @@ def check_metrics(path: Path, plan: Plan) -> dict[str, float]:
             )
         if not 0 <= value <= _LARGEST:
             raise GatekeeperError(f"The metric {name} is out of range", kept="Nothing was sent")
-        if name in plan.metrics:
+        if name in allowed:
             metrics[name] = float(f"{value:.{_DIGITS}g}")
     return metrics

@@ -37,6 +37,11 @@ class CodeRequest:
         """The study id: SHA-256 over every file's name and content (64 hex digits)."""
         return bundle_digest(self.files)
 
+    @property
+    def code(self) -> str:
+        """The digest of the code: SHA-256 over every file but ``plan.yaml``, names included (64 hex digits)."""
+        return bundle_digest({name: text for name, text in self.files.items() if name != PLAN_FILE})
+
     @classmethod
     def from_files(cls, files: Mapping[str, str]) -> CodeRequest:
         """Check a bundle and read its plan.

@@ -59,9 +59,8 @@ def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path, before, plan)
 def test_listed_metrics_leave_rounded(tmp_path, plan):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"train_loss": 1.23456789, "examples": 12}))
-    assert check_metrics(path, plan) == {"train_loss": 1.23457, "examples": 12.0}
-    fewer = plan.model_copy(update={"metrics": ("examples", "heldout_loss", "heldout_tokens")})
-    assert check_metrics(path, fewer) == {"examples": 12.0}
+    assert check_metrics(path, plan.metrics) == {"train_loss": 1.23457, "examples": 12.0}
+    assert check_metrics(path, ("examples", "heldout_loss")) == {"examples": 12.0}
 
 
 @pytest.mark.parametrize(
@@ -80,4 +79,4 @@ def test_other_metrics_stay(tmp_path, plan, text):
     path = tmp_path / "metrics.json"
     path.write_text(text)
     with pytest.raises(GatekeeperError):
-        check_metrics(path, plan)
+        check_metrics(path, plan.metrics)
