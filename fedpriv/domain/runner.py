@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import queue
@@ -173,9 +174,12 @@ class TrainingWorker:
 
     def stop(self) -> None:
         """End the worker and every process it started."""
-        end_tree(self._process.pid)
+        end_tree(self._process.pid, own_namespace="bubblewrap" in self.sandbox.walls)
         self._process.wait(timeout=30)
         self._log.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _next_event(self, seconds: float) -> dict[str, Any] | None:
         """Return the next event, or None if there is none for so long.
@@ -196,14 +200,13 @@ class TrainingWorker:
 
     def _read_events(self) -> None:
         stream = self._process.stdout
-        while stream is not None:
-            line = stream.readline(_MAX_LINE)
-            if not line:
-                break
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a stray print of the training code is not an event
-            if isinstance(event, dict):
-                self._events.put(event)
+        if stream is not None:
+            with stream:
+                while line := stream.readline(_MAX_LINE):
+                    try:
+                        event = json.loads(line)
+                    except ValueError:
+                        continue  # a stray print of a library is not an event
+                    if isinstance(event, dict):
+                        self._events.put(event)
         self._events.put(None)

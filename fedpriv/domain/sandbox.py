@@ -1,7 +1,8 @@
-"""The walls around training: a clean environment, bubblewrap without network, and Landlock around every job.
+"""The walls around training: a clean environment, bubblewrap without network, Landlock and seccomp around every job.
 
 bubblewrap holds the worker: no network, processes and users of its own, a view of the disk with nothing in it but what
-training needs. Landlock and the kernel's limits hold each job in it: its own output folder, its share of the machine.
+training needs. Landlock, seccomp and the kernel's limits hold each job in it: one process, its own output folder, its
+share of the machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from fedpriv.domain.folder import ResourcesChoice, SandboxMode
 from fedpriv.errors import ConfigError
 from fedpriv.training.landlock import landlock_version
+from fedpriv.training.system_calls import can_filter
 
 _SYSTEM = (
     "/usr",
@@ -106,7 +108,7 @@ class Sandbox:
 
     @property
     def walls(self) -> tuple[str, ...]:
-        """The walls that stand here, for the ledger: some of ``bubblewrap`` and ``landlock``.
+        """The walls that stand here, for the ledger: some of ``bubblewrap``, ``landlock`` and ``seccomp``.
 
         Raises
         ------
@@ -122,12 +124,12 @@ class Sandbox:
                 kept="Nothing was run",
                 todo="install bubblewrap (see `fedpriv doctor`) or set resources.sandbox to preferred",
             )
-        return (*found, "landlock") if landlock_version() else found
+        return (*found, *(("landlock",) if landlock_version() else ()), *(("seccomp",) if can_filter() else ()))
 
     @property
     def scratch(self) -> str:
         """The folder for temporary files: in bubblewrap one in memory, gone with the worker."""
-        return "/tmp" if "bubblewrap" in self.walls else str(self.writable / "scratch")  # noqa: S108
+        return "/scratch" if "bubblewrap" in self.walls else str(self.writable / "scratch")
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """Return the command inside its walls."""
@@ -136,7 +138,7 @@ class Sandbox:
             return list(command)
         room = ("--size", str(_TEMPORARY_BYTES), "--tmpfs")
         walls = [path, *_UNSHARED, *_no_more_users(path), "--die-with-parent", "--new-session"]
-        walls += ["--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", *room, "/tmp"]  # noqa: S108
+        walls += ["--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", *room, self.scratch]  # noqa: S108
         for folder in _SYSTEM:
             walls += ["--ro-bind-try", folder, folder]
         for place in (*interpreter_folders(), *self.readable):
@@ -151,7 +153,7 @@ class Sandbox:
         return {
             "readable": readable,
             "writable": [*_WRITABLE, self.scratch],
-            "landlock": "landlock" in self.walls,
+            "walls": self.mode != "off",
             "memory_bytes": resources.memory_bytes,
             "file_bytes": resources.disk_bytes,
             "cpu_s": int(cpu_seconds(resources, max_seconds)),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import psutil
 
 from fedpriv.domain.folder import ResourcesChoice
 
+_PATIENCE_S = 10.0
 _LOW_MEMORY = 0.03
 """Share of the machine's memory that stays free whatever a job has been allowed: memory in files of no process counts
 for nobody, and the domain itself must not be the one that the kernel ends."""
@@ -59,44 +62,44 @@ class Watchdog:
 
     def breach(self) -> str | None:
         """Return which limit is broken, in words, or None."""
+        return next((words for used, most, words in self._measured() if used > most), None)
+
+    def _measured(self) -> Iterator[tuple[float, float, str]]:
+        """Yield use, limit and words of each kind, what grows fastest first: each is measured only if asked for."""
         resources, tree, machine = self.resources, _tree(self.pid), psutil.virtual_memory()
+        count = sum(map(_threads, tree)) - self._before_processes
+        yield count, resources.processes, f"it started more than {resources.processes} processes"
+        yield _LOW_MEMORY * machine.total, machine.available, "this machine ran out of memory"
         memory = sum(map(_memory, tree))
         self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
-        limits = (
-            (time.monotonic() - self._started_s, self.max_seconds, f"it took longer than {self.max_seconds:.0f} s"),
-            (
-                sum(map(_cpu_s, tree)) - self._before_cpu_s,
-                self.cpu_s,
-                f"it used more than {self.cpu_s:.0f} processor seconds",
-            ),
-            (memory, resources.memory_bytes, f"it used more than {resources.memory_gb:g} GB of memory"),
-            (
-                sum(map(_threads, tree)) - self._before_processes,
-                resources.processes,
-                f"it started more than {resources.processes} processes",
-            ),
-            (
-                _size(self.folder) - self._before_bytes,
-                resources.disk_bytes,
-                f"it wrote more than {resources.disk_gb:g} GB",
-            ),
-            (_LOW_MEMORY * machine.total, machine.available, "this machine ran out of memory"),
-        )
-        return next((words for used, most, words in limits if used > most), None)
+        yield memory, resources.memory_bytes, f"it used more than {resources.memory_gb:g} GB of memory"
+        size = _size(self.folder) - self._before_bytes
+        yield size, resources.disk_bytes, f"it wrote more than {resources.disk_gb:g} GB"
+        yield time.monotonic() - self._started_s, self.max_seconds, f"it took longer than {self.max_seconds:.0f} s"
+        cpu = sum(map(_cpu_s, tree)) - self._before_cpu_s
+        yield cpu, self.cpu_s, f"it used more than {self.cpu_s:.0f} processor seconds"
 
 
-def end_tree(pid: int) -> None:
-    """Kill a worker, what leads its sandbox, and whatever descends from either; nothing is reaped here.
+def end_tree(pid: int, *, own_namespace: bool) -> None:
+    """Kill a worker and whatever descends from it, and wait until they are gone.
 
-    In bubblewrap the kernel itself ends every process of the sandbox with the first one of it. Without, the worker is
-    killed last, since its orphans come to it (:func:`fedpriv.training.descendants.adopt_descendants`).
+    Parameters
+    ----------
+    own_namespace : bool
+        Whether ``pid`` leads a namespace of processes (bubblewrap): the kernel ends all of it with its first process,
+        however fast they multiply. Otherwise everything is stopped, and then killed with the worker last, since its
+        orphans come to it (:func:`fedpriv.training.descendants.adopt_descendants`).
     """
-    for process in reversed(_tree(pid)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.suspend()
-    for process in reversed(_tree(pid)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    tree = _tree(pid)
+    if own_namespace and tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for action in (psutil.Process.suspend, psutil.Process.kill):
+        for process in reversed(tree):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                action(process)
+        tree = list({*tree, *_tree(pid)})
+    psutil.wait_procs(tree, timeout=_PATIENCE_S)
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -108,12 +111,13 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Return the resident bytes that no file on disk could give back: memory of its own, and shared memory."""
+    """Return the bytes that no file on disk could give back; what processes share is divided among them."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, ValueError):
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
-            values = (line.split()[1] for line in status.splitlines() if line.startswith(("RssAnon", "RssShmem")))
-            return 1024 * sum(map(int, values))
+        folder = Path(f"/proc/{process.pid}")
+        for name, fields in (("smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")), ("status", ("RssAnon:", "RssShmem:"))):
+            with contextlib.suppress(OSError, ValueError):
+                lines = (folder / name).read_text(encoding="ascii", errors="replace").splitlines()
+                return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(fields))
     with contextlib.suppress(psutil.Error):
         return process.memory_info().rss
     return 0

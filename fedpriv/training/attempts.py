@@ -18,7 +18,15 @@ ATTEMPTS: frozenset[str] = frozenset(get_args(Attempt))
 
 _CALLS: dict[str, Attempt] = {
     **dict.fromkeys(
-        ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "urllib.Request"),
+        (
+            "socket.__new__",
+            "socket.connect",
+            "socket.bind",
+            "socket.sendto",
+            "socket.sendmsg",
+            "socket.getaddrinfo",
+            "urllib.Request",
+        ),
         "network",
     ),
     **dict.fromkeys(

@@ -15,7 +15,9 @@ from pathlib import Path
 from fedpriv.training.attempts import notice
 from fedpriv.training.jobs import LOG, Job, do_job, failure_message
 from fedpriv.training.landlock import restrict
+from fedpriv.training.system_calls import filter_system_calls
 
+_LEAST_PRIORITY = 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 
@@ -89,22 +91,24 @@ def confine(job: Job) -> None:
     fence = job.fence
     if fence is None:
         return
+    os.setpriority(os.PRIO_PROCESS, 0, _LEAST_PRIORITY)  # whoever watches it must get a word in
     _limit(resource.RLIMIT_FSIZE, fence.file_bytes)
-    _limit(resource.RLIMIT_CPU, fence.cpu_s)
+    _limit(resource.RLIMIT_CPU, fence.cpu_s, grace=5)  # first a signal with a name of its own, then the end
     if sys.platform == "linux":
         _limit(resource.RLIMIT_DATA, fence.memory_bytes)
         if fence.processes is not None:
             _limit(resource.RLIMIT_NPROC, fence.processes)
-    if fence.landlock:
+    if fence.walls:
         readable = [Path(place) for place in fence.readable]
         restrict(readable, [Path(job.out), *map(Path, fence.writable)])
+        filter_system_calls()
 
 
-def _limit(what: int, most: int) -> None:
-    """Lower a limit, hard and soft; one that is lower already stays."""
+def _limit(what: int, most: int, *, grace: int = 0) -> None:
+    """Lower a soft limit to ``most``, and the hard one to ``most + grace``; one that is lower already stays."""
     _, hard = resource.getrlimit(what)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (most, most))
+    soft, top = (value if hard == resource.RLIM_INFINITY else min(value, hard) for value in (most, most + grace))
+    resource.setrlimit(what, (soft, top))
 
 
 def work(job: Job, pipe: int) -> int:

@@ -41,13 +41,14 @@ Report = Callable[[int, int], None]
 class Fence(Section):
     """What a child may touch and use up; the kernel refuses the rest (see :mod:`fedpriv.training.child`).
 
-    ``readable`` and ``writable`` are enforced where ``landlock`` is set and the kernel has Landlock; the other limits
-    always are. ``processes`` counts threads too, and only has a meaning in a user namespace of the sandbox's own.
+    With ``walls``, where the kernel has them: Landlock, so that only ``readable`` and ``writable`` can be reached, and
+    a filter of system calls, so that a job is one process without sockets. The limits hold always. ``processes`` counts
+    threads too, and only has a meaning in a user namespace of the sandbox's own.
     """
 
     readable: tuple[FolderPath, ...] = Field(max_length=64)
     writable: tuple[FolderPath, ...] = Field(max_length=16)
-    landlock: bool
+    walls: bool
     memory_bytes: int = Field(ge=2**20)
     file_bytes: int = Field(ge=2**20)
     cpu_s: int = Field(ge=1)

@@ -241,6 +241,8 @@ def _reason(running: _Running, status: int) -> str:
         return failure_reason(running.job, running.failure)
     if status == -signal.SIGKILL:
         return "The training process was killed, most likely for lack of memory."
+    if status == -signal.SIGXCPU:
+        return "The training process used more processor time than it may."
     if status < 0:
         return f"The training process was ended by signal {-status}."
     return "The training process ended without a word."
