@@ -39,11 +39,14 @@ class JobReport:
         Which limit ended it, in words; empty if none did.
     peak_memory_bytes : int
         The most memory that the worker and the job were seen to have together.
+    start_s : float
+        Seconds from asking for the job to the first line of work in its own, fenced process.
     """
 
     tried: set[str] = field(default_factory=set)
     stopped: str = ""
     peak_memory_bytes: int = 0
+    start_s: float = 0.0
 
 
 class TrainingWorker:
@@ -111,7 +114,7 @@ class TrainingWorker:
         """
         self.report = JobReport()
         fence = self.sandbox.fence(self._resources, files, max_seconds=max_seconds)
-        number = str(next(self._numbers))
+        number, sent_s = str(next(self._numbers)), time.perf_counter()
         self._send(json.dumps({"id": number, **job, "fence": fence}, allow_nan=False))
         watchdog = Watchdog(
             pid=self._process.pid,
@@ -131,6 +134,8 @@ class TrainingWorker:
             match event.get("event"):
                 case "progress":
                     on_step(int(event.get("step", 0)), int(event.get("steps", 0)))
+                case "started":
+                    self.report.start_s = time.perf_counter() - sent_s
                 case "tried":
                     self.report.tried.add(str(event.get("what"))[:40])
                 case "done":

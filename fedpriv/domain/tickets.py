@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fedpriv.clinical import PreparedData
 from fedpriv.domain.confirming import Confirming
 from fedpriv.domain.context import StudyContext, pinned_identities
-from fedpriv.domain.gatekeeper import check_metrics
+from fedpriv.domain.gatekeeper import check_metrics, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.opening import Opening
 from fedpriv.domain.sealing import Sealing
@@ -65,6 +65,7 @@ class StudyWork:
             "confirm": self._confirm,
             "finish": self._finish,
             "release": self._release,
+            "ping": lambda ticket: {},
         }
         facts = work[ticket.kind](ticket)
         context.show("done", ticket.round)
@@ -84,6 +85,8 @@ class StudyWork:
         self.training.stop()
 
     def _claim(self, ticket: Ticket) -> None:
+        if ticket.kind == "ping":
+            return  # nothing is done, so nothing can be done twice
         if ticket.kind == "confirm":
             return  # claims its updates itself, once they are verified
         slot = f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}"
@@ -123,7 +126,7 @@ class StudyWork:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
         context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
         raw = self._train_locally(ticket)
-        metrics = check_metrics(raw / "metrics.json", context.limits().metrics)
+        metrics = self._metrics(raw)
         sealing = Sealing(context)
         update = sealing.seal(ticket, raw / "adapter_after.safetensors")
         return {
@@ -216,7 +219,15 @@ class StudyWork:
             output = context.folder.output(f"evaluate-{round_number:04d}")
             on_step = functools.partial(context.show, "evaluating", round_number)
             self._run("evaluate", round_number, round_number, output, on_step)
-        return check_metrics(output / "metrics.json", context.limits().metrics)
+        return self._metrics(output)
+
+    def _metrics(self, output: Path) -> dict[str, float]:
+        """Return what may leave of a job's metrics."""
+        prepared = self.prepared
+        bounds = metric_bounds(
+            self.context.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples
+        )
+        return check_metrics(output / "metrics.json", self.context.limits().metrics, bounds)
 
     def _digest(self, round_number: int) -> str:
         return adapter_digest(self.context.adapter(round_number))

@@ -105,7 +105,7 @@ class AggregateManifest(Section):
     unlocked: Unlocked = Unlocked()
 
 
-TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release"]
+TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release", "ping"]
 
 
 class Ticket(Section):
@@ -118,6 +118,7 @@ class Ticket(Section):
     ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.
     ``finish``   open the last aggregate and report the held-out loss.
     ``release``  hand over the plain adapter, if the data owner approved its release.
+    ``ping``     answer, and nothing else.
     """
 
     study: Sha256

@@ -124,6 +124,7 @@ def work(job: Job, pipe: int) -> int:
             readable = [Path(place) for place in job.fence.readable]
             writable = [Path(job.out), *map(Path, job.fence.writable)]
             notice(lambda attempt: tell({"tried": attempt}), readable, writable)
+        tell({"started": True})
         do_job(job, lambda step, steps: tell({"step": int(step), "steps": int(steps)}))
     except BaseException as error:  # the process ends here, with the reason told
         tell(failure_message(job, error))

@@ -4,6 +4,7 @@ It reads one JSON object a line on standard input (:class:`fedpriv.training.jobs
 object a line, on standard output::
 
     {"event": "ready"}
+    {"event": "started", "id": ...}
     {"event": "progress", "id": ..., "step": 3, "steps": 4}
     {"event": "tried", "id": ..., "what": "network"}
     {"event": "done", "id": ...}
@@ -56,6 +57,7 @@ class _Running:
     buffer: bytes = b""
     failure: dict[str, Any] | None = None
     tried: set[str] = field(default_factory=set)
+    started: bool = False
     told: float = 0.0
     step: int = 0
     told_step: int = 0
@@ -183,7 +185,10 @@ class Worker:
         self._tell_progress(running)
 
     def _hear(self, running: _Running, message: dict[str, Any]) -> None:
-        if "failed" in message:
+        if message.get("started") is True and not running.started:
+            running.started = True
+            self._say({"event": "started", "id": running.job.id})
+        elif "failed" in message:
             running.failure = running.failure or message
         elif (attempt := parse_attempt(message)) is not None:
             if attempt not in running.tried:
