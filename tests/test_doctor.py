@@ -175,3 +175,22 @@ def test_every_check_is_quick(monkeypatch):
         begun = time.monotonic()
         check()
         assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("version", "filters", "user", "state", "words"),
+    [
+        (7, True, 1000, "ok", "Landlock 7 and seccomp"),
+        (7, True, 0, "warning", "you are root"),
+        (0, True, 1000, "warning", "seccomp"),
+        (0, False, 1000, "warning", "none"),
+    ],
+)
+def test_the_walls_around_a_job_are_named(monkeypatch, version, filters, user, state, words):
+    monkeypatch.setattr("fedpriv.training.landlock.landlock_version", lambda: version)
+    monkeypatch.setattr("fedpriv.training.system_calls.can_filter", lambda: filters)
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: user)
+    check = doctor.check_job_walls()
+    assert check.state == state
+    assert words in check.found
+    assert bool(check.how_to_get) == (state != "ok")
