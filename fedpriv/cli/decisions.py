@@ -20,7 +20,7 @@ Reason = Annotated[str, typer.Option(help="What the researcher reads.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ``fedpriv domain``."""
-    for command in (approve, reject, revoke):
+    for command in (approve, reject, revoke, release, withhold):
         app.command()(command)
 
 
@@ -76,3 +76,15 @@ def revoke(folder: Folder, study: StudyId, reason: Reason = "the data owner with
     console.print(f"Withdrew the approval of {decision.study[:12]}. Nothing further is run or sent for it.")
     if not domain.status()["running"]:
         console.print("The service does not run; it tells the researcher as soon as it does.")
+
+
+def release(folder: Folder, study: StudyId) -> None:
+    """Hand over the final adapter that the researcher asked for. What was handed over cannot be taken back."""
+    decision = Domain.open(folder).release(study)
+    console.print(f"You agreed to hand over the adapter {decision.adapter_sha256[:12]} once enough domains agree.")
+
+
+def withhold(folder: Folder, study: StudyId, reason: Reason) -> None:
+    """Keep the final adapter that the researcher asked for; they read the reason."""
+    decision = Domain.open(folder).withhold(study, reason)
+    console.print(f"The adapter {decision.adapter_sha256[:12]} stays here.")

@@ -19,6 +19,7 @@ from fedpriv.cli.view import StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
+from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.plan import ProtectionLevel
 
@@ -228,9 +229,23 @@ def release(
     out: Annotated[Path, typer.Option(help="Where the PEFT folder goes.")] = Path("adapter"),
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Ask the domains for the adapter and write it as a PEFT folder."""
-    target = Study.open(Researcher.open(home), name).release(out)
-    console.print(f"Wrote the adapter to {escape(str(target))}; peft.PeftModel.from_pretrained loads it.")
+    """Ask the data owners for the adapter, wait for their decisions, and write it as a PEFT folder."""
+
+    def say(event: Event) -> None:
+        if isinstance(event, Waiting):
+            console.print(f"… {escape(event.domain)}: {escape(event.what)}; its data owner decides")
+
+    target = Study.open(Researcher.open(home), name).release(out, say)
+    console.print(
+        f"Wrote the adapter with its model card to {escape(str(target))}; peft.PeftModel.from_pretrained loads it."
+    )
+
+
+@app.command()
+def ping(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """Ask every domain of an approved study for an answer, and show how long it took."""
+    for email, seconds in sorted(Study.open(Researcher.open(home), name).ping().items()):
+        console.print(f"{escape(email)} answered after {seconds:.1f} s.")
 
 
 @app.command()

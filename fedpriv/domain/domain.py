@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fedpriv.domain.folder import DomainConfig, DomainFolder, Terms
 from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
-from fedpriv.domain.requests import RequestBook, StoredRequest
+from fedpriv.domain.requests import ReleaseDecision, RequestBook, StoredRequest
 from fedpriv.domain.waiting import waits
 from fedpriv.errors import RefusedError, SignatureError
 from fedpriv.files import read_json, stale_lock_pid
@@ -151,6 +151,45 @@ class Domain:
                 todo="reject it with `fedpriv domain reject` if it is pending",
             )
         return self._decide(self._no(stored, "revoked", reason))
+
+    def release(self, study: str) -> ReleaseDecision:
+        """Consent to handing over the adapter that the researcher asked for.
+
+        Raises
+        ------
+        RefusedError
+            If nobody asked yet: approve it with the release instead.
+        """
+        return self._decide_release(study, "approved", "")
+
+    def withhold(self, study: str, reason: str) -> ReleaseDecision:
+        """Keep the adapter that the researcher asked for; they read the reason.
+
+        Raises
+        ------
+        RefusedError
+            If nobody asked for it.
+        """
+        return self._decide_release(study, "withheld", reason)
+
+    def _decide_release(self, study: str, verdict: Literal["approved", "withheld"], reason: str) -> ReleaseDecision:
+        stored = self.requests.get(study)
+        asked = self.requests.release(stored.request.study)
+        if asked is None:
+            raise RefusedError(
+                "The researcher has not asked for the adapter of this study yet",
+                kept="Nothing was changed",
+                todo="to allow it in advance, run `fedpriv domain approve --release`",
+            )
+        decision = asked.model_copy(update={"decision": verdict, "reason": reason.strip()[:2000]})
+        self.requests.decide_release(stored.request.study, decision)
+        self.ledger.append(
+            f"release.{verdict}",
+            study=stored.request.study,
+            adapter_sha256=decision.adapter_sha256,
+            reason=decision.reason,
+        )
+        return decision
 
     def _no(self, stored: StoredRequest, verdict: Literal["rejected", "revoked"], reason: str) -> RequestDecision:
         return RequestDecision(

@@ -62,6 +62,12 @@ class PolicyChoice(Section):
     release: Literal["ask", "after-study"] = Field(
         default="ask", description="whether the final adapter may be handed over"
     )
+    release_quorum: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="domains that must consent before this one hands the adapter over; none: all in its last sum",
+    )
     max_rounds: int = Field(default=20, ge=1, le=1000)
     max_steps: int = Field(default=1000, ge=1, le=100_000, description="optimiser steps a round")
     max_seconds: int = Field(default=3600, ge=5, le=86_400, description="wall clock of one local round, in seconds")

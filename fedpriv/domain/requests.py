@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.files import private_folder, read_json, write_atomic, write_json
 from fedpriv.study import CodeRequest, RequestDecision
+from fedpriv.study.plan import Section, Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,18 @@ class StoredRequest:
     researcher: str
     received_s: float
     decision: RequestDecision
+
+
+class ReleaseDecision(Section):
+    """What a data owner decided on the release of a study's adapter.
+
+    ``adapter_sha256`` is of the adapter that was asked for; a decision is on this adapter and no other.
+    """
+
+    decision: Literal["pending", "approved", "withheld"]
+    adapter_sha256: Sha256
+    asked_s: float
+    reason: str = Field(default="", max_length=2000)
 
 
 class RequestBook:
@@ -101,6 +117,15 @@ class RequestBook:
     def decision(self, study: str) -> RequestDecision:
         """Return the standing decision on a request, by its whole id, without reading the request itself."""
         return self._decision(self._folder / study, study)
+
+    def release(self, study: str) -> ReleaseDecision | None:
+        """Return what was decided on the release of a study's adapter; None if it was not asked for yet."""
+        path = self._folder / study / "release.json"
+        return ReleaseDecision.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def decide_release(self, study: str, decision: ReleaseDecision) -> None:
+        """Store the decision on a release in place of the one before."""
+        write_json(self._folder / study / "release.json", decision.model_dump(mode="json"))
 
     def recipe_path(self, study: str) -> Path:
         """Return the frozen ``train.py`` of a request."""

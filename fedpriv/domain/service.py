@@ -23,6 +23,7 @@ from fedpriv.domain.domain import Domain
 from fedpriv.domain.folder import DomainFolder
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.policy import review
+from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
@@ -247,9 +248,9 @@ class DomainService:
         folder = StudyFolder(self.domain.folder.study(ticket.study))
         signed = folder.result(digest)
         if signed is None:
-            if self._waits_for_its_hours(ticket, job.ds_email):
-                return
-            result = self._carry_out(ticket, digest, folder)
+            result = None if self._waits_for_its_hours(ticket) else self._carry_out(ticket, digest, folder)
+            if result is None:
+                return  # it waits, and is looked at again
             signed = sign(self.domain.keys, "result", result)
             folder.keep_result(digest, signed)
         status = {"done": JobStatus.DONE, "refused": JobStatus.REJECTED}.get(
@@ -260,15 +261,19 @@ class DomainService:
         self._settled.add(job.job_name)
         self._say("waiting for tickets")
 
-    def _waits_for_its_hours(self, ticket: Ticket, researcher: str) -> bool:
+    def _waits_for_its_hours(self, ticket: Ticket) -> bool:
         """Say whether a ticket that runs the model came outside the approved hours: it is looked at again later."""
         limits = self.domain.requests.decision(ticket.study).limits
         if limits is None or ticket.kind not in _RUNS_THE_MODEL or opens_in(limits) == 0.0:
             return False
-        if self._say(f"waiting for the approved hours ({limits.hours}): {ticket.kind}, round {ticket.round}"):
-            progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
-            self._session.blobs.show_progress(researcher, progress)
+        self._wait(f"waiting for the approved hours ({limits.hours}): {ticket.kind}, round {ticket.round}", ticket)
         return True
+
+    def _wait(self, state: str, ticket: Ticket) -> None:
+        """Say to people here, and to the researcher, that a ticket waits."""
+        if self._say(state):
+            progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
+            self._session.blobs.show_progress(self.domain.requests.get(ticket.study).researcher, progress)
 
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
@@ -285,10 +290,14 @@ class DomainService:
             raise UntrustedError("The ticket is for another domain or has another name", kept="Nothing was run")
         return ticket, sha256_hex(canonical_json(signed.payload))
 
-    def _carry_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result:
-        self.notify(f"study {ticket.study[:12]}: {ticket.kind}, round {ticket.round}")
-        self._say(f"{ticket.kind}, round {ticket.round}")
+    def _carry_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result | None:
+        """Return the answer to a ticket, or None while it waits for the data owner."""
         try:
+            if ticket.kind == "consent" and self._work(ticket, folder).releasing.is_undecided(ticket):
+                self._wait(f"waiting for the data owner: release of study {ticket.study[:12]}", ticket)
+                return None
+            self.notify(f"study {ticket.study[:12]}: {ticket.kind}, round {ticket.round}")
+            self._say(f"{ticket.kind}, round {ticket.round}")
             return self._work(ticket, folder).carry_out(ticket, digest)
         except TransportError:
             raise
@@ -315,18 +324,20 @@ class DomainService:
                     kept="Nothing was run",
                     todo="remove it from the model cache on both sides, or agree on one source",
                 )
+            context = StudyContext(
+                config=self.domain.config,
+                keys=self.domain.keys,
+                folder=folder,
+                stored=stored,
+                decision=functools.partial(self.domain.requests.decision, stored.request.study),
+                ledger=self.domain.ledger,
+                blobs=self._session.blobs,
+                on_progress=lambda progress: self._on_progress(stored.researcher, progress),
+                notify=self.notify,
+            )
             self._works[stored.request.study] = StudyWork(
-                context=StudyContext(
-                    config=self.domain.config,
-                    keys=self.domain.keys,
-                    folder=folder,
-                    stored=stored,
-                    decision=functools.partial(self.domain.requests.decision, stored.request.study),
-                    ledger=self.domain.ledger,
-                    blobs=self._session.blobs,
-                    on_progress=lambda progress: self._on_progress(stored.researcher, progress),
-                    notify=self.notify,
-                ),
+                context=context,
+                releasing=Releasing(context, self.domain.requests),
                 training=LocalTraining(
                     plan=stored.request.plan,
                     folder=folder,

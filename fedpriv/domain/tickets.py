@@ -13,6 +13,7 @@ from fedpriv.domain.context import StudyContext, pinned_identities
 from fedpriv.domain.gatekeeper import check_metrics, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.opening import Opening
+from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
@@ -29,11 +30,14 @@ class StudyWork:
     ----------
     context : StudyContext
         The study's keys, folder, limits and clock.
+    releasing : Releasing
+        The release of the adapter.
     training : LocalTraining
         The untrusted half: runs jobs of this study in their sandbox.
     """
 
     context: StudyContext
+    releasing: Releasing
     training: LocalTraining
     prepared: PreparedData
     model: LocalModel
@@ -64,7 +68,8 @@ class StudyWork:
             "train": self._train,
             "confirm": self._confirm,
             "finish": self._finish,
-            "release": self._release,
+            "consent": self.releasing.consent,
+            "release": self.releasing.hand_over,
             "ping": lambda ticket: {},
         }
         facts = work[ticket.kind](ticket)
@@ -85,8 +90,8 @@ class StudyWork:
         self.training.stop()
 
     def _claim(self, ticket: Ticket) -> None:
-        if ticket.kind == "ping":
-            return  # nothing is done, so nothing can be done twice
+        if ticket.kind in ("ping", "consent", "release"):
+            return  # nothing changes with them, however often they are asked for
         if ticket.kind == "confirm":
             return  # claims its updates itself, once they are verified
         slot = f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}"
@@ -145,25 +150,6 @@ class StudyWork:
         metrics = self._evaluate(ticket.round)
         self.training.stop()  # torch's memory goes back; another ticket would start it again
         return {"metrics": metrics, "adapter_sha256": self._digest(ticket.round)}
-
-    def _release(self, ticket: Ticket) -> dict[str, Any]:
-        context = self.context
-        if not context.limits().release:
-            raise RefusedError(
-                "The data owner did not approve the release of the adapter",
-                kept="The adapter stays at the domain",
-                todo="ask the data owner to run `fedpriv domain approve --release`",
-            )
-        path = context.folder.adapter(ticket.round)
-        if ticket.round != context.plan.training.rounds or not path.exists():
-            raise RefusedError("Only the adapter after the last round can be released", kept="Nothing was sent")
-        with context.timed("transfer"):
-            blob = context.blobs.send(context.researcher, f"adapter-{ticket.study[:16]}", path.read_bytes())
-        digest = self._digest(ticket.round)
-        context.ledger.append(
-            "adapter.released", once=f"{ticket.study}/release", study=ticket.study, adapter_sha256=digest
-        )
-        return {"adapter_blob": blob, "adapter_sha256": digest}
 
     # -- local training --------------------------------------------------------------------------------------
 

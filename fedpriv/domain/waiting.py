@@ -47,11 +47,11 @@ def waits(folder: DomainFolder, requests: RequestBook) -> Iterator[Wait]:
                 continue
             title = stored.request.plan.title
             yield Wait(who="you", what=f"decide on request {study[:12]} ({title})", since_s=stored.received_s)
-        elif decision.decision == "approved":
-            yield from _of_approved(folder, study)
+        elif decision.limits is not None:
+            yield from _of_approved(folder, requests, study, may_be_released=decision.limits.release)
 
 
-def _of_approved(folder: DomainFolder, study: str) -> Iterator[Wait]:
+def _of_approved(folder: DomainFolder, requests: RequestBook, study: str, *, may_be_released: bool) -> Iterator[Wait]:
     last = StudyFolder(folder.study(study)).last_result()
     if last is None:
         since_s = _changed_s(folder.requests / study / "decision.json")
@@ -59,7 +59,10 @@ def _of_approved(folder: DomainFolder, study: str) -> Iterator[Wait]:
         return
     signed, since_s = last
     kind, number = signed.payload["kind"], signed.payload["round"]
-    if kind != "release":
+    asked = requests.release(study)
+    if asked is not None and asked.decision == "pending" and not may_be_released:
+        yield Wait(who="you", what=f"release or withhold the adapter of study {study[:12]}", since_s=asked.asked_s)
+    elif kind not in ("consent", "release"):
         what = (
             f"send the next ticket of study {study[:12]}, after {kind} of round {number} ({signed.payload['status']})"
         )

@@ -29,7 +29,7 @@ from fedpriv.study.plan import Section, in_words
 if TYPE_CHECKING:
     from mnemonic import Mnemonic
 
-MessageKind = Literal["ticket", "result", "decision", "identity"]
+MessageKind = Literal["ticket", "result", "decision", "identity", "consent"]
 MessageT = TypeVar("MessageT", bound=Section)
 
 KEY_BYTES = 32

@@ -68,7 +68,12 @@ class Courier:
         return tuple(email for email in self.plan.emails if not self._is_excluded(email))
 
     async def ask_all(
-        self, make: Callable[[str], Ticket], members: Sequence[str], *, required: bool = False
+        self,
+        make: Callable[[str], Ticket],
+        members: Sequence[str],
+        *,
+        required: bool = False,
+        may_refuse: bool = False,
     ) -> dict[str, Result]:
         """Send domains their tickets and wait for all answers.
 
@@ -80,6 +85,8 @@ class Courier:
             Who is asked.
         required : bool
             Wait for excluded domains too, because without their answer there is no way on.
+        may_refuse : bool
+            Return refusals and failures like other answers.
 
         Returns
         -------
@@ -95,7 +102,7 @@ class Courier:
         answers = await asyncio.gather(*(self._ask(ticket, required=required) for ticket in tickets))
         results = {r.member: r for r in answers if r is not None and (required or not self._is_excluded(r.member))}
         failed = {result.member: result for result in results.values() if result.status != "done"}
-        if failed:
+        if failed and not may_refuse:
             self._stop([ticket for ticket in tickets if ticket.member in failed], failed)
         return results
 

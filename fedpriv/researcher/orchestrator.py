@@ -7,23 +7,48 @@ before anything is built on them. Starting it again after a kill goes on where i
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.protection import open_signed
 from fedpriv.researcher.courier import POLL_SECONDS, Courier
 from fedpriv.researcher.events import Decided, Event, StudyFinished, StudyStarted
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.round import RoundRunner, mean_loss, mean_seconds, metric, require_same_adapter
 from fedpriv.researcher.study_folder import StudyFolder
-from fedpriv.study import RequestDecision, Result, Ticket
+from fedpriv.study import Consent, RequestDecision, Result, Ticket
 from fedpriv.training.adapter import adapter_digest, load_state
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A released adapter.
+
+    Attributes
+    ----------
+    path : Path
+        The plain adapter (safetensors).
+    adapter_sha256 : str
+        Its digest, which every domain that handed it over named.
+    consents : dict of str to Consent
+        What each domain signed, by address.
+    refused : dict of str to str
+        The reasons of the others.
+    """
+
+    path: Path
+    adapter_sha256: str
+    consents: dict[str, Consent]
+    refused: dict[str, str]
 
 
 class Orchestrator:
@@ -78,20 +103,19 @@ class Orchestrator:
         """
         return await self._courier.with_polling(self._approvals())
 
-    async def release(self) -> tuple[Path, str]:
-        """Fetch the plain adapter from the domains and check that all hand over the same.
-
-        Returns
-        -------
-        tuple of Path and str
-            The safetensors file, and the adapter's digest.
+    async def release(self) -> Release:
+        """Ask the data owners, wait for their decisions, and fetch the plain adapter from those who hand it over.
 
         Raises
         ------
         StudyError
-            If a domain does not release it, or two hand over different adapters.
+            If nobody hands it over, or two hand over different adapters.
         """
         return await self._courier.with_polling(self._release())
+
+    async def ping(self) -> dict[str, float]:
+        """Ask every domain for an answer and nothing else; return the seconds that each took, by address."""
+        return await self._courier.with_polling(self._ping())
 
     def close(self) -> None:
         """End the worker threads."""
@@ -180,23 +204,59 @@ class Orchestrator:
             self._emit(event)
         return event
 
-    async def _release(self) -> tuple[Path, str]:
-        last = self.plan.training.rounds
-        results = await self._courier.ask_all(
-            lambda email: Ticket(
-                study=self.study, kind="release", round=last, attempt=self._keys.state.generation, member=email
-            ),
-            self._courier.active(),
+    async def _ping(self) -> dict[str, float]:
+        seconds: dict[str, float] = {}
+
+        async def one(email: str, retry: int) -> None:
+            started = time.perf_counter()
+            make = functools.partial(Ticket, study=self.study, kind="ping", round=0, retry=retry)
+            await self._courier.ask_all(lambda member: make(member=member), (email,))
+            seconds[email] = time.perf_counter() - started
+
+        retry = self.folder.next_ping()
+        await asyncio.gather(*(one(email, retry) for email in self._courier.active()))
+        return seconds
+
+    async def _release(self) -> Release:
+        last, attempt = self.plan.training.rounds, self._keys.state.generation
+        ask = functools.partial(Ticket, study=self.study, round=last, attempt=attempt)
+        answers = await self._courier.ask_all(
+            lambda email: ask(kind="consent", member=email), self._courier.active(), may_refuse=True
         )
-        digest = require_same_adapter(results)
+        consents = {email: self._consent(email, r) for email, r in answers.items() if r.status == "done"}
+        refused = {email: result.reason for email, result in answers.items() if email not in consents}
+        signed = tuple(result.consent for result in answers.values() if result.consent is not None)
+        results = await self._courier.ask_all(
+            lambda email: ask(kind="release", member=email, consents=signed), sorted(consents), may_refuse=True
+        )
+        refused |= {email: result.reason for email, result in results.items() if result.status != "done"}
+        given = {email: result for email, result in results.items() if result.status == "done"}
+        if not given:
+            reasons = "; ".join(f"{email}: {reason}" for email, reason in sorted(refused.items()))
+            raise StudyError(
+                f"No domain hands the adapter over ({reasons})",
+                kept="The adapter stays at the domains",
+                todo="settle it with the data owners, then run `fedpriv study release` again",
+            )
+        digest = require_same_adapter(given)
         path = self.folder.state / "adapter.safetensors"
-        for email, result in results.items():
+        for email, result in given.items():
             if result.adapter_blob is None:
                 raise UntrustedError(f"{email} released without an adapter", kept="Nothing was written")
             await self._courier.fetch(email, result.adapter_blob, path)
             if adapter_digest(load_state(path)) != digest:
                 raise UntrustedError(f"{email} released another adapter than it said", kept="Nothing was written")
-        return path, digest
+        return Release(path=path, adapter_sha256=digest, consents=consents, refused=refused)
+
+    def _consent(self, email: str, result: Result) -> Consent:
+        """Return a domain's consent, checked: it is passed on to the other domains, and stands in the model card."""
+        if result.consent is None:
+            raise UntrustedError(f"{email} consented without a signature", kept="Nothing was asked for")
+        identity = self.folder.cohort()[email]
+        consent = open_signed(result.consent, kind="consent", identity=identity, model=Consent)
+        if (consent.study, consent.member, consent.adapter_sha256) != (self.study, email, result.adapter_sha256):
+            raise UntrustedError(f"{email} consented to something else", kept="Nothing was asked for")
+        return consent
 
 
 def _approved(decision: RequestDecision | None) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedpriv.errors import ExistsError, LockError, StudyError
-from fedpriv.files import folder_lock, stale_lock_pid
+from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher.courier import request_job_name
 from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
+from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
@@ -145,27 +146,43 @@ class Study:
             return _run(orchestrator.run())
 
     def release(self, target: Path, *subscribers: Subscriber) -> Path:
-        """Ask the domains for the plain adapter and write it to ``target`` as a PEFT folder.
+        """Ask the data owners for the plain adapter and write it to ``target`` as a PEFT folder with its model card.
+
+        Waits until every data owner has decided; those who refuse are named in the card.
 
         Raises
         ------
         ExistsError
             If ``target`` holds something.
         StudyError
-            If the study is not finished, or a domain does not release.
+            If the study is not finished, or nobody hands the adapter over.
         """
         if target.exists() and any(target.iterdir()):
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
         with self._locked(), self._orchestrator(subscribers) as orchestrator:
-            path, digest = _run(orchestrator.release())
-            plan = orchestrator.plan
-            notes = {"study": orchestrator.study, "adapter_sha256": digest}
-            base = hub_id(plan.base_model.name)
-            write_peft_folder(load_state(path), target, lora=plan.lora, base_model_name=base, notes=notes)
-            orchestrator._emit(AdapterReleased(study=orchestrator.study, folder=str(target), adapter_sha256=digest))
+            released = _run(orchestrator.release())
+            request, digest = orchestrator.request, released.adapter_sha256
+            notes = {"study": request.study, "adapter_sha256": digest}
+            base = hub_id(request.plan.base_model.name)
+            state = load_state(released.path)
+            write_peft_folder(state, target, lora=request.plan.lora, base_model_name=base, notes=notes)
+            card = model_card(request, released, finished=self.folder.record("finished") or {}, base_model=base)
+            write_atomic(target / "README.md", card.encode(), mode=0o644)
+            orchestrator._emit(AdapterReleased(study=request.study, folder=str(target), adapter_sha256=digest))
         return target
+
+    def ping(self) -> dict[str, float]:
+        """Ask every domain for an answer and nothing else; return the seconds that each took.
+
+        Raises
+        ------
+        StudyError
+            If a domain has not approved the study (any more).
+        """
+        with self._locked(), self._orchestrator(()) as orchestrator:
+            return _run(orchestrator.ping())
 
     def exclude(self, email: str, reason: str = "") -> str:
         """Wait for a domain no more; the others go on without it, also in a study that runs in another process.

@@ -174,6 +174,13 @@ class StudyFolder:
         path = self._result_path(ticket)
         return Result.model_validate_json(path.read_bytes()) if path.exists() else None
 
+    def next_ping(self) -> int:
+        """Return a retry number that no ping of this study has had."""
+        used = [
+            int(path.stem.split("-ping-1-")[1].split("-")[0]) for path in (self.state / "results").glob("*-ping-1-*")
+        ]
+        return max(used, default=-1) + 1
+
     def _result_path(self, ticket: Ticket) -> Path:
         return self.state / "results" / f"{ticket.name}-{ticket.member}.json"
 

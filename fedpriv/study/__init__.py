@@ -3,6 +3,7 @@
 from fedpriv.study.messages import (
     AggregateManifest,
     BlobRef,
+    Consent,
     Identity,
     Limits,
     Progress,
@@ -22,6 +23,7 @@ __all__ = [
     "AggregateManifest",
     "BlobRef",
     "CodeRequest",
+    "Consent",
     "Identity",
     "Limits",
     "Plan",

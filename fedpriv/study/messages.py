@@ -105,7 +105,27 @@ class AggregateManifest(Section):
     unlocked: Unlocked = Unlocked()
 
 
-TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release", "ping"]
+class Signed(Section):
+    """A message with its sender's signature over its kind and canonical JSON."""
+
+    kind: Literal["ticket", "result", "decision", "identity", "consent"]
+    payload: dict[str, object]
+    signer: Fingerprint
+    signature: Base64Signature
+
+
+class Consent(Section):
+    """A domain's word that this adapter of this study may go to the researcher, with what people should know of it."""
+
+    study: Sha256
+    round: int = Field(ge=1, le=1000)
+    member: Email
+    adapter_sha256: Sha256
+    rounds_joined: int = Field(ge=0, le=1000, description="rounds whose sum holds an update of this domain")
+    ledger_sha256: Sha256 = Field(description="digest of the newest entry of the domain's ledger at that moment")
+
+
+TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "consent", "release", "ping"]
 
 
 class Ticket(Section):
@@ -117,7 +137,8 @@ class Ticket(Section):
     ``train``    open the aggregate of the round before (if any), train, seal, publish.
     ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.
     ``finish``   open the last aggregate and report the held-out loss.
-    ``release``  hand over the plain adapter, if the data owner approved its release.
+    ``consent``  ask the data owner for the release of the adapter; answered when they have decided.
+    ``release``  hand over the plain adapter, if enough domains consented.
     ``ping``     answer, and nothing else.
     """
 
@@ -140,6 +161,9 @@ class Ticket(Section):
     )
     aggregate: AggregateManifest | None = None
     aggregate_blob: BlobRef | None = None
+    consents: tuple[Signed, ...] = Field(
+        default=(), max_length=64, description="each domain's consent to the release, as it signed it (release)"
+    )
 
     @property
     def name(self) -> str:
@@ -171,6 +195,7 @@ class Result(Section):
     key_blobs: dict[Email, BlobRef] = Field(default_factory=dict)
     public_context_blob: BlobRef | None = None
     adapter_blob: BlobRef | None = None
+    consent: Signed | None = Field(default=None, description="answer to consent")
     seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
 
 
@@ -227,12 +252,3 @@ class Progress(Section):
     state: Literal["waiting", "loading", "training", "sealing", "publishing", "opening", "evaluating", "done"]
     step: int = Field(default=0, ge=0)
     steps: int = Field(default=0, ge=0)
-
-
-class Signed(Section):
-    """A message with its sender's signature over its kind and canonical JSON."""
-
-    kind: Literal["ticket", "result", "decision", "identity"]
-    payload: dict[str, object]
-    signer: Fingerprint
-    signature: Base64Signature

@@ -11,6 +11,14 @@ pytestmark = pytest.mark.e2e
 ROUNDS = 3
 
 
+def waits_for(root, shard, what):
+    def is_waiting():
+        status = json.loads(run("domain", "status", root / shard, "--json", cwd=root).stdout)
+        return any(what in wait["what"] for wait in status["waiting"])
+
+    wait_for(is_waiting, seconds=60, what=f"{what} at {shard}")
+
+
 def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     root, shards, serve = federation(rounds=ROUNDS, steps=8)
     services = {shard: serve(shard) for shard in shards}
@@ -45,13 +53,25 @@ def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     done = run("study", "resume", "icu", cwd=root)
     assert "Held-out loss" in done.stdout
 
-    # The owner has not approved the release yet; then does.
-    withheld = run("study", "release", "icu", "--out", root / "adapter", cwd=root, code=4)
-    assert "did not approve the release" in " ".join(withheld.stderr.split())
-    for shard in shards:
-        run("domain", "approve", root / shard, request["study"][:10], "--release", cwd=root)
+    # The release is a question of its own: it waits for every data owner, and one withholds at first.
+    study = request["study"][:10]
+    asking = start("study", "release", "icu", "--out", root / "adapter", cwd=root)
+    for number, shard in enumerate(shards):
+        waits_for(root, shard, "release or withhold")
+        if number == 0:
+            run("domain", "withhold", root / shard, study, "--reason", "after the holidays", cwd=root)
+        else:
+            run("domain", "release", root / shard, study, cwd=root)
+    assert asking.wait(60) == 4
+    assert not (root / "adapter").exists()
+    assert all(count(root / shard, "adapter.released") == 0 for shard in shards), "a quorum of all was not reached"
+    run("domain", "release", root / shards[0], study, cwd=root)
     run("study", "release", "icu", "--out", root / "adapter", cwd=root)
     assert (root / "adapter" / "adapter_config.json").exists()
+    card = (root / "adapter" / "README.md").read_text()
+    assert all(f"{shard}@x.org | 3 of 3" in card for shard in shards)
+    assert "after the holidays" not in card
+    assert all(count(root / shard, "adapter.released") == 1 for shard in shards)
 
     for shard in shards:
         whole = run("domain", "ledger", "verify", root / shard, cwd=root)
