@@ -116,10 +116,14 @@ class Domain:
         return self._decide(decision)
 
     def reject(self, study: str, reason: str) -> RequestDecision:
-        """Reject a request, or withdraw its approval: no further ticket of it is carried out."""
-        stored = self.requests.get(study)
+        """Reject a request, or withdraw its approval: no further ticket of it is carried out.
+
+        It works on a request whose frozen copy was changed on disk, too.
+        """
         return self._decide(
-            RequestDecision(study=stored.request.study, member=self.config.email, decision="rejected", reason=reason)
+            RequestDecision(
+                study=self.requests.find(study), member=self.config.email, decision="rejected", reason=reason
+            )
         )
 
     def record_decision(self, decision: RequestDecision) -> None:

@@ -27,6 +27,7 @@ _WORDS = {
     "request.pending": "A code request waits for the data owner",
     "request.received": "A code request arrived",
     "request.rejected": "A code request was rejected, or its approval withdrawn",
+    "request.tried": "A code request was tried on mock data",
     "researcher.pinned": "A researcher's key was pinned",
     "round.resumed": "A round went on after an interruption",
     "round.started": "Training of a round began",

@@ -66,6 +66,11 @@ class TrainingWorker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the worker, or of the sandbox around it."""
+        return self._process.pid
+
     def run(self, job: dict[str, Any], *, max_seconds: float, on_step: Callable[[int, int], None]) -> None:
         """Run one job to its end.
 
