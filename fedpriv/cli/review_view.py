@@ -65,6 +65,10 @@ def _rule(console: Console, title: str) -> None:
 def _headline(console: Console, review: Review) -> None:
     console.rule(Text.assemble("Request ", (review.study[:12], "bold"), ": ", visible(review.title)))
     console.print(Text.assemble("From ", (review.researcher, "bold"), f", {how_long(review.received_s)} ago."))
+    grave = sum(finding.severity != "information" for finding in review.findings)
+    limits = ("Within your limits", "green") if review.within_limits else ("OUTSIDE your limits", "bold red")
+    found = (f"{grave} grave findings in the code", "bold red") if grave else ("no grave finding in the code", "green")
+    console.print(Text.assemble(limits, "; ", found, "."))
     console.print(Text(f"bundle {review.study[:32]}…, code {review.code[:16]}…", "dim"))
 
 
@@ -96,7 +100,7 @@ def _findings(console: Console, findings: tuple[Finding, ...]) -> None:
     else:
         console.print(_table_of(findings))
         counts = {name: sum(f.severity == name for f in findings) for name in _COLOURS}
-        console.print(Text(f"By {by}: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}."))
+        console.print(Text(f"Found by {by}. {'; '.join(f'{name}: {n}' for name, n in counts.items() if n)}."))
     console.print(Text("It helps you to read and proves nothing: the sandbox and the gatekeeper are the walls.", "dim"))
 
 
@@ -152,6 +156,7 @@ def _code_changes(console: Console, difference: Difference) -> None:
             console.print(Text(f"{visible(file.name)} is new: see below.", "yellow"))
             continue
         note = " (comments, blank lines and spacing only)" if file.layout_only else ""
+        note = note if file.lines else " (line ends only)"
         console.print(Text(f"{visible(file.name)}{note}", "bold"))
         console.print(_lines_of(file))
 

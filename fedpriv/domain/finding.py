@@ -71,6 +71,18 @@ _MEANING: dict[Category, str] = {
     "log-output": "It goes to a log that stays at your domain.",
 }
 
+_MILDER: dict[Category, str] = {
+    "obfuscation": "This can be honest; read it closely.",
+    "unknown-import": "Each use of it that matters is listed, too.",
+    "subprocess": "They stay inside the sandbox, too.",
+    "network": "By itself this does nothing; in the sandbox there is no network.",
+    "dynamic-code": "By itself this does nothing; see whether another line reads it.",
+    "hidden-hook": "This can be honest; read what it does.",
+    "replaced-code": "This can be honest; read what it does.",
+    "introspection": "This can be honest; read what it is for.",
+}
+"""What an information of the category means, where that differs."""
+
 _MOST_SHOWN = 160
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -108,15 +120,17 @@ class Finding(Section):
         return severities.index(self.severity), categories.index(self.category), self.file, self.line
 
 
-def sentence(line: int, does: str, category: Category) -> str:
-    """Return "Line 12 opens a network connection (socket). Inside the sandbox ..."."""
+def sentence(line: int, does: str, severity: Severity, category: Category) -> str:
+    """Return "Line 12 can open a network connection (socket). The sandbox has no network, so ..."."""
     where = f"Line {line}" if line else "The file"
-    return f"{where} {does}. {_MEANING[category]}"
+    milder = _MILDER.get(category) if severity == "information" else None
+    return f"{where} {does}. {milder or _MEANING[category]}"
 
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of a file as Python counts them: a lone carriage return ends one, too."""
-    return _LINE_END.split(text)
+    lines = _LINE_END.split(text)
+    return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
 
 
 def visible(text: str, most: int = _MOST_SHOWN) -> str:

@@ -78,7 +78,7 @@ def _of_file(name: str, text: str, modules: frozenset[str]) -> list[Finding]:
             severity=rule.severity,
             category=rule.category,
             code=visible(lines[line - 1].strip()) if 0 < line <= len(lines) else "",
-            sentence=sentence(line, rule.does, rule.category),
+            sentence=sentence(line, rule.does, rule.severity, rule.category),
             analyser=", ".join(analysers),
         )
         for (line, _), (rule, analysers) in merged.items()
@@ -101,7 +101,7 @@ def _about_file(name: str, rule: Rule) -> Finding:
         severity=rule.severity,
         category=rule.category,
         code="",
-        sentence=sentence(0, rule.does, rule.category),
+        sentence=sentence(0, rule.does, rule.severity, rule.category),
         analyser=_OURS,
     )
 

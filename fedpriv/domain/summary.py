@@ -127,11 +127,11 @@ def _some(number: int, what: str) -> str:
 
 def _code(files: Mapping[str, str], difference: Difference) -> str:
     if not difference.changed:
-        return "The stock recipe of fedpriv, unchanged: it trains the adapter and does nothing else."
+        return "The unchanged stock recipe of fedpriv: it trains the adapter and does nothing else."
     code = [text for name, text in files.items() if name.endswith(".py")]
     others = sum(not name.endswith((".py", "plan.yaml")) for name in files)
     lines = sum(len(lines_of(text)) for text in code)
-    more = f" and {_some(others, 'file')} that are no code" if others else ""
+    more = f", and {_some(others, 'file')} without code" if others else ""
     own = f"The researcher's own code: {_some(lines, 'line')} in {_some(len(code), 'file')}{more}."
     return f"{own} {difference.in_words} Read it below."
 
@@ -181,7 +181,7 @@ def _bytes(plan: Plan, estimates: Estimates) -> str:
         return "Not known before the base model is here."
     plain = 4 * (estimates.parameters or 0)
     return (
-        f"About {in_bytes(estimates.update_bytes)} a round ({in_bytes(plain)} if it were not protected) and "
+        f"About {in_bytes(estimates.update_bytes)} a round ({in_bytes(plain)} as plain numbers) and "
         f"{in_bytes(estimates.total_bytes)} in all, beside messages of some KiB (estimated)."
     )
 

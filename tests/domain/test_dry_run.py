@@ -105,8 +105,8 @@ def test_the_log_is_short_and_harmless(tried):
 @pytest.mark.parametrize("trick", ["os.symlink('{secret}', log)", "os.mkfifo(log)", "os.mkdir(log)"])
 def test_a_log_that_was_replaced_is_not_read(domain, tried, trick):
     code = (
-        "    import os, glob\n    log = [os.path.join(d, 'worker.log') for d, _, _ in os.walk(os.getcwd()) if 'try' in d"
-        " and d.endswith('/try')][0]\n    os.unlink(log)\n    "
+        "    import os\n    found = [d for d, _, _ in os.walk(os.getcwd()) if d.endswith('/try')]\n"
+        "    log = found[0] + '/worker.log'\n    os.unlink(log)\n    "
     )
     result, _ = tried(
         HEAD + code + trick.format(secret=domain.folder.identity_path) + "\n    return train_local(context)\n"

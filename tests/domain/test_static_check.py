@@ -102,7 +102,7 @@ def test_the_most_severe_come_first_and_a_flood_is_counted():
 
 def test_what_is_too_large_to_be_read_is_said():
     long = findings({"train.py": "x = 1\n" * 3000})
-    assert ["has 3001 lines" in finding.sentence for finding in long] == [True]
+    assert ["has 3000 lines" in finding.sentence for finding in long] == [True]
     larger = findings({"train.py": "x = 1\n" * 60_000 + "import socket\n"})
     assert [(finding.severity, finding.category) for finding in larger] == [("danger", "unreadable")]
 
