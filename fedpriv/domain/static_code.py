@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 
 from fedpriv.domain.finding import visible_name
@@ -33,6 +34,7 @@ _SAFE_DUNDERS = words(
     __all__ __annotations__ __setitem__ __new__ __aenter__ __aexit__ __neg__ __truediv__ __matmul__ __bool__"""
 )
 _WRITING = frozenset("wax+")
+_FORMATTED_INSIDE = re.compile(r"\{[^{}]*__\w+__")
 
 
 def code_findings(tree: ast.Module, own_modules: frozenset[str]) -> Iterator[Seen]:
@@ -154,7 +156,7 @@ def _attributes(reader: _Reader, node: ast.AST) -> Iterator[Seen]:
         yield where, Rule("warning", "introspection", f"uses Python's inner name {visible_name(attr)}")
     if attr in PATH_READERS and not reader.names.is_given(node.value):
         yield from _path_reads(reader, node)
-    if attr == "parent" and reader.names.is_given(node.value):
+    if attr in ("parent", "parents", "with_name") and reader.names.is_given(node.value):
         yield where, Rule("warning", "file-read", "leaves the folder that the context gives")
 
 
@@ -253,6 +255,8 @@ def _texts(reader: _Reader, node: ast.AST) -> Iterator[Seen]:
         yield where, Rule("warning", "file-read", f"names a place on this machine ({visible_name(text)})")
     if ".." in text.replace("\\", "/").split("/"):
         yield where, Rule("warning", "file-read", "names a folder above another")
+    if _FORMATTED_INSIDE.search(text):
+        yield where, Rule("warning", "introspection", "reaches into other code by the way a text is formatted")
     if text.startswith("__") and text.endswith("__") and len(text) > 4 and text not in _SAFE_DUNDERS:
         yield where, Rule("warning", "introspection", f"uses Python's inner name {visible_name(text)} as text")
 

@@ -127,11 +127,14 @@ class Names:
                 return name in self.given
             case ast.Attribute(value=ast.Name(id=name), attr=attr):
                 return attr in GIVEN_PATHS and name in self.parameters
-            case ast.Call(func=function, args=[first]):
-                return bool(self.meanings(function) & _PATH_MAKERS) and self.is_given(first)
-            case ast.BinOp(left=left, op=ast.Div(), right=right):
+            case (
+                ast.BinOp(left=left, op=ast.Div(), right=right)
+                | ast.Call(func=ast.Attribute(value=left, attr="joinpath"), args=[right])
+            ):
                 name = folded(right)
                 return self.is_given(left) and name is not None and ".." not in name and not name.startswith("/")
+            case ast.Call(func=function, args=[first]):
+                return bool(self.meanings(function) & _PATH_MAKERS) and self.is_given(first)
         return False
 
     def _given_names(self) -> set[str]:
@@ -173,7 +176,7 @@ def telling(dotted: str) -> str:
         if (
             bare in TELLING
             and bare != parts[number - 1].lstrip("_")
-            and not (parts[0] == "torch" and bare in ("multiprocessing", "signal", "random"))
+            and not (parts[0] == "torch" and number == 1 and bare in ("multiprocessing", "signal"))
         ):
             if parts[0] == "builtins" and bare == "code":
                 continue

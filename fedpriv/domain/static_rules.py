@@ -33,7 +33,9 @@ DOTTED: dict[str, Rule] = {
         poplib imaplib telnetlib xmlrpc socketserver websockets websocket paramiko nntplib huggingface_hub
         torch.hub torch.distributed torch.utils.tensorboard boto3 botocore grpc zmq wandb mlflow comet_ml
         fsspec webbrowser asyncio pycurl dns datasets transformers.utils.hub selectors asyncore smtpd google
-        azure minio redis pymongo psycopg2 sqlalchemy syft syft_job syft_rds fedpriv.transport""",
+        azure minio redis pymongo psycopg2 sqlalchemy syft syft_job syft_rds fedpriv.transport
+        fedpriv.training.fetch fedpriv.training.base_model fedpriv.training.ensure_model torch.utils.model_zoo
+        numpy.DataSource numpy.lib.npyio""",
     ),
     **_rules(
         "danger",
@@ -51,7 +53,7 @@ DOTTED: dict[str, Rule] = {
         "runs machine code or reaches into memory",
         """ctypes _ctypes cffi mmap numpy.ctypeslib torch.utils.cpp_extension torch.ops.load_library
         torch.classes.load_library fcntl numba cython pyximport distutils setuptools torch._C
-        torch.utils.dlpack numpy.lib.stride_tricks cppyy llvmlite""",
+        torch.utils.dlpack numpy.lib.stride_tricks cppyy llvmlite numpy.f2py numpy.distutils""",
     ),
     **_rules(
         "danger",
@@ -62,8 +64,9 @@ DOTTED: dict[str, Rule] = {
         types.ModuleType marshal pickle _pickle cPickle dill cloudpickle shelve jsonpickle copyreg torch.load
         torch.jit.load torch.package torch.export.load numpy.load yaml.load yaml.unsafe_load yaml.full_load
         sys.modules sys.path sys.meta_path sys.path_hooks sys.path_importer_cache builtins.__builtins__
-        builtins.__loader__ builtins.__spec__ builtins timeit torch.fx torch._dynamo
-        transformers.dynamic_module_utils pip ensurepip site ast""",
+        builtins.__loader__ builtins.__spec__ builtins timeit torch.serialization typing.get_type_hints
+        typing.ForwardRef fedpriv.training.recipe torch.fx torch._dynamo transformers.dynamic_module_utils pip
+        ensurepip site ast""",
     ),
     **_rules(
         "danger",
@@ -71,7 +74,7 @@ DOTTED: dict[str, Rule] = {
         "looks into other code or at the objects in memory",
         """sys.settrace sys.setprofile sys._getframe sys._current_frames sys._current_exceptions gc inspect
         threading.settrace threading.setprofile tracemalloc dis trace bdb pdb cProfile profile faulthandler
-        builtins.breakpoint sys.addaudithook sys.gettrace""",
+        string.Formatter fedpriv.training.jobs builtins.breakpoint sys.addaudithook sys.gettrace""",
     ),
     **_rules(
         "danger",
@@ -233,7 +236,7 @@ IMPORTABLE = words(
     """__future__ abc bisect collections contextlib copy dataclasses datetime decimal enum fractions functools
     heapq itertools json math numbers operator pathlib random re statistics string time typing typing_extensions
     types torch numpy transformers peft tokenizers safetensors accelerate opacus scipy einops fedpriv.training
-    fedpriv.study fedpriv.errors fedpriv os sys io"""
+    fedpriv.study fedpriv.errors os sys io"""
 )
 """What training code usually imports; a name here covers what lies below it unless :data:`DOTTED` says otherwise."""
 

@@ -203,6 +203,7 @@ def train(context: LocalContext) -> LocalOutcome:
     tokenizer = AutoTokenizer.from_pretrained(context.model_folder)
     model = AutoModelForCausalLM.from_pretrained(str(context.model_folder), dtype=torch.float32)
     config = json.loads((context.model_folder / "config.json").read_text())
+    config.update(json.loads(context.model_folder.joinpath("config.json").read_text()))
     notes = Notes(context.train, tokenizer, context.training.max_tokens)
     loader = DataLoader(notes, batch_size=1, shuffle=True, num_workers=0)
     random.seed(context.seed)
