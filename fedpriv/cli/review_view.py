@@ -77,7 +77,8 @@ def _summary(console: Console, review: Review) -> None:
     grid.add_column(style="bold", width=max(map(len, TOPICS.values())))
     grid.add_column(overflow="fold")
     for point in review.summary:
-        grid.add_row(TOPICS[point.topic], Text(visible(point.text, 5000)))
+        text = visible(point.text, 5000)
+        grid.add_row(TOPICS[point.topic], Text(text.replace("; ", ";\n") if point.topic == "numbers" else text))
     console.print()
     console.print(grid)
 
@@ -182,20 +183,28 @@ def _files(console: Console, review: Review, *, everything: bool) -> None:
 def _decision(console: Console, review: Review, folder: str) -> None:
     decision = review.decision
     _rule(console, "Your decision")
-    console.print(Text.assemble("Now: ", (decision.decision, "bold"), f". {visible(decision.reason, 2000)}"))
-    place, short = shlex.quote(folder), review.study[:12]
-    commands = []
-    if review.dry_run is None:
-        commands.append((f"fedpriv domain try {place} {short}", "run it on made-up patients first"))
-    if review.within_limits and decision.decision != "approved":
-        commands.append((f"fedpriv domain approve {place} {short}", "allow the rounds of the plan"))
-        commands.append((f"fedpriv domain approve {place} {short} --rounds 1", "allow fewer"))
-    if decision.decision != "rejected":
-        commands.append((f'fedpriv domain reject {place} {short} --reason "..."', "the researcher reads the reason"))
+    why = f" ({visible(decision.reason, 2000)})" if decision.reason else ""
+    console.print(Text.assemble("Now: ", (decision.decision, "bold"), why, "."))
+    place = shlex.quote(folder)
+    for command, why in _commands(review, f"{place} {review.study[:12]}"):
+        console.print(Text.assemble("  ", (command, "bold")), Text(f"    {why}", "dim"), sep="\n", soft_wrap=True)
     if not review.within_limits:
         console.print(Text("It is outside your limits, so it cannot be approved as it is.", "red"))
-    for command, why in commands:
-        console.print(Text.assemble("  ", (command, "bold")), Text(f"    {why}", "dim"), sep="\n", soft_wrap=True)
+
+
+def _commands(review: Review, which: str) -> Iterator[tuple[str, str]]:
+    """Yield what a data owner can type next, and what it does."""
+    state = review.decision.decision
+    if review.dry_run is None and state != "rejected":
+        yield f"fedpriv domain try {which}", "run it on made-up patients first"
+    if review.within_limits and state != "approved":
+        yield f"fedpriv domain approve {which}", "allow the rounds of the plan"
+        yield f"fedpriv domain approve {which} --rounds 1", "allow fewer"
+    if review.within_limits and state == "approved" and not review.decision.release:
+        yield f"fedpriv domain approve {which} --release", "at the end: hand the trained adapter over"
+    if state != "rejected":
+        what = "withdraw the approval" if state == "approved" else "reject it"
+        yield f'fedpriv domain reject {which} --reason "..."', f"{what}; the researcher reads the reason"
 
 
 # -- dry runs --------------------------------------------------------------------------------------------------------
