@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ from fedpriv.domain.gatekeeper import check_metrics, check_update
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
-from fedpriv.errors import GatekeeperError, RefusedError, TrainingError
-from fedpriv.files import file_sha256, private_folder, write_atomic, write_json
+from fedpriv.errors import ExistsError, GatekeeperError, RefusedError, TrainingError
+from fedpriv.files import file_sha256, folder_lock, private_folder, write_atomic, write_json
 from fedpriv.study import Plan
 from fedpriv.study.plan import Section, Sha256
 from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
@@ -116,6 +115,8 @@ def dry_run(
         If there would be no sandbox, or the base model has other weights than the plan names.
     ModelError
         If the base model cannot be had.
+    LockError
+        If another dry run of this domain is going on.
     """
     plan = _shorter(stored.request.plan, max_seconds)
     setting = domain.config.resources.sandbox
@@ -128,11 +129,8 @@ def dry_run(
     model = ensure_model(plan.base_model.name, cache=cache)
     if plan.base_model.digest not in (None, model.digest):
         raise RefusedError("The base model here has other weights than the plan names", kept="Nothing was run")
-    root = Path(tempfile.mkdtemp(prefix="try-", dir=private_folder(domain.folder.state / "tries")))
-    try:
+    with _workspace(domain) as root:
         result = _try(_Trial(domain=domain, stored=stored, plan=plan, root=root, model=model), on_step)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
     write_json(domain.requests.dry_run_path(result.study), result.model_dump(mode="json"))
     domain.ledger.append(
         "request.tried", study=result.study, outcome=result.outcome, sandbox=result.sandbox, steps=result.steps
@@ -146,6 +144,19 @@ def last_dry_run(domain: Domain, study: str) -> DryRun | None:
         result = DryRun.model_validate_json(domain.requests.dry_run_path(study).read_bytes())
         return result if result.study == study else None
     return None
+
+
+@contextlib.contextmanager
+def _workspace(domain: Domain) -> Iterator[Path]:
+    """Give an empty private folder to one dry run at a time, and remove it, and what a killed one left, afterwards."""
+    tries = domain.folder.state / "tries"
+    lock = domain.folder.state / "try.lock"
+    with folder_lock(lock, holder="The dry run of this domain", todo="wait until it is done and try again"):
+        shutil.rmtree(tries, ignore_errors=True)
+        try:
+            yield private_folder(tries)
+        finally:
+            shutil.rmtree(tries, ignore_errors=True)
 
 
 def _shorter(plan: Plan, max_seconds: int) -> Plan:
@@ -240,7 +251,8 @@ def _mock_examples(domain: Domain, folder: Path) -> PreparedData:
     """Copy the domain's mock examples, divided into those to train on and those held out."""
     mock = domain.folder.state / "mock"
     if not (mock / "schema.json").exists():
-        write_mock(mock, seed=0)
+        with contextlib.suppress(ExistsError):  # the service may just have made it
+            write_mock(mock, seed=0)
     lines = (mock / "examples.jsonl").read_bytes().splitlines(keepends=True)
     cut = max(1, min(int(len(lines) * _TRAINED_SHARE), len(lines) - 1))
     train, heldout = folder / "train.jsonl", folder / "heldout.jsonl"
