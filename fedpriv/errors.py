@@ -11,6 +11,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     │   ├── ExistsError       the thing to create is there already
     │   └── LockError         another process holds the folder, or died holding it
     ├── RefusedError          a domain refused what it was asked to do       (exit code 3)
+    │   └── RevokedError      an approval was withdrawn, or is over
     ├── UntrustedError        bytes from another party do not hold what they claim
     │   ├── SignatureError    a signature or a pinned fingerprint does not match
     │   ├── ContainerError    a container is malformed, truncated, or of another study
@@ -96,6 +97,10 @@ class RefusedError(FedprivError):
     """A domain refused what it was asked to do, with its reason."""
 
     exit_code = 3
+
+
+class RevokedError(RefusedError):
+    """An approval was withdrawn, or its last day is over; work that was under way was stopped."""
 
 
 class UntrustedError(FedprivError):

@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedpriv.cli import decisions
+from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
+from fedpriv.domain.folder import STOCK_RECIPE
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
 from fedpriv.errors import ConfigError
@@ -26,9 +29,7 @@ from fedpriv.study.plan import MemberChoice
 app = typer.Typer(no_args_is_help=True)
 console = Console()
 
-Folder = Annotated[Path, typer.Argument(help="The domain's folder, with domain.yaml in it.")]
-StudyId = Annotated[str, typer.Argument(help="The request's id, or its first characters; see `requests`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+decisions.add_to(app)
 
 
 @app.command()
@@ -42,7 +43,7 @@ def init(
         list[str] | None, typer.Option(help="EMAIL=FINGERPRINT of a researcher who may send requests; repeatable.")
     ] = None,
     approve: Annotated[
-        str, typer.Option(help="ask: a person decides; stock-recipe: the unchanged stock recipe within limits.")
+        str, typer.Option(help="ask: a person decides; stock-recipe: the unchanged stock recipe within the policy.")
     ] = "ask",
     release: Annotated[str, typer.Option(help="ask, or after-study: hand over the final adapter.")] = "ask",
 ) -> None:
@@ -55,7 +56,7 @@ def init(
             "store": store,
             "data": DataChoice(source=str(data.expanduser().resolve())).model_dump(mode="json"),
             "researchers": [parse_pin(text).model_dump() for text in researcher or []],
-            "policy": PolicyChoice().model_dump(mode="json") | {"approve": approve, "release": release},
+            "policy": PolicyChoice().model_dump(mode="json") | {"standing": _standing(approve), "release": release},
             "resources": ResourcesChoice().model_dump(mode="json"),
         },
         source="the options",
@@ -191,31 +192,6 @@ def try_request(
     console.print(f"Next: `fedpriv domain show {escape(str(folder))} {result.study[:12]}`.", soft_wrap=True)
 
 
-@app.command()
-def approve(
-    folder: Folder,
-    study: StudyId,
-    rounds: Annotated[int | None, typer.Option(min=1, help="At most so many rounds; by default the plan's.")] = None,
-    release: Annotated[bool, typer.Option(help="Also approve handing the final adapter to the researcher.")] = False,
-) -> None:
-    """Approve a request within limits; a running service tells the researcher at its next poll."""
-    domain = Domain.open(folder)
-    stored = domain.requests.get(study)
-    keep = stored.decision.decision == "approved" and stored.decision.release
-    decision = domain.approve(study, max_rounds=rounds, release=True if release or keep else None)
-    extra = ", and the release of the adapter" if decision.release else ""
-    console.print(f"Approved {decision.study[:12]} for {decision.max_rounds} rounds{extra}.")
-
-
-@app.command()
-def reject(
-    folder: Folder, study: StudyId, reason: Annotated[str, typer.Option(help="What the researcher reads.")]
-) -> None:
-    """Reject a request, or withdraw its approval: no further ticket of it is carried out."""
-    decision = Domain.open(folder).reject(study, reason)
-    console.print(f"Rejected {decision.study[:12]}.")
-
-
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
 app.add_typer(ledger, name="ledger")
 
@@ -298,6 +274,12 @@ def keys(
         console.print(
             "[red]Two different keys are named for one address:[/] compare both by phone before you approve anything."
         )
+
+
+def _standing(approve: str) -> list[dict[str, str]]:
+    if approve not in ("ask", STOCK_RECIPE):
+        raise ConfigError(f"--approve {approve} means nothing", todo=f"say ask or {STOCK_RECIPE}")
+    return [] if approve == "ask" else [{"name": STOCK_RECIPE, "code": STOCK_RECIPE}]
 
 
 def _keys_table(known: list[KnownKey]) -> Table:

@@ -14,6 +14,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from fedpriv.domain.approval import limits_in_words
 from fedpriv.domain.difference import Difference, FileDifference
 from fedpriv.domain.domain import since as how_long
 from fedpriv.domain.dry_run import DryRun, OnStep
@@ -186,6 +187,8 @@ def _decision(console: Console, review: Review, folder: str) -> None:
     why = f" ({visible(decision.reason, 2000)})" if decision.reason else ""
     console.print(Text.assemble("Now: ", (decision.decision, "bold"), why, "."))
     place = shlex.quote(folder)
+    for phrase in limits_in_words(decision.limits) if decision.limits else ():
+        console.print(Text(f"  - {phrase}"))
     for command, why in _commands(review, f"{place} {review.study[:12]}"):
         console.print(Text.assemble("  ", (command, "bold")), Text(f"    {why}", "dim"), sep="\n", soft_wrap=True)
     if not review.within_limits:
@@ -200,11 +203,13 @@ def _commands(review: Review, which: str) -> Iterator[tuple[str, str]]:
     if review.within_limits and state != "approved":
         yield f"fedpriv domain approve {which}", "allow the rounds of the plan"
         yield f"fedpriv domain approve {which} --rounds 1", "allow fewer"
-    if review.within_limits and state == "approved" and not review.decision.release:
+    limits = review.decision.limits
+    if review.within_limits and limits is not None and not limits.release:
         yield f"fedpriv domain approve {which} --release", "at the end: hand the trained adapter over"
-    if state != "rejected":
-        what = "withdraw the approval" if state == "approved" else "reject it"
-        yield f'fedpriv domain reject {which} --reason "..."', f"{what}; the researcher reads the reason"
+    if state == "approved":
+        yield f'fedpriv domain revoke {which} --reason "..."', "withdraw the approval; it counts at once"
+    elif state == "pending":
+        yield f'fedpriv domain reject {which} --reason "..."', "the researcher reads the reason"
 
 
 # -- dry runs --------------------------------------------------------------------------------------------------------
@@ -235,8 +240,11 @@ def print_dry_run(console: Console, result: DryRun) -> None:
     colour, words = _OUTCOMES[result.outcome]
     console.print(Text.assemble((words, colour), f" {visible(result.reason, 500)}" if result.reason else ""))
     grid = Table.grid(padding=(0, 2))
-    walls = "bubblewrap: no network, no view of your data" if result.sandbox == "bubblewrap" else "NONE"
-    grid.add_row("sandbox", Text(walls, "" if result.sandbox == "bubblewrap" else "bold red"))
+    walled = "bubblewrap" in result.walls
+    walls = f"{result.walls}: no network, no view of your data" if walled else "NONE"
+    grid.add_row("sandbox", Text(visible(walls), "" if walled else "bold red"))
+    if result.tried:
+        grid.add_row(Text("it tried", "bold red"), Text(visible("; ".join(result.tried), 500), "bold red"))
     grid.add_row("took", f"{in_time(result.seconds)} for {result.steps} steps with {result.threads} thread(s)")
     if result.round_s is not None:
         grid.add_row("a real round", f"about {in_time(result.round_s)} (estimated)")

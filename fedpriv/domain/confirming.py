@@ -90,10 +90,11 @@ class Confirming:
         earlier = (context.folder.confirmed(manifest.round, a) for a in context.folder.attempts(manifest.round))
         if context.member in members or any(earlier):
             raise UntrustedError("The sum was not confirmed by this domain", kept="It was not opened")
-        limit = context.config.policy.minimum_cohort
+        limit = context.minimum_cohort()
         if len(members) < limit:
             raise RefusedError(
-                f"The sum holds {len(members)} updates; this domain's policy wants {limit}", kept="It was not opened"
+                f"The sum holds {len(members)} updates; this domain's data owner wants {limit}",
+                kept="It was not opened",
             )
         self._require_balance(manifest.updates, kept="It was not opened")
 
@@ -117,10 +118,10 @@ class Confirming:
         strangers = sorted(set(members) - set(sealed.members))
         if strangers:
             raise UntrustedError(f"{', '.join(strangers)} did not seal with this domain", kept=_KEPT)
-        limit = context.config.policy.minimum_cohort
+        limit = context.minimum_cohort()
         if len(members) < limit:
             raise RefusedError(
-                f"Only {len(members)} updates would be added; this domain's policy wants {limit}",
+                f"Only {len(members)} updates would be added; this domain's data owner wants {limit}",
                 kept=_KEPT,
                 todo="wait for the other domains",
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpriv.domain.approval import limits_now
 from fedpriv.domain.folder import DomainConfig
 from fedpriv.domain.keyroom import KeyRoom
 from fedpriv.domain.ledger import Ledger
@@ -18,7 +19,7 @@ from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import IdentityKeys, MaskSource, Scales, fingerprint, first_scales, useful_workers
-from fedpriv.study import Identity, Plan, Progress
+from fedpriv.study import Identity, Limits, Plan, Progress, RequestDecision
 from fedpriv.training.adapter import layout_of, load_state
 from fedpriv.transport import BlobChannel
 
@@ -35,7 +36,9 @@ class StudyContext:
     folder : StudyFolder
         Where everything about this study is kept.
     stored : StoredRequest
-        The request with the data owner's newest decision.
+        The frozen request.
+    decision : Callable[[], RequestDecision]
+        Reads the data owner's newest decision from disk.
     blobs : BlobChannel
         The way to and from the researcher's blobs.
     on_progress, notify : Callable
@@ -48,6 +51,7 @@ class StudyContext:
     keys: IdentityKeys
     folder: StudyFolder
     stored: StoredRequest
+    decision: Callable[[], RequestDecision]
     ledger: Ledger
     blobs: BlobChannel
     on_progress: Callable[[Progress], None]
@@ -71,6 +75,20 @@ class StudyContext:
     @property
     def researcher(self) -> str:
         return self.stored.researcher
+
+    def limits(self) -> Limits:
+        """Return what the data owner allows at this moment, read anew from disk.
+
+        Raises
+        ------
+        RevokedError, RefusedError
+            If nothing is allowed any more, or not yet.
+        """
+        return limits_now(self.decision())
+
+    def minimum_cohort(self) -> int:
+        """Return the fewest domains in a round and a sum: the larger of the policy's and this approval's."""
+        return max(self.config.policy.minimum_cohort, self.limits().minimum_cohort)
 
     @property
     def key_room(self) -> KeyRoom:
@@ -144,7 +162,7 @@ class StudyContext:
         RefusedError
             In words.
         """
-        limit = self.config.policy.minimum_cohort
+        limit = self.minimum_cohort()
         strangers = sorted(set(members) - set(self.plan.emails))
         if strangers:
             raise RefusedError(f"{', '.join(strangers)} is not in the plan's cohort", kept="Nothing was run")
@@ -154,7 +172,7 @@ class StudyContext:
             raise RefusedError("This domain is not among the members of this round", kept="Nothing was run")
         if len(members) < limit:
             raise RefusedError(
-                f"Only {len(members)} domains take part in this round; this domain's policy wants {limit}",
+                f"Only {len(members)} domains take part in this round; this domain's data owner wants {limit}",
                 kept="Nothing was run",
                 todo="ask the data owner, or go on with more domains",
             )

@@ -6,9 +6,9 @@ import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from fedpriv.domain.folder import DomainConfig, DomainFolder
+from fedpriv.domain.folder import DomainConfig, DomainFolder, Terms
 from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import RequestBook
@@ -87,8 +87,10 @@ class Domain:
     def requests(self) -> RequestBook:
         return RequestBook(self.folder.requests, self.config.email)
 
-    def approve(self, study: str, *, max_rounds: int | None = None, release: bool | None = None) -> RequestDecision:
+    def approve(self, study: str, terms: Terms | None = None) -> RequestDecision:
         """Approve a request, as a person; the running service tells the researcher at its next poll.
+
+        Approving again changes the terms that are given and keeps the others, the last day included.
 
         Raises
         ------
@@ -104,27 +106,56 @@ class Domain:
                 kept="It was not approved",
                 todo=f"change {self.folder.config_path} first if you mean it",
             )
+        terms, before = terms or Terms(), stored.decision.limits
+        if before is not None:
+            earlier = before.model_dump(exclude={"expires_s"}) | terms.model_dump(exclude_none=True)
+            terms = Terms.model_validate(earlier)
         checked = tuple(sentence for _, sentence in found)
-        decision = approve(
-            self.config,
-            stored.request,
-            checked=checked,
-            reason="a person decided",
-            max_rounds=max_rounds,
-            release=release,
-        )
+        decision = approve(self.config, stored.request, checked=checked, reason="a person decided", terms=terms)
+        if before is not None and terms.days is None and decision.limits is not None:
+            limits = decision.limits.model_copy(update={"expires_s": before.expires_s})
+            decision = decision.model_copy(update={"limits": limits})
         return self._decide(decision)
 
     def reject(self, study: str, reason: str) -> RequestDecision:
-        """Reject a request, or withdraw its approval: no further ticket of it is carried out.
+        """Reject a request that was not approved; an approval is withdrawn with :meth:`revoke`.
 
         It works on a request whose frozen copy was changed on disk, too.
+
+        Raises
+        ------
+        RefusedError
+            If it is approved.
         """
-        return self._decide(
-            RequestDecision(
-                study=self.requests.find(study), member=self.config.email, decision="rejected", reason=reason
+        whole = self.requests.find(study)
+        if self.requests.decision(whole).decision == "approved":
+            raise RefusedError(
+                "The request is approved",
+                kept="The approval stands",
+                todo="withdraw it with `fedpriv domain revoke`",
             )
-        )
+        return self._decide(self._no(whole, "rejected", reason))
+
+    def revoke(self, study: str, reason: str) -> RequestDecision:
+        """Withdraw an approval: a service that trains for it stops at its next poll, and nothing more leaves.
+
+        Raises
+        ------
+        RefusedError
+            If it is not approved.
+        """
+        whole = self.requests.find(study)
+        state = self.requests.decision(whole).decision
+        if state != "approved":
+            raise RefusedError(
+                f"The request is {state}, so that there is no approval to withdraw",
+                kept="Nothing was changed",
+                todo="reject it with `fedpriv domain reject` if it is pending",
+            )
+        return self._decide(self._no(whole, "revoked", reason))
+
+    def _no(self, study: str, verdict: Literal["rejected", "revoked"], reason: str) -> RequestDecision:
+        return RequestDecision(study=study, member=self.config.email, decision=verdict, reason=reason.strip()[:2000])
 
     def record_decision(self, decision: RequestDecision) -> None:
         """Keep a decision and enter it in the ledger."""
@@ -134,8 +165,7 @@ class Domain:
             study=decision.study,
             reason=decision.reason,
             checked=list(decision.checked),
-            max_rounds=decision.max_rounds,
-            release=decision.release,
+            limits=None if decision.limits is None else decision.limits.model_dump(mode="json"),
         )
 
     def _decide(self, decision: RequestDecision) -> RequestDecision:

@@ -6,21 +6,19 @@ import contextlib
 import os
 import shutil
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from pydantic import Field
 
 from fedpriv.clinical import PreparedData, write_mock
 from fedpriv.domain import sandbox
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.finding import lines_of, visible
-from fedpriv.domain.gatekeeper import check_metrics, check_update
+from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
@@ -36,7 +34,6 @@ MOST_STEPS = 2
 MOST_SECONDS = 300
 MOST_LOG_LINES = 40
 _LOG_BYTES = 64 * 1024
-_LOOK_EVERY_S = 0.1
 _TRAINED_SHARE = 0.8
 
 OnStep = Callable[[int, int], None]
@@ -52,8 +49,10 @@ class DryRun(Section):
         ``failed``: the code did not come to its end.
     reason : str
         Why not, in words; empty if it passed.
-    sandbox : str
-        ``bubblewrap``, or ``none``.
+    walls : str
+        What stood around it, such as ``bubblewrap and landlock and seccomp``, or ``none``.
+    tried : tuple of str
+        What the code tried that training never needs, as the walls saw it.
     steps : int
         Optimiser steps that it was to take; a real round takes those of the plan.
     examples : int
@@ -61,7 +60,7 @@ class DryRun(Section):
     seconds, round_s : float
         Wall clock of the dry run, and estimated from it that of a real round, without measuring the held-out loss.
     peak_memory_bytes : int or None
-        Most memory of the training process, looked at ten times a second.
+        The most memory that the worker and the job were seen to have together.
     metrics : dict of str to float
         What would have left beside the sealed update, from mock data.
     log : tuple of str
@@ -72,13 +71,14 @@ class DryRun(Section):
     tried_s: float
     outcome: Literal["passed", "refused", "failed"]
     reason: str = ""
-    sandbox: Literal["bubblewrap", "none"]
+    walls: str
     steps: int = Field(ge=1)
     threads: int = Field(ge=1)
     examples: int = Field(ge=0)
     seconds: float = Field(ge=0)
     round_s: float | None = None
     peak_memory_bytes: int | None = None
+    tried: tuple[str, ...] = ()
     metrics: dict[str, float] = Field(default_factory=dict)
     log: tuple[str, ...] = ()
 
@@ -133,7 +133,7 @@ def dry_run(
         result = _try(_Trial(domain=domain, stored=stored, plan=plan, root=root, model=model), on_step)
     write_json(domain.requests.dry_run_path(result.study), result.model_dump(mode="json"))
     domain.ledger.append(
-        "request.tried", study=result.study, outcome=result.outcome, sandbox=result.sandbox, steps=result.steps
+        "request.tried", study=result.study, outcome=result.outcome, walls=result.walls, tried=list(result.tried)
     )
     return result
 
@@ -205,33 +205,34 @@ def _try(trial: _Trial, on_step: OnStep) -> DryRun:
         on_step(step, steps)
 
     outcome, reason, metrics, started = "passed", "", {}, time.monotonic()
-    memory = _Memory()
     try:
-        worker = training.start()
+        training.start()
         started = time.monotonic()
-        with memory.watch(worker.pid):
-            training.run("train", 1, 0, output, mark)
+        training.run("train", 1, 0, output, mark)
         check_update(output / "adapter_after.safetensors", load_state(training.folder.adapter(0)), trial.plan)
-        metrics = check_metrics(output / "metrics.json", trial.plan)
+        prepared = training.prepared
+        bounds = metric_bounds(trial.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples)
+        metrics = check_metrics(output / "metrics.json", trial.plan.metrics, bounds)
     except GatekeeperError as error:
         outcome, reason = "refused", error.what
     except TrainingError as error:
         outcome, reason = "failed", error.what
     finally:
-        seconds, name = time.monotonic() - started, training.sandbox
+        seconds, walls = time.monotonic() - started, training.walls
         training.stop()
     return DryRun(
         study=trial.stored.request.study,
         tried_s=round(time.time(), 3),
         outcome=outcome,
         reason=visible(reason, 500),
-        sandbox="bubblewrap" if name == "bubblewrap" else "none",
+        walls=walls,
         steps=trial.plan.training.steps,
         threads=trial.domain.config.resources.threads,
         examples=training.prepared.examples,
         seconds=round(seconds, 3),
         round_s=_round_seconds(trial, seconds, started) if outcome != "failed" else None,
-        peak_memory_bytes=memory.peak_bytes or None,
+        peak_memory_bytes=training.report.peak_memory_bytes or None,
+        tried=tuple(visible(attempt) for attempt in sorted(training.report.tried)),
         metrics=metrics,
         log=_tail(output / LOG),
     )
@@ -284,29 +285,3 @@ def _tail(path: Path) -> tuple[str, ...]:
     finally:
         os.close(descriptor)
     return tuple(visible(line) for line in lines_of(text) if line.strip())[-MOST_LOG_LINES:]
-
-
-class _Memory:
-    """The most memory that any process below one took, looked at from outside."""
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._end = threading.Event()
-
-    @contextlib.contextmanager
-    def watch(self, pid: int) -> Iterator[None]:
-        """Look while the block runs."""
-        thread = threading.Thread(target=self._look, args=(pid,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._end.set()
-            thread.join()
-
-    def _look(self, pid: int) -> None:
-        while not self._end.wait(_LOOK_EVERY_S):
-            with contextlib.suppress(psutil.Error):
-                for process in psutil.Process(pid).children(recursive=True):
-                    with contextlib.suppress(psutil.Error):
-                        self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)

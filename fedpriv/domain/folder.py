@@ -12,7 +12,8 @@ from pydantic import Field
 from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import load_yaml, validate_section
-from fedpriv.study.plan import Email, MemberChoice, ProtectionLevel, Section, Slug
+from fedpriv.study.messages import Hours
+from fedpriv.study.plan import Email, MemberChoice, MetricName, ProtectionLevel, Section, Sha256, Slug
 
 CONFIG_FILE = "domain.yaml"
 
@@ -25,12 +26,38 @@ class DataChoice(Section):
     heldout_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of patients kept for evaluation")
 
 
+class Terms(Section):
+    """How far an approval goes. What is left out is taken from the plan, within the policy."""
+
+    rounds: int | None = Field(default=None, ge=1, le=1000, description="at most so many rounds")
+    metrics: tuple[MetricName, ...] | None = Field(default=None, description="the only numbers that may leave")
+    minimum_cohort: int | None = Field(default=None, ge=2, le=64, description="fewest domains in a round and a sum")
+    epsilon: float | None = Field(default=None, gt=0, le=1000, description="most of the privacy budget it may spend")
+    days: int | None = Field(default=None, ge=1, le=3650, description="the approval ends after so many days")
+    hours: Hours | None = Field(default=None, description="when the model may be run, local time, as 19:00-07:00")
+    release: bool | None = Field(default=None, description="whether the final adapter may be handed over")
+
+
+STOCK_RECIPE = "stock-recipe"
+
+
+class StandingApproval(Terms):
+    """Requests that are approved when they arrive: with exactly this code, from these researchers, on these terms.
+
+    ``code`` is ``stock-recipe``; or the digest of a request's code, over every file but plan.yaml; or the digest of a
+    whole request, which is its id. A file more, a file less or one byte changed is another digest.
+    """
+
+    name: Slug
+    code: Literal["stock-recipe"] | Sha256
+    researchers: tuple[Email, ...] = Field(default=(), max_length=64, description="nobody named: every pinned one")
+
+
 class PolicyChoice(Section):
     """What this data owner agrees to without being asked, and what never."""
 
-    approve: Literal["ask", "stock-recipe"] = Field(
-        default="ask",
-        description="ask: a person decides on each request; stock-recipe: an unchanged stock recipe within limits",
+    standing: tuple[StandingApproval, ...] = Field(
+        default=(), max_length=64, description="what is approved without asking; nothing: a person reads each request"
     )
     release: Literal["ask", "after-study"] = Field(
         default="ask", description="whether the final adapter may be handed over"
@@ -54,16 +81,31 @@ class PolicyChoice(Section):
     )
 
 
+SandboxMode = Literal["required", "preferred", "off"]
+
+
 class ResourcesChoice(Section):
     """What a study may use of this machine."""
 
     threads: int = Field(
         default=1, ge=1, le=256, description="for training; and processes that seal and open large adapters"
     )
+    memory_gb: float = Field(default=8.0, gt=0, le=16_384, description="of a training job, all its processes together")
+    disk_gb: float = Field(default=4.0, gt=0, le=16_384, description="what a training job may write")
+    processes: int = Field(default=64, ge=8, le=65_536, description="of a training job, threads counted too")
     poll_seconds: float = Field(default=0.2, ge=0.05, le=60)
-    sandbox: Literal["required", "preferred", "off"] = Field(
-        default="preferred", description="bubblewrap around training: required refuses to train without it"
+    sandbox: SandboxMode = Field(
+        default="preferred",
+        description="walls around training: required refuses to train without bubblewrap; off has none",
     )
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.memory_gb * 2**30)
+
+    @property
+    def disk_bytes(self) -> int:
+        return int(self.disk_gb * 2**30)
 
 
 class DomainConfig(Section):

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from fedpriv.clinical import PreparedData
 from fedpriv.domain.folder import ResourcesChoice
-from fedpriv.domain.runner import TrainingWorker
+from fedpriv.domain.runner import JobReport, TrainingWorker
+from fedpriv.domain.sandbox import Sandbox
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import TrainingError
+from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import Plan
 from fedpriv.training.base_model import LocalModel
 
@@ -35,23 +37,28 @@ class LocalTraining:
     model: LocalModel
     resources: ResourcesChoice
     _worker: TrainingWorker | None = field(default=None, init=False)
+    _report: JobReport = field(default_factory=JobReport, init=False)
 
     @property
-    def sandbox(self) -> str:
-        """The name of the sandbox that the worker runs in, for the ledger."""
-        return self._worker.sandbox if self._worker else ""
+    def walls(self) -> str:
+        """The walls around the worker, for the ledger."""
+        return " and ".join(self._worker.sandbox.walls if self._worker else ()) or "none"
+
+    @property
+    def report(self) -> JobReport:
+        """What is known of the last job from outside; it stays at the domain."""
+        return self._report
 
     def start(self) -> TrainingWorker:
         """Return a living worker; starting one takes some seconds."""
         if self._worker is None or not self._worker.alive:
             self.stop()
-            self.folder.adapters.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._worker = TrainingWorker(
-                readable=(self.model.folder, self.prepared.folder, self.recipe.parent, self.folder.adapters),
-                workspace=self.folder.workspace,
-                threads=self.resources.threads,
-                sandbox=self.resources.sandbox,
+            sandbox = Sandbox(
+                mode=self.resources.sandbox,
+                readable=(self.model.folder, self.prepared.folder, self.recipe.parent, self._input),
+                writable=self.folder.workspace,
             )
+            self._worker = TrainingWorker(sandbox, self.resources)
         return self._worker
 
     def stop(self) -> None:
@@ -69,19 +76,22 @@ class LocalTraining:
         on_step: Callable[[int, int], None],
         *,
         evaluate: bool = False,
+        watch: Callable[[], object] = lambda: None,
     ) -> None:
         """Run one job that starts from the adapter after round ``adapter`` and writes to ``output``.
 
         Raises
         ------
         TrainingError
-            If the job fails, or the worker dies twice.
+            If the job fails or breaks a limit, or the worker dies twice.
+        BaseException
+            Whatever ``watch`` raises, which is called while the job runs; the job is ended then.
         """
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self.model.folder),
             "recipe": str(self.recipe),
-            "adapter": str(self.folder.adapter(adapter)),
+            "adapter": str(self._lay_out(adapter)),
             "train": str(self.prepared.train),
             "heldout": str(self.prepared.heldout),
             "evaluate": evaluate,
@@ -92,10 +102,28 @@ class LocalTraining:
             "threads": self.resources.threads,
             "out": str(output),
         }
+        try:
+            self._run(job, on_step, watch)
+        except TrainingError:
+            if self._report.stopped or (self._worker is not None and self._worker.alive):
+                raise
+            self._run(job, on_step, watch)  # the worker died of itself: once more
+
+    def _run(self, job: dict[str, Any], on_step: Callable[[int, int], None], watch: Callable[[], object]) -> None:
+        files = (self.model.folder, self.prepared.folder, self.recipe.parent, self._input)
         worker = self.start()
         try:
-            worker.run(job, max_seconds=self.plan.training.max_seconds, on_step=on_step)
-        except TrainingError:
-            if worker.alive:
-                raise
-            self.start().run(job, max_seconds=self.plan.training.max_seconds, on_step=on_step)
+            worker.run(job, files=files, max_seconds=self.plan.training.max_seconds, on_step=on_step, watch=watch)
+        finally:
+            self._report = worker.report
+
+    @property
+    def _input(self) -> Path:
+        """The folder with the one adapter that a job starts from."""
+        return private_folder(self.folder.root / "input")
+
+    def _lay_out(self, adapter: int) -> Path:
+        """Put the adapter after a round where jobs find it, in place of the one before."""
+        path = self._input / "adapter.safetensors"
+        write_atomic(path, self.folder.adapter(adapter).read_bytes())
+        return path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from typing import Literal
 
-from fedpriv.domain.folder import DomainConfig
-from fedpriv.study import CodeRequest, RequestDecision
+from fedpriv.domain.folder import STOCK_RECIPE, DomainConfig, StandingApproval, Terms
+from fedpriv.errors import RefusedError
+from fedpriv.study import CodeRequest, Limits, RequestDecision
+from fedpriv.study.plan import REQUIRED_METRICS, MetricName
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 
 
@@ -16,8 +19,9 @@ def review(
 ) -> RequestDecision:
     """Check a request against the domain's limits and decide, or leave it pending for a person.
 
-    A request that breaks a limit is rejected whatever the policy. Within the limits, ``ask`` leaves it pending and
-    ``stock-recipe`` approves it if its code is the stock recipe to the byte and the bundle holds nothing else.
+    A request that breaks a limit is rejected whatever the policy. Within the limits it is approved if a standing
+    approval names its code (by the digest of every file of it), its researcher, and terms that the plan keeps;
+    otherwise a person decides.
 
     Parameters
     ----------
@@ -39,13 +43,45 @@ def review(
 
     if wrong:
         return decide("rejected", "; ".join(f"not so: {sentence}" for sentence in wrong))
-    if config.policy.approve == "ask":
-        return decide("pending", "a data owner will read it")
-    if not is_stock(request, stock):
-        return decide("pending", "the code is not the unchanged stock recipe: a data owner will read it")
-    digest = hashlib.sha256(stock.encode()).hexdigest()[:12]
-    checked.append(f"the code is the stock recipe to the byte (SHA-256 {digest}…) and there is no other file")
-    return approve(config, request, checked=tuple(checked), reason="standing policy: stock recipe")
+    misses = []
+    for standing in config.policy.standing:
+        miss = _misses(standing, request, researcher, stock)
+        if miss is None:
+            checked.append(_code_in_words(standing, request))
+            reason = f"standing approval {standing.name}"
+            return approve(config, request, checked=tuple(checked), reason=reason, terms=standing)
+        misses.append(f"{standing.name}: {miss}")
+    return decide("pending", "; ".join(["a data owner will read it", *misses])[:2000])
+
+
+def _misses(standing: StandingApproval, request: CodeRequest, researcher: str, stock: str) -> str | None:
+    """Return why a standing approval does not fit a request, or None if it does."""
+    plan = request.plan
+    if standing.researchers and researcher not in standing.researchers:
+        return f"it is not for {researcher}"
+    if not _is_its_code(standing, request, stock):
+        return "the code is not what it names, to the byte and without another file"
+    if standing.rounds is not None and plan.training.rounds > standing.rounds:
+        return f"it is for at most {standing.rounds} rounds"
+    if standing.minimum_cohort is not None and len(plan.cohort) < standing.minimum_cohort:
+        return f"it is for at least {standing.minimum_cohort} domains"
+    if standing.metrics is not None and not set(plan.metrics) <= set(standing.metrics):
+        return f"it lets only {', '.join(standing.metrics)} leave"
+    return None
+
+
+def _is_its_code(standing: StandingApproval, request: CodeRequest, stock: str) -> bool:
+    if standing.code == STOCK_RECIPE:
+        return is_stock(request, stock)
+    return standing.code in (request.code, request.study)
+
+
+def _code_in_words(standing: StandingApproval, request: CodeRequest) -> str:
+    if standing.code == STOCK_RECIPE:
+        digest = hashlib.sha256(request.files[RECIPE_FILE].encode()).hexdigest()[:12]
+        return f"the code is the stock recipe to the byte (SHA-256 {digest}…) and there is no other file"
+    what = "request" if standing.code == request.study else "code"
+    return f"the {what} has the digest {standing.code[:12]}…, over every file"
 
 
 def approve(
@@ -54,18 +90,38 @@ def approve(
     *,
     checked: tuple[str, ...],
     reason: str,
-    max_rounds: int | None = None,
-    release: bool | None = None,
+    terms: Terms | None = None,
+    now_s: float | None = None,
 ) -> RequestDecision:
-    """Return the approval of a request with its limits."""
+    """Return the approval of a request, with limits that are never wider than the plan and the policy.
+
+    Raises
+    ------
+    RefusedError
+        If the terms leave out a number without which no round can be run.
+    """
+    terms, plan, policy = terms or Terms(), request.plan, config.policy
+    metrics: tuple[MetricName, ...] = tuple(
+        name for name in plan.metrics if terms.metrics is None or name in terms.metrics
+    )
+    if missing := sorted(REQUIRED_METRICS - set(metrics)):
+        raise RefusedError(
+            f"Without {', '.join(missing)} no round can be weighed and judged",
+            kept="It was not approved",
+            todo=f"let {', '.join(missing)} leave too, or reject the request",
+        )
+    now_s = time.time() if now_s is None else now_s
+    limits = Limits(
+        rounds=min(terms.rounds or plan.training.rounds, plan.training.rounds, policy.max_rounds),
+        metrics=metrics,
+        minimum_cohort=max(terms.minimum_cohort or 2, policy.minimum_cohort),
+        epsilon=terms.epsilon,
+        expires_s=None if terms.days is None else round(now_s + terms.days * 86_400.0),
+        hours=terms.hours,
+        release=policy.release == "after-study" if terms.release is None else terms.release,
+    )
     return RequestDecision(
-        study=request.study,
-        member=config.email,
-        decision="approved",
-        reason=reason,
-        checked=checked,
-        max_rounds=min(max_rounds or request.plan.training.rounds, config.policy.max_rounds),
-        release=config.policy.release == "after-study" if release is None else release,
+        study=request.study, member=config.email, decision="approved", reason=reason, checked=checked, limits=limits
     )
 
 

@@ -116,6 +116,10 @@ class RequestBook:
         """Store a decision in place of the one before."""
         write_json(self._folder / decision.study / "decision.json", decision.model_dump(mode="json"))
 
+    def decision(self, study: str) -> RequestDecision:
+        """Return the standing decision on a request, by its whole id, without reading the request itself."""
+        return self._decision(self._folder / study, study)
+
     def recipe_path(self, study: str) -> Path:
         """Return the frozen ``train.py`` of a request."""
         return self._folder / study / "bundle" / "train.py"

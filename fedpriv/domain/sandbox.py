@@ -1,4 +1,9 @@
-"""The walls around training: a clean environment, and bubblewrap without network where it is there."""
+"""The walls around training: a clean environment, bubblewrap without network, Landlock and seccomp around every job.
+
+bubblewrap holds the worker: no network, processes and users of its own, a view of the disk with nothing in it but what
+training needs. Landlock, seccomp and the kernel's limits hold each job in it: one process, its own output folder, its
+share of the machine.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from fedpriv.domain.folder import ResourcesChoice, SandboxMode
 from fedpriv.errors import ConfigError
+from fedpriv.training.landlock import landlock_version
+from fedpriv.training.system_calls import can_filter
 
 _SYSTEM = (
     "/usr",
@@ -24,7 +33,25 @@ _SYSTEM = (
     "/etc/localtime",
     "/sys/devices/system/cpu",
 )
+_READABLE = (*_SYSTEM, "/proc", "/dev", "/etc/nsswitch.conf")
+"""What a job may read beside its own files; in bubblewrap hardly more of it exists."""
+
+_WRITABLE = ("/dev/null", "/dev/shm", "/dev/zero")  # noqa: S108 - in bubblewrap one of its own
+_TEMPORARY_BYTES = 256 * 2**20
+_STARTING_CPU_S = 120
+"""Processor seconds for loading the model and evaluating, beyond those of the training itself."""
+
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+_UNSHARED = (
+    "--unshare-user",
+    "--unshare-net",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+)
 
 
 @functools.cache
@@ -35,7 +62,7 @@ def bubblewrap() -> str | None:
         return None
     try:
         done = subprocess.run(
-            [path, "--ro-bind", "/", "/", "--unshare-net", "--unshare-pid", "true"],
+            [path, "--ro-bind", "/", "/", *_UNSHARED, "true"],
             capture_output=True,
             timeout=10,
             check=False,
@@ -45,13 +72,13 @@ def bubblewrap() -> str | None:
     return path if done.returncode == 0 else None
 
 
-def clean_environment(threads: int, scratch: Path) -> dict[str, str]:
+def clean_environment(threads: int, scratch: str) -> dict[str, str]:
     """Return the environment of a training worker: nothing of the domain's own but where programs are."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return kept | {
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "HF_HOME": str(scratch / "hf"),
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "HF_HOME": f"{scratch}/hf",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(threads),
@@ -59,47 +86,98 @@ def clean_environment(threads: int, scratch: Path) -> dict[str, str]:
     }
 
 
-def wrap(
-    command: Sequence[str],
-    *,
-    mode: Literal["required", "preferred", "off"],
-    readable: Sequence[Path],
-    writable: Path,
-) -> tuple[list[str], str]:
-    """Return the command inside its sandbox, and the sandbox's name for the ledger.
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """What a training worker of one study may see and do.
 
-    Parameters
+    Attributes
     ----------
-    readable, writable : Path
-        What the child may read, and the one folder that it may write. Beside them it sees the system's programs and
-        libraries, Python and fedpriv, and nothing else: no home, no other study, no key, no ``/etc``.
-
-    Raises
-    ------
-    ConfigError
-        If ``mode`` is ``required`` and bubblewrap is not to be had.
+    mode : {"required", "preferred", "off"}
+        ``required`` refuses to train without bubblewrap; ``preferred`` takes what there is; ``off`` takes nothing but
+        the limits.
+    readable : tuple of Path
+        What the worker may read. Beside it, it sees the system's programs and libraries, Python and fedpriv, and
+        nothing else: no home, no other study, no key, no ``/etc``.
+    writable : Path
+        The one folder that it may write. A job may write only its own output folder in it.
     """
-    path = None if mode == "off" else bubblewrap()
-    if path is None:
-        if mode == "required":
+
+    mode: SandboxMode
+    readable: tuple[Path, ...]
+    writable: Path
+
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """The walls that stand here, for the ledger: some of ``bubblewrap``, ``landlock`` and ``seccomp``.
+
+        Raises
+        ------
+        ConfigError
+            If ``mode`` is ``required`` and bubblewrap is not to be had.
+        """
+        if self.mode == "off":
+            return ()
+        found = ("bubblewrap",) if bubblewrap() else ()
+        if self.mode == "required" and not found:
             raise ConfigError(
                 "This domain trains only inside bubblewrap, which does not work here",
                 kept="Nothing was run",
                 todo="install bubblewrap (see `fedpriv doctor`) or set resources.sandbox to preferred",
             )
-        return list(command), "none"
-    walls = [path, "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108 - an empty one of its own
-    for folder in _SYSTEM:
-        walls += ["--ro-bind-try", folder, folder]
-    for place in (*_interpreter_folders(), *readable):
-        walls += ["--ro-bind", str(place), str(place)]
-    walls += ["--bind", str(writable), str(writable)]
-    walls += ["--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session"]
-    return [*walls, "--chdir", str(writable), "--", *command], "bubblewrap"
+        return (*found, *(("landlock",) if landlock_version() else ()), *(("seccomp",) if can_filter() else ()))
+
+    @property
+    def scratch(self) -> str:
+        """The folder for temporary files: in bubblewrap one in memory, gone with the worker."""
+        return "/scratch" if "bubblewrap" in self.walls else str(self.writable / "scratch")
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """Return the command inside its walls."""
+        path = bubblewrap() if "bubblewrap" in self.walls else None
+        if path is None:
+            return list(command)
+        room = ("--size", str(_TEMPORARY_BYTES), "--tmpfs")
+        walls = [path, *_UNSHARED, *_no_more_users(path), "--die-with-parent", "--new-session"]
+        walls += ["--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", *room, self.scratch]  # noqa: S108
+        for folder in _SYSTEM:
+            walls += ["--ro-bind-try", folder, folder]
+        for place in (*interpreter_folders(), *self.readable):
+            walls += ["--ro-bind", str(place), str(place)]
+        walls += ["--bind", str(self.writable), str(self.writable), "--remount-ro", "/dev", "--remount-ro", "/"]
+        walls += ["--remount-ro", "/proc"]  # a domain that runs as root could otherwise set the kernel's own settings
+        return [*walls, "--chdir", str(self.writable), "--", *command]
+
+    def fence(self, resources: ResourcesChoice, files: Sequence[Path], *, max_seconds: float) -> dict[str, Any]:
+        """Return the fence of one job (:class:`fedpriv.training.jobs.Fence`): it reads ``files`` and no other data."""
+        readable = [*_READABLE, *map(str, interpreter_folders()), *map(str, files)]
+        return {
+            "readable": readable,
+            "writable": [*_WRITABLE, self.scratch],
+            "walls": self.mode != "off",
+            "memory_bytes": resources.memory_bytes,
+            "file_bytes": resources.disk_bytes,
+            "cpu_s": int(cpu_seconds(resources, max_seconds)),
+            "processes": resources.processes if "bubblewrap" in self.walls else None,
+        }
 
 
-def _interpreter_folders() -> list[Path]:
+def cpu_seconds(resources: ResourcesChoice, max_seconds: float) -> float:
+    """Return the processor seconds that a job of so many seconds may use, loading and evaluating included."""
+    return max_seconds * resources.threads + _STARTING_CPU_S
+
+
+@functools.cache
+def _no_more_users(path: str) -> tuple[str, ...]:
+    """Return the option that forbids user namespaces inside, if this bubblewrap knows it (0.8 and later)."""
+    option = ("--disable-userns",)
+    done = subprocess.run(
+        [path, "--ro-bind", "/", "/", *_UNSHARED, *option, "true"], capture_output=True, timeout=10, check=False
+    )
+    return option if done.returncode == 0 else ()
+
+
+@functools.cache
+def interpreter_folders() -> tuple[Path, ...]:
     """Return where Python, its packages and fedpriv lie."""
     package = Path(__file__).resolve().parents[1]
-    folders = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), package}
-    return sorted(folders)
+    return tuple(sorted({Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), package}))

@@ -67,6 +67,7 @@ class Sealing:
     def publish(self, update: SignedUpdate) -> BlobRef:
         """Leave a sealed update with the researcher."""
         context, header = self.context, update.header
+        context.limits()  # an approval that was withdrawn in the meantime keeps it here
         context.show("publishing", header.round)
         with context.timed("transfer"):
             data = context.folder.sealed_path(header.round, header.attempt).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
 from fedpriv.clinical import PreparedData, prepare, write_mock
+from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.folder import DomainFolder
@@ -34,6 +36,7 @@ from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 TICKET_FILE = "ticket.json"
 _MAX_BACKOFF_SECONDS = 30.0
 _MAX_TICKET_BYTES = 1 * 2**20
+_RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
 Notify = Callable[[str], None]
@@ -63,6 +66,7 @@ class DomainService:
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
+    _said: str = ""
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
         """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
@@ -218,8 +222,8 @@ class DomainService:
             digest = sha256_hex(decision.model_dump_json().encode())
             if self._published[job.job_name] != digest:
                 signed = sign(self.domain.keys, "decision", decision)
-                status = {"approved": JobStatus.APPROVED, "rejected": JobStatus.REJECTED}.get(
-                    decision.decision, JobStatus.PENDING
+                status = {"approved": JobStatus.APPROVED, "pending": JobStatus.PENDING}.get(
+                    decision.decision, JobStatus.REJECTED
                 )
                 self._session.answer(job, status, {"decision.json": _as_bytes(signed)}, reason=decision.reason)
                 self._published[job.job_name] = digest
@@ -231,6 +235,8 @@ class DomainService:
         folder = StudyFolder(self.domain.folder.study(ticket.study))
         signed = folder.result(digest)
         if signed is None:
+            if self._waits_for_its_hours(ticket, job.ds_email):
+                return
             result = self._carry_out(ticket, digest, folder)
             signed = sign(self.domain.keys, "result", result)
             folder.keep_result(digest, signed)
@@ -241,6 +247,16 @@ class DomainService:
         self._session.answer(job, status, {"result.json": _as_bytes(signed)}, reason=reason[:500])
         self._settled.add(job.job_name)
         self._say("waiting for tickets")
+
+    def _waits_for_its_hours(self, ticket: Ticket, researcher: str) -> bool:
+        """Say whether a ticket that runs the model came outside the approved hours: it is looked at again later."""
+        limits = self.domain.requests.decision(ticket.study).limits
+        if limits is None or ticket.kind not in _RUNS_THE_MODEL or opens_in(limits) == 0.0:
+            return False
+        if self._say(f"waiting for the approved hours ({limits.hours}): {ticket.kind}, round {ticket.round}"):
+            progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
+            self._session.blobs.show_progress(researcher, progress)
+        return True
 
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
@@ -274,14 +290,9 @@ class DomainService:
             return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
 
     def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
-        """Return the work of an approved study; the decision is read anew each time, so a withdrawal takes effect."""
+        """Return the work of an approved study; what it still allows is read anew at every step of it."""
         stored = self.domain.requests.get(ticket.study)
-        if stored.decision.decision != "approved":
-            raise RefusedError(
-                f"The request is {stored.decision.decision} at this domain: {stored.decision.reason}",
-                kept="Nothing was run",
-                todo="wait for the data owner's approval",
-            )
+        limits_now(stored.decision)
         if stored.request.study not in self._works:
             choice = stored.request.plan.base_model
             self._say(f"fetching the base model {choice.name}")
@@ -298,6 +309,7 @@ class DomainService:
                     keys=self.domain.keys,
                     folder=folder,
                     stored=stored,
+                    decision=functools.partial(self.domain.requests.decision, stored.request.study),
                     ledger=self.domain.ledger,
                     blobs=self._session.blobs,
                     on_progress=lambda progress: self._on_progress(stored.researcher, progress),
@@ -314,9 +326,7 @@ class DomainService:
                 prepared=self._prepared,
                 model=model,
             )
-        work = self._works[stored.request.study]
-        work.context.stored = stored
-        return work
+        return self._works[stored.request.study]
 
     # -- telling people --------------------------------------------------------------------------------------
 
@@ -332,10 +342,15 @@ class DomainService:
         self.domain.ledger.append("message.refused", peer=peer, reason=reason)
         self.notify(f"a message of {peer} was refused: {reason}")
 
-    def _say(self, state: str) -> None:
+    def _say(self, state: str) -> bool:
+        """Write what the service is doing and since when; return whether that is something new."""
+        if state == self._said:
+            return False
+        self._said = state
         write_json(
             self.domain.folder.status_path, {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
         )
+        return True
 
     def _handle_signals(self, parent: int | None) -> None:
         def stop(_number: int, _frame: FrameType | None) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedpriv.clinical import PreparedData
 from fedpriv.domain.confirming import Confirming
 from fedpriv.domain.context import StudyContext, pinned_identities
-from fedpriv.domain.gatekeeper import check_metrics
+from fedpriv.domain.gatekeeper import check_metrics, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.opening import Opening
 from fedpriv.domain.sealing import Sealing
@@ -49,9 +49,13 @@ class StudyWork:
             Any other of ours, naming what was wrong.
         """
         context = self.context
-        limit = context.stored.decision.max_rounds or 0
+        limit = context.limits().rounds
         if ticket.round > limit:
-            raise RefusedError(f"Round {ticket.round} is over the approved {limit} rounds", kept="Nothing was run")
+            raise RefusedError(
+                f"Round {ticket.round} is over the approved {limit} round{'s' if limit > 1 else ''}",
+                kept="Nothing was run",
+                todo="ask the data owner to approve more (`fedpriv domain approve --rounds`)",
+            )
         self._claim(ticket)
         context.seconds = {}
         work = {
@@ -61,6 +65,7 @@ class StudyWork:
             "confirm": self._confirm,
             "finish": self._finish,
             "release": self._release,
+            "ping": lambda ticket: {},
         }
         facts = work[ticket.kind](ticket)
         context.show("done", ticket.round)
@@ -80,6 +85,8 @@ class StudyWork:
         self.training.stop()
 
     def _claim(self, ticket: Ticket) -> None:
+        if ticket.kind == "ping":
+            return  # nothing is done, so nothing can be done twice
         if ticket.kind == "confirm":
             return  # claims its updates itself, once they are verified
         slot = f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}"
@@ -119,7 +126,7 @@ class StudyWork:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
         context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
         raw = self._train_locally(ticket)
-        metrics = check_metrics(raw / "metrics.json", context.plan)
+        metrics = self._metrics(raw)
         sealing = Sealing(context)
         update = sealing.seal(ticket, raw / "adapter_after.safetensors")
         return {
@@ -141,7 +148,7 @@ class StudyWork:
 
     def _release(self, ticket: Ticket) -> dict[str, Any]:
         context = self.context
-        if not context.stored.decision.release:
+        if not context.limits().release:
             raise RefusedError(
                 "The data owner did not approve the release of the adapter",
                 kept="The adapter stays at the domain",
@@ -172,18 +179,38 @@ class StudyWork:
         if not started:
             context.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
         context.show("training", ticket.round)
-        with context.timed("train"):
-            evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
-            on_step = functools.partial(context.show, "training", ticket.round)
-            self.training.run("train", ticket.round, ticket.round - 1, output, on_step, **evaluate)
+        try:
+            with context.timed("train"):
+                evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
+                on_step = functools.partial(context.show, "training", ticket.round)
+                self._run("train", ticket.round, ticket.round - 1, output, on_step, **evaluate)
+        except FedprivError as error:
+            context.ledger.append("round.stopped", study=ticket.study, round=ticket.round, reason=error.what)
+            raise
+        finally:
+            self._record_attempts(ticket)
         context.ledger.append(
             "round.trained",
             once=f"{once}/done",
             study=ticket.study,
             round=ticket.round,
-            sandbox=self.training.sandbox,
+            sandbox=self.training.walls,
         )
         return output
+
+    def _run(self, kind: Literal["train", "evaluate"], *arguments: Any, **options: Any) -> None:
+        """Run a job that ends as soon as the data owner's approval does."""
+        self.training.run(kind, *arguments, **options, watch=self.context.limits)
+
+    def _record_attempts(self, ticket: Ticket) -> None:
+        """Tell the data owner, and nobody else, what the code tried that training never needs."""
+        context, tried = self.context, sorted(self.training.report.tried)
+        if tried:
+            context.ledger.append("code.tried", study=ticket.study, round=ticket.round, what=tried)
+            context.notify(
+                f"study {ticket.study[:12]}: in round {ticket.round} the code tried what training never needs: "
+                f"{', '.join(tried)}; the sandbox is there to refuse it (walls: {self.training.walls})"
+            )
 
     def _evaluate(self, round_number: int) -> dict[str, float]:
         context = self.context
@@ -191,8 +218,16 @@ class StudyWork:
         with context.timed("evaluate"):
             output = context.folder.output(f"evaluate-{round_number:04d}")
             on_step = functools.partial(context.show, "evaluating", round_number)
-            self.training.run("evaluate", round_number, round_number, output, on_step)
-        return check_metrics(output / "metrics.json", context.plan)
+            self._run("evaluate", round_number, round_number, output, on_step)
+        return self._metrics(output)
+
+    def _metrics(self, output: Path) -> dict[str, float]:
+        """Return what may leave of a job's metrics."""
+        prepared = self.prepared
+        bounds = metric_bounds(
+            self.context.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples
+        )
+        return check_metrics(output / "metrics.json", self.context.limits().metrics, bounds)
 
     def _digest(self, round_number: int) -> str:
         return adapter_digest(self.context.adapter(round_number))

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fedpriv.clinical import PreparedData
+from fedpriv.domain import ResourcesChoice
 from fedpriv.domain.runner import TrainingWorker
+from fedpriv.domain.sandbox import Sandbox
 from fedpriv.files import private_folder
 from fedpriv.study import Plan
 from fedpriv.training.adapter import initial_adapter, load_metrics, lora_layout, save_state
@@ -93,7 +95,8 @@ class _Alone:
 
     def start_worker(self) -> None:
         folder = self._workspace / f"worker-{threading.get_ident()}"
-        self._local.worker = TrainingWorker(readable=(), workspace=folder, threads=self._threads, sandbox="off")
+        sandbox = Sandbox(mode="off", readable=(), writable=folder)
+        self._local.worker = TrainingWorker(sandbox, ResourcesChoice(threads=self._threads))
         self._workers.append(self._local.worker)
 
     def stop_workers(self) -> None:
@@ -128,6 +131,7 @@ class _Alone:
             "threads": self._threads,
             "out": str(out),
         }
-        self._local.worker.run(job, max_seconds=self._plan.training.max_seconds, on_step=lambda step, steps: None)
+        seconds = self._plan.training.max_seconds
+        self._local.worker.run(job, files=(), max_seconds=seconds, on_step=lambda step, steps: None)
         self.on_job_done()
         return out

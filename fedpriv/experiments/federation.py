@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, StandingApproval
 from fedpriv.errors import StudyError
 from fedpriv.files import folder_lock, private_folder
 from fedpriv.researcher import Researcher, ResearcherConfig
@@ -204,7 +204,7 @@ def _create_parties(sources: dict[str, Path], work: Path) -> tuple[Researcher, d
     researcher.publish_identity()
     pin = MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint)
     policy = PolicyChoice(
-        approve="stock-recipe",
+        standing=(StandingApproval(name="stock-recipe", code="stock-recipe"),),
         release="after-study",
         max_rounds=1000,
         minimum_cohort=2,

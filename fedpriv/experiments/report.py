@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 
 from fedpriv import __version__
+from fedpriv.domain.approval import limits_in_words
 from fedpriv.files import write_atomic
 
 if TYPE_CHECKING:
@@ -188,8 +189,9 @@ def _decisions(result: DemoResult) -> str:
     parts = []
     for email, decision in result.decisions.items():
         checks = "".join(f"<li>{escape(sentence)}</li>" for sentence in decision.checked)
+        limits = escape("; ".join(limits_in_words(decision.limits)) if decision.limits else "").capitalize()
         parts.append(
             f"<h3>{escape(result.names[email])}: {escape(decision.decision)}</h3>"
-            f"<p>{escape(decision.reason)}; at most {decision.max_rounds} rounds. Checked:</p><ul>{checks}</ul>"
+            f"<p>{escape(decision.reason)}. {limits}. Checked:</p><ul>{checks}</ul>"
         )
     return "".join(parts)

@@ -126,9 +126,9 @@ class Orchestrator:
                             checked=decision.checked,
                         )
                     )
-                if decision is not None and decision.decision == "rejected":
+                if decision is not None and decision.decision in ("rejected", "revoked"):
                     raise StudyError(
-                        f"{email} rejected the request: {decision.reason}",
+                        f"{email} {decision.decision} the request: {decision.reason}",
                         kept="Nothing was run",
                         todo="change the plan and submit a new study",
                     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from fedpriv.study.plan import Email, Fingerprint, MetricName, ProtectionLevel, Section, Sha256, Slug
 
@@ -13,6 +13,13 @@ Base64Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
 Base64Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}==$")]
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 BlobName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,119}$")]
+
+
+def _two_times(text: str) -> str:
+    start, _, end = text.partition("-")
+    if start == end:
+        raise ValueError("it begins and ends at the same minute: leave it out to allow the whole day")
+    return text
 
 
 class Identity(Section):
@@ -98,7 +105,7 @@ class AggregateManifest(Section):
     unlocked: Unlocked = Unlocked()
 
 
-TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release"]
+TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "release", "ping"]
 
 
 class Ticket(Section):
@@ -111,6 +118,7 @@ class Ticket(Section):
     ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.
     ``finish``   open the last aggregate and report the held-out loss.
     ``release``  hand over the plain adapter, if the data owner approved its release.
+    ``ping``     answer, and nothing else.
     """
 
     study: Sha256
@@ -166,16 +174,49 @@ class Result(Section):
     seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
 
 
+Hours = Annotated[
+    str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"), AfterValidator(_two_times)
+]
+"""A daily span of the domain's local time, such as ``19:00-07:00``; it may pass midnight."""
+
+
+class Limits(Section):
+    """What an approval allows and no more; the domain holds every ticket against it, before and during the work."""
+
+    rounds: int = Field(ge=1, le=1000, description="no ticket of a later round is carried out")
+    metrics: tuple[MetricName, ...] = Field(
+        max_length=len(get_args(MetricName)), description="the only numbers that leave; never more than the plan lists"
+    )
+    minimum_cohort: int = Field(ge=2, le=64, description="fewest domains that seal in a round and enter a sum")
+    epsilon: float | None = Field(
+        default=None, gt=0, le=1000, description="most that the study may spend of the privacy budget; none: no limit"
+    )
+    expires_s: float | None = Field(
+        default=None, gt=0, description="seconds since the epoch after which nothing is carried out any more"
+    )
+    hours: Hours | None = Field(default=None, description="when the model may be run; outside of it, tickets wait")
+    release: bool = Field(default=False, description="whether the adapter may be handed to the researcher at the end")
+
+
+Verdict = Literal["pending", "approved", "rejected", "revoked"]
+"""``rejected`` was never approved; ``revoked`` was, and is no more, from the next look at it on."""
+
+
 class RequestDecision(Section):
     """A domain's signed answer to a code request."""
 
     study: Sha256
     member: Email
-    decision: Literal["pending", "approved", "rejected"]
+    decision: Verdict
     reason: str = Field(default="", max_length=2000)
     checked: tuple[str, ...] = Field(default=(), max_length=64, description="what the policy looked at, in words")
-    max_rounds: int | None = Field(default=None, ge=1, le=1000)
-    release: bool = Field(default=False, description="whether the adapter may be handed to the researcher at the end")
+    limits: Limits | None = Field(default=None, description="of an approval, and only of one")
+
+    @model_validator(mode="after")
+    def _limits_with_an_approval_only(self) -> RequestDecision:
+        if (self.limits is not None) != (self.decision == "approved"):
+            raise ValueError("an approval has limits, and nothing else has")
+        return self
 
 
 class Progress(Section):

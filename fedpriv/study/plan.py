@@ -31,6 +31,8 @@ QUANTISED: tuple[ProtectionLevel, ...] = ("sealed", "masked")
 
 SecurityLevel = Literal["tc192", "tc256"]
 MetricName = Literal["train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"]
+REQUIRED_METRICS: frozenset[MetricName] = frozenset({"examples", "heldout_loss", "heldout_tokens"})
+"""Without these no round can be weighed and judged."""
 
 
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
@@ -280,7 +282,7 @@ class Plan(Section):
             raise ValueError("two domains of the cohort have the same fingerprint")
         if self.researcher.email in emails:
             raise ValueError("the researcher cannot be a domain of the cohort")
-        if missing := {"examples", "heldout_loss", "heldout_tokens"} - set(self.metrics):
+        if missing := REQUIRED_METRICS - set(self.metrics):
             raise ValueError(f"metrics must list {', '.join(sorted(missing))}: rounds are weighed and judged by them")
         return self
 

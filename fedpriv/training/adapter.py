@@ -157,23 +157,26 @@ def unflatten(vector: NDArray[Any], like: Mapping[str, Float32]) -> AdapterState
 def check_state(state: Mapping[str, Any], layout: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """Refuse a state with other names, shapes or types than expected, or with a value that is not finite.
 
+    *Guarantee*: a message says nothing that the state could choose, a name or a shape for example: messages leave the
+    domain, and an untrusted process may have written the state to carry notes in them.
+
     Raises
     ------
     GatekeeperError
-        Naming the first offending parameter, never a value of it.
+        Naming the first offending parameter of ``layout``.
     """
+    if layout is not None and (missing := sorted(set(layout) - set(state))):
+        raise GatekeeperError(f"The adapter does not have the plan's parameter {missing[0]!r}")
     if layout is not None and set(state) != set(layout):
-        odd = sorted(set(state) ^ set(layout))[0]
-        raise GatekeeperError(f"The adapter does not have the parameters of the plan ({odd[:200]!r} differs)")
+        raise GatekeeperError("The adapter has a parameter that the plan does not have")
     for name, array in state.items():
+        which = "A parameter" if layout is None else f"The parameter {name!r}"
         if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-            raise GatekeeperError(f"The parameter {name[:200]!r} is not a float32 array")
+            raise GatekeeperError(f"{which} is not a float32 array")
         if layout is not None and array.shape != tuple(layout[name]):
-            raise GatekeeperError(
-                f"The parameter {name[:200]!r} has the shape {array.shape}, not {tuple(layout[name])}"
-            )
+            raise GatekeeperError(f"{which} has another shape than {tuple(layout[name])}")
         if not np.isfinite(array).all():
-            raise GatekeeperError(f"The parameter {name[:200]!r} holds a value that is not finite")
+            raise GatekeeperError(f"{which} holds a value that is not finite")
 
 
 def save_state(state: Mapping[str, Float32], path: Path) -> None:
@@ -224,7 +227,7 @@ def parse_state(
     state: AdapterState = {}
     for name, entry in entries:
         if entry["dtype"] != "F32":
-            raise GatekeeperError(f"The parameter {name[:200]!r} is of type {entry['dtype']}, not F32")
+            raise GatekeeperError("A parameter of the adapter is not of type F32")
         state[name] = np.frombuffer(bytes(entry["data"]), "<f4").astype(np.float32).reshape(entry["shape"])
     check_state(state, layout)
     return dict(sorted(state.items()))

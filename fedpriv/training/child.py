@@ -12,11 +12,12 @@ import sys
 import traceback
 from pathlib import Path
 
+from fedpriv.training.attempts import notice
 from fedpriv.training.jobs import LOG, Job, do_job, failure_message
+from fedpriv.training.landlock import restrict
+from fedpriv.training.system_calls import filter_system_calls
 
-MAX_FILE_BYTES = 8 * 2**30
-"""No file that a child writes may grow beyond this: an adapter of the largest models is smaller."""
-
+_LEAST_PRIORITY = 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 
@@ -77,8 +78,37 @@ def settle(parent: int, log: int) -> None:
     os.close(log)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError):  # a lower limit is set already
-        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+
+
+def confine(job: Job) -> None:
+    """Put this process into the job's fence, from which neither it nor what it starts can get out again.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the kernel refuses to; the job must not be run then.
+    """
+    fence = job.fence
+    if fence is None:
+        return
+    os.setpriority(os.PRIO_PROCESS, 0, _LEAST_PRIORITY)  # whoever watches it must get a word in
+    _limit(resource.RLIMIT_FSIZE, fence.file_bytes)
+    _limit(resource.RLIMIT_CPU, fence.cpu_s, grace=5)  # first a signal with a name of its own, then the end
+    if sys.platform == "linux":
+        _limit(resource.RLIMIT_DATA, fence.memory_bytes)
+        if fence.processes is not None:
+            _limit(resource.RLIMIT_NPROC, fence.processes)
+    if fence.walls:
+        readable = [Path(place) for place in fence.readable]
+        restrict(readable, [Path(job.out), *map(Path, fence.writable)])
+        filter_system_calls()
+
+
+def _limit(what: int, most: int, *, grace: int = 0) -> None:
+    """Lower a soft limit to ``most``, and the hard one to ``most + grace``; one that is lower already stays."""
+    _, hard = resource.getrlimit(what)
+    soft, top = (value if hard == resource.RLIM_INFINITY else min(value, hard) for value in (most, most + grace))
+    resource.setrlimit(what, (soft, top))
 
 
 def work(job: Job, pipe: int) -> int:
@@ -89,6 +119,12 @@ def work(job: Job, pipe: int) -> int:
             os.write(pipe, json.dumps(message).encode() + b"\n")
 
     try:
+        confine(job)
+        if job.fence is not None and job.runs_recipe:
+            readable = [Path(place) for place in job.fence.readable]
+            writable = [Path(job.out), *map(Path, job.fence.writable)]
+            notice(lambda attempt: tell({"tried": attempt}), readable, writable)
+        tell({"started": True})
         do_job(job, lambda step, steps: tell({"step": int(step), "steps": int(steps)}))
     except BaseException as error:  # the process ends here, with the reason told
         tell(failure_message(job, error))

@@ -21,6 +21,7 @@ from fedpriv.training.adapter import (
     lora_layout,
     save_state,
 )
+from fedpriv.training.attempts import ATTEMPTS
 from fedpriv.training.local_round import LocalContext, LocalOutcome, train_local
 from fedpriv.training.recipe import load_recipe, recipe_line
 
@@ -35,6 +36,23 @@ GRACE_S = 60.0
 """Seconds beyond ``training.max_seconds`` for loading, evaluating and writing; then the child is killed."""
 
 Report = Callable[[int, int], None]
+
+
+class Fence(Section):
+    """What a child may touch and use up; the kernel refuses the rest (see :mod:`fedpriv.training.child`).
+
+    With ``walls``, where the kernel has them: Landlock, so that only ``readable`` and ``writable`` can be reached, and
+    a filter of system calls, so that a job is one process without sockets. The limits hold always. ``processes`` counts
+    threads too, and only has a meaning in a user namespace of the sandbox's own.
+    """
+
+    readable: tuple[FolderPath, ...] = Field(max_length=64)
+    writable: tuple[FolderPath, ...] = Field(max_length=16)
+    walls: bool
+    memory_bytes: int = Field(ge=2**20)
+    file_bytes: int = Field(ge=2**20)
+    cpu_s: int = Field(ge=1)
+    processes: int | None = Field(default=None, ge=1)
 
 
 class Job(Section):
@@ -60,6 +78,7 @@ class Job(Section):
     round: int = Field(1, ge=1, le=1000)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(1, ge=1, le=1024)
+    fence: Fence | None = None
 
     @model_validator(mode="after")
     def _has_its_files(self) -> Job:
@@ -186,6 +205,12 @@ def _line_count(path: Path) -> int:
             return sum(1 for _ in stream)
     except OSError:
         return 0
+
+
+def parse_attempt(message: dict[str, object]) -> str | None:
+    """Return what a child says that its code tried, if it is one of the fixed words, else None."""
+    attempt = message.get("tried")
+    return attempt if isinstance(attempt, str) and attempt in ATTEMPTS else None
 
 
 def parse_progress(job: Job, message: dict[str, object], last: int) -> int | None:

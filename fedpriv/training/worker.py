@@ -4,7 +4,9 @@ It reads one JSON object a line on standard input (:class:`fedpriv.training.jobs
 object a line, on standard output::
 
     {"event": "ready"}
+    {"event": "started", "id": ...}
     {"event": "progress", "id": ..., "step": 3, "steps": 4}
+    {"event": "tried", "id": ..., "what": "network"}
     {"event": "done", "id": ...}
     {"event": "failed", "id": ..., "reason": ...}
 
@@ -24,7 +26,7 @@ import selectors
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +34,8 @@ from fedpriv.errors import FedprivError
 from fedpriv.files import parse_json
 from fedpriv.study.plan import validate_section
 from fedpriv.training import child
-from fedpriv.training.jobs import Job, failure_reason, parse_progress
+from fedpriv.training.descendants import adopt_descendants, kill_descendants
+from fedpriv.training.jobs import Job, failure_reason, parse_attempt, parse_progress
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_CHILD_LINE_BYTES = 4096
@@ -53,6 +56,8 @@ class _Running:
     deadline: float
     buffer: bytes = b""
     failure: dict[str, Any] | None = None
+    tried: set[str] = field(default_factory=set)
+    started: bool = False
     told: float = 0.0
     step: int = 0
     told_step: int = 0
@@ -180,8 +185,15 @@ class Worker:
         self._tell_progress(running)
 
     def _hear(self, running: _Running, message: dict[str, Any]) -> None:
-        if "failed" in message:
+        if message.get("started") is True and not running.started:
+            running.started = True
+            self._say({"event": "started", "id": running.job.id})
+        elif "failed" in message:
             running.failure = running.failure or message
+        elif (attempt := parse_attempt(message)) is not None:
+            if attempt not in running.tried:
+                running.tried.add(attempt)
+                self._say({"event": "tried", "id": running.job.id, "what": attempt})
         elif (step := parse_progress(running.job, message, running.step)) is not None:
             running.step = step
 
@@ -218,6 +230,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, signal.SIGKILL)
         _, status = os.waitpid(running.pid, 0)
+        kill_descendants()
         for descriptor in (running.pipe, running.pidfd):
             if descriptor is None:
                 continue
@@ -233,6 +246,8 @@ def _reason(running: _Running, status: int) -> str:
         return failure_reason(running.job, running.failure)
     if status == -signal.SIGKILL:
         return "The training process was killed, most likely for lack of memory."
+    if status == -signal.SIGXCPU:
+        return "The training process used more processor time than it may."
     if status < 0:
         return f"The training process was ended by signal {-status}."
     return "The training process ended without a word."
@@ -264,6 +279,7 @@ def main() -> int:
     os.dup2(2, 1)
     child.be_quiet()
     child.set_dumpable(False)
+    adopt_descendants()
     signal.signal(signal.SIGTERM, _stop)
     _preload()
     try:

@@ -125,7 +125,7 @@ def test_a_request_is_tried_and_the_result_shown(domain, shown, code_request):  
     assert done.exception is None, done.output
     assert "It ran to its end, and what it gave could leave." in done.output
     text = shown(code_request)
-    order(text, "Static check", "Dry run on made-up patients", "bubblewrap: no network", "The code against")
+    order(text, "Static check", "Dry run on made-up patients", "no network, no view", "The code against")
     assert "fedpriv domain try" not in text
     (json_line,) = [CliRunner().invoke(app, [*command, "--json"]).stdout]
     assert json.loads(json_line)["outcome"] == "passed"

@@ -13,9 +13,10 @@ from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.files import sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys, combine_unlocks
-from fedpriv.study import BlobRef, CodeRequest, Plan, RequestDecision, Ticket
+from fedpriv.study import BlobRef, CodeRequest, Plan, Ticket
 from fedpriv.study.plan import BaseModelChoice, MemberChoice, ProtectionChoice
 from fedpriv.training.adapter import save_state
+from tests.domain.conftest import approved
 
 MEMBERS = ("ccu@x.org", "micu@x.org", "sicu@x.org")
 PREFIX = "base_model.model.layer.q_proj"
@@ -48,6 +49,7 @@ class Cohort:
 
     def __init__(self, folder, ada, *, clip=0.02):
         self.folder, self.relay, self.said = folder, Relay(), []
+        self.decisions = {}
         self.keys = {e: IdentityKeys.create(e, e.partition("@")[0], "11" * 32) for e in MEMBERS}
         plan = Plan(
             researcher=MemberChoice(email=ada.email, fingerprint=ada.fingerprint),
@@ -68,12 +70,13 @@ class Cohort:
             data=DataChoice(source=str(self.folder)),
             policy=PolicyChoice(minimum_cohort=2),
         )
-        decision = RequestDecision(study=self.request.study, member=email, decision="approved", max_rounds=9)
+        self.decisions[email] = decision = approved(self.request, email, rounds=9)
         context = StudyContext(
             config=config,
             keys=self.keys[email],
             folder=StudyFolder(self.folder / email),
             stored=StoredRequest(request=self.request, researcher=ada.email, received_s=0.0, decision=decision),
+            decision=lambda: self.decisions[email],
             ledger=Ledger(self.folder / f"{email}.jsonl", self.keys[email].sign_bytes, lambda data, signature: True),
             blobs=self.relay,
             on_progress=lambda progress: None,

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, StandingApproval
 from fedpriv.protection import IdentityKeys
-from fedpriv.study import CodeRequest, Plan
+from fedpriv.study import CodeRequest, Limits, Plan, RequestDecision
 from fedpriv.study.plan import BaseModelChoice, MemberChoice, TrainingChoice
 from fedpriv.training.recipe import stock_recipe
 
 ADA = "ada@y.org"
+STOCK = StandingApproval(name="stock-recipe", code="stock-recipe")
+
+
+def approved(request, member, rounds=3, **limits):
+    """Return an approval of a request that lets everything of the plan leave."""
+    values = {"rounds": rounds, "metrics": request.plan.metrics, "minimum_cohort": 2} | limits
+    return RequestDecision(study=request.study, member=member, decision="approved", limits=Limits(**values))
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def domain(tmp_path, ada):
         store=str(tmp_path / "store"),
         data=DataChoice(source=str(tmp_path / "tables")),
         researchers=(MemberChoice(email=ADA, fingerprint=ada.fingerprint),),
-        policy=PolicyChoice(approve="stock-recipe", minimum_cohort=2),
+        policy=PolicyChoice(standing=(STOCK,), minimum_cohort=2),
     )
     return Domain.create(Path(tmp_path / "micu"), config)
 

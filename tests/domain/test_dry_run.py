@@ -39,7 +39,8 @@ def tried(domain, plan, cache):
 
 def test_the_stock_recipe_passes_and_is_measured(domain, tried):
     result, steps = tried()
-    assert (result.outcome, result.reason, result.sandbox, result.steps) == ("passed", "", "bubblewrap", 2)
+    assert (result.outcome, result.reason, result.tried, result.steps) == ("passed", "", (), 2)
+    assert "bubblewrap" in result.walls
     assert steps == [(1, 2), (2, 2)]
     assert set(result.metrics) == {"train_loss", "train_tokens", "examples"}
     assert result.examples == result.metrics["examples"] > 10
@@ -48,7 +49,7 @@ def test_the_stock_recipe_passes_and_is_measured(domain, tried):
     assert last_dry_run(domain, result.study) == result
     assert stat.S_IMODE(domain.requests.dry_run_path(result.study).stat().st_mode) == 0o600
     (entry,) = [entry for entry in domain.ledger.entries() if entry.kind == "request.tried"]
-    assert entry.facts == {"study": result.study, "outcome": "passed", "sandbox": "bubblewrap", "steps": 2}
+    assert entry.facts == {"study": result.study, "outcome": "passed", "walls": result.walls, "tried": []}
     assert not (domain.folder.state / "tries").exists()
 
 
@@ -101,12 +102,12 @@ def test_the_log_is_short_and_harmless(tried):
 
 def test_a_log_that_was_replaced_is_not_read(domain, tried, tmp_path):
     code = (
-        "    import os\n    found = [d for d, _, _ in os.walk(os.getcwd()) if d.endswith('/try')]\n"
-        "    log = found[0] + '/worker.log'\n    os.unlink(log)\n"
-        f"    os.symlink({str(domain.folder.identity_path)!r}, log)\n    return train_local(context)\n"
+        "    import os\n    log = os.readlink('/proc/self/fd/1')\n    os.unlink(log)\n"
+        f"    try:\n        os.symlink({str(domain.folder.identity_path)!r}, log)\n"
+        "    except OSError:\n        pass  # a wall forbids it\n    return train_local(context)\n"
     )
     result, _ = tried(HEAD + code)
-    assert (result.outcome, result.log) == ("passed", ())
+    assert (result.reason, result.log) == ("", ())
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing"):
         assert _tail(path) == ()
@@ -118,7 +119,7 @@ def test_an_endless_loop_is_ended(domain, plan, cache, monkeypatch):
     domain.requests.receive(request, ADA)
     result = dry_run(domain, domain.requests.get(request.study), lambda *_: None, cache=cache, max_seconds=5)
     assert result.outcome == "failed"
-    assert "did not answer for 6 s" in result.reason
+    assert "took longer than 6 s" in result.reason
 
 
 @pytest.mark.parametrize("setting", ["off", "preferred"])
@@ -133,7 +134,7 @@ def test_without_a_sandbox_nothing_runs_unless_asked_for(domain, code_request, c
     assert last_dry_run(domain, code_request.study) is None
     if setting == "off":
         result = dry_run(domain, stored, lambda *_: None, cache=cache, without_sandbox=True)
-        assert (result.outcome, result.sandbox) == ("passed", "none")
+        assert (result.outcome, "bubblewrap" in result.walls) == ("passed", False)
 
 
 def test_one_dry_run_at_a_time_and_nothing_of_a_killed_one_stays(domain, code_request, cache):

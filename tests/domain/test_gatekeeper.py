@@ -3,9 +3,18 @@ import json
 import numpy as np
 import pytest
 
-from fedpriv.domain.gatekeeper import check_metrics, check_update
+from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.errors import GatekeeperError
 from fedpriv.training.adapter import save_state
+
+BOUNDS = {"train_loss": 1000.0, "heldout_loss": 1000.0, "examples": 40, "heldout_examples": 8} | {
+    "train_tokens": 1536,
+    "heldout_tokens": 768,
+}
+
+
+def test_bounds_follow_the_plan_and_the_shard(plan):
+    assert metric_bounds(plan, examples=40, heldout_examples=8) == BOUNDS
 
 
 @pytest.fixture
@@ -59,9 +68,8 @@ def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path, before, plan)
 def test_listed_metrics_leave_rounded(tmp_path, plan):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"train_loss": 1.23456789, "examples": 12}))
-    assert check_metrics(path, plan) == {"train_loss": 1.23457, "examples": 12.0}
-    fewer = plan.model_copy(update={"metrics": ("examples", "heldout_loss", "heldout_tokens")})
-    assert check_metrics(path, fewer) == {"examples": 12.0}
+    assert check_metrics(path, plan.metrics, BOUNDS) == {"train_loss": 1.23457, "examples": 12.0}
+    assert check_metrics(path, ("examples", "heldout_loss"), BOUNDS) == {"examples": 12.0}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,10 @@ def test_listed_metrics_leave_rounded(tmp_path, plan):
         '{"train_loss": NaN}',
         '{"train_loss": -1}',
         '{"train_loss": 1e300}',
+        '{"examples": 12.5}',
+        '{"examples": 41}',
+        '{"train_tokens": 1537}',
+        '{"heldout_tokens": 769}',
         "[]",
         "{",
     ],
@@ -80,4 +92,4 @@ def test_other_metrics_stay(tmp_path, plan, text):
     path = tmp_path / "metrics.json"
     path.write_text(text)
     with pytest.raises(GatekeeperError):
-        check_metrics(path, plan)
+        check_metrics(path, plan.metrics, BOUNDS)

@@ -10,9 +10,10 @@ from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import FedprivError, RefusedError, SignatureError, UntrustedError
 from fedpriv.protection import IdentityKeys
-from fedpriv.study import CodeRequest, Plan, RequestDecision
+from fedpriv.study import CodeRequest, Plan
 from fedpriv.study.plan import BaseModelChoice, MemberChoice
 from tests.domain.cohort import Relay
+from tests.domain.conftest import approved
 
 MAKER, MEMBER, OTHER = "ccu@x.org", "micu@x.org", "sicu@x.org"
 TENSORS = {"a": 8}
@@ -30,7 +31,7 @@ def rooms(tmp_path, ada):
     relay = Relay()
 
     def room(email):
-        decision = RequestDecision(study=request.study, member=email, decision="approved", max_rounds=3)
+        decision = approved(request, email)
         return KeyRoom(
             folder=StudyFolder(tmp_path / email),
             keys=keys[email],

@@ -1,12 +1,14 @@
+import time
+
 import pytest
 
-from fedpriv.domain import PolicyChoice
-from fedpriv.domain.policy import review
-from fedpriv.errors import RefusedError
+from fedpriv.domain import PolicyChoice, StandingApproval, Terms
+from fedpriv.domain.policy import approve, review
+from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.study import CodeRequest
 from fedpriv.study.plan import LevelRule, MemberChoice, ProtectionChoice, TrainingChoice
 from fedpriv.training.recipe import stock_recipe
-from tests.domain.conftest import ADA
+from tests.domain.conftest import ADA, STOCK
 
 
 def decide(domain, request, researcher=ADA, **policy):
@@ -21,23 +23,69 @@ def with_plan(request, **changes):
 def test_the_stock_recipe_within_limits_is_approved_and_says_what_was_checked(domain, code_request):
     decision = decide(domain, code_request)
     assert decision.decision == "approved"
-    assert decision.max_rounds == 3
-    assert not decision.release
+    assert decision.limits.rounds == 3
+    assert not decision.limits.release
+    assert decision.reason == "standing approval stock-recipe"
     assert any("to the byte" in sentence for sentence in decision.checked)
 
 
-def test_ask_leaves_it_to_a_person(domain, code_request):
-    assert decide(domain, code_request, approve="ask").decision == "pending"
+def test_without_a_standing_approval_a_person_is_asked(domain, code_request):
+    assert decide(domain, code_request, standing=()).decision == "pending"
 
 
-def test_one_changed_byte_of_code_is_for_a_person(domain, code_request):
-    request = CodeRequest.new(code_request.plan, code_request.files["train.py"] + "#")
-    assert decide(domain, request).decision == "pending"
+# Each of these passed the standing approvals of other tools: they compare file names, or one folder, or one file.
+CHANGES = {
+    "one byte of code": lambda files: files | {"train.py": files["train.py"] + "#"},
+    "a helper module": lambda files: files | {"helper.py": "x = 1\n"},
+    "a second main file below": lambda files: files | {"sub/train.py": files["train.py"]},
+    "a module that shadows a library": lambda files: files | {"torch.py": "x = 1\n"},
+    "a command": lambda files: files | {"run.txt": "python other.py\n"},
+    "a configuration": lambda files: files | {"config.yaml": "steps: 9\n"},
+    "dependencies": lambda files: files | {"requirements.txt": "evil\n"},
+}
 
 
-def test_a_smuggled_file_is_for_a_person(domain, code_request):
-    request = CodeRequest.from_files({**code_request.files, "helper.py": "x = 1\n"})
-    assert decide(domain, request).decision == "pending"
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("code", ["stock-recipe", "code", "request"])
+def test_a_standing_approval_is_of_the_whole_bundle(domain, code_request, change, code):
+    digest = {"code": code_request.code, "request": code_request.study}.get(code, code)
+    standing = (StandingApproval(name="ours", code=digest),)
+    assert decide(domain, code_request, standing=standing).decision == "approved"
+    changed = CodeRequest.from_files(CHANGES[change](dict(code_request.files)))
+    decision = decide(domain, changed, standing=standing)
+    assert decision.decision == "pending"
+    assert "ours: the code is not what it names" in decision.reason
+
+
+def test_a_changed_plan_is_another_request_but_the_same_code(domain, code_request):
+    changed = with_plan(code_request, training=TrainingChoice(rounds=2))
+    of_code = (StandingApproval(name="ours", code=code_request.code),)
+    of_request = (StandingApproval(name="this-one", code=code_request.study),)
+    assert decide(domain, changed, standing=of_code).decision == "approved"
+    assert decide(domain, changed, standing=of_request).decision == "pending"
+    assert decide(domain, changed, standing=of_request + of_code).reason == "standing approval ours"
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        ({"researchers": ("bob@y.org",)}, "it is not for ada@y.org"),
+        ({"rounds": 2}, "at most 2 rounds"),
+        ({"minimum_cohort": 3}, "at least 3 domains"),
+        ({"metrics": ("examples", "heldout_loss", "heldout_tokens")}, "lets only examples"),
+    ],
+)
+def test_a_standing_approval_that_does_not_fit_leaves_it_to_a_person_and_says_why(domain, code_request, terms, reason):
+    decision = decide(domain, code_request, standing=(STOCK.model_copy(update=terms),))
+    assert decision.decision == "pending"
+    assert reason in decision.reason
+
+
+def test_the_terms_of_a_standing_approval_are_the_limits(domain, code_request):
+    terms = {"researchers": (ADA,), "hours": "19:00-07:00", "days": 30, "epsilon": 4.0, "release": True}
+    limits = decide(domain, code_request, standing=(STOCK.model_copy(update=terms),)).limits
+    assert (limits.hours, limits.epsilon, limits.release) == ("19:00-07:00", 4.0, True)
+    assert limits.expires_s == pytest.approx(time.time() + 30 * 86_400, abs=60)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +154,70 @@ def test_a_person_cannot_approve_beyond_the_limits_by_accident(domain, code_requ
     assert domain.requests.get(request.study).decision.decision == "pending"
 
 
-def test_approve_and_reject_are_kept_and_entered(domain, code_request):
+def test_approve_and_revoke_are_kept_and_entered(domain, code_request):
+    study = code_request.study
     domain.requests.receive(code_request, ADA)
-    assert domain.approve(code_request.study[:8], max_rounds=2, release=True).max_rounds == 2
-    assert domain.requests.get(code_request.study).decision.release
-    domain.reject(code_request.study[:8], "changed my mind")
-    assert domain.requests.get(code_request.study).decision.decision == "rejected"
-    assert [entry.kind for entry in domain.ledger.entries()][-2:] == ["request.approved", "request.rejected"]
+    assert domain.approve(study[:8], Terms(rounds=2, release=True)).limits.rounds == 2
+    assert domain.requests.get(study).decision.limits.release
+    with pytest.raises(RefusedError, match="is approved"):
+        domain.reject(study[:8], "no")
+    domain.revoke(study[:8], "changed my mind")
+    assert domain.requests.get(study).decision.decision == "revoked"
+    assert domain.requests.decision(study) == domain.requests.get(study).decision
+    with pytest.raises(RefusedError, match="no approval to withdraw"):
+        domain.revoke(study[:8], "again")
+    domain.reject(study[:8], "never")
+    kinds = ["request.approved", "request.revoked", "request.rejected"]
+    assert [entry.kind for entry in domain.ledger.entries()][-3:] == kinds
+    assert domain.ledger.entries()[-3].facts["limits"]["rounds"] == 2
+
+
+def test_approving_again_changes_what_is_given_and_keeps_the_rest(domain, code_request):
+    domain.requests.receive(code_request, ADA)
+    first = domain.approve(code_request.study, Terms(rounds=2, hours="19:00-07:00", days=7))
+    again = domain.approve(code_request.study, Terms(release=True))
+    assert again.limits == first.limits.model_copy(update={"release": True})
+    longer = domain.approve(code_request.study, Terms(days=70, rounds=99))
+    assert longer.limits.expires_s > first.limits.expires_s
+    assert longer.limits.rounds == 3, "never more than the plan asks for"
+    assert longer.limits.release
+
+
+def test_an_approval_is_never_wider_than_plan_and_policy(domain, code_request):
+    policy = domain.config.policy.model_copy(update={"max_rounds": 3, "minimum_cohort": 2})
+    config = domain.config.model_copy(update={"policy": policy})
+    terms = Terms(rounds=9, minimum_cohort=2, metrics=("examples", "heldout_loss", "heldout_tokens", "train_loss"))
+    plan = code_request.plan.model_copy(update={"metrics": ("heldout_loss", "heldout_tokens", "examples")})
+    limits = approve(config, CodeRequest.new(plan, "x = 1\n"), checked=(), reason="", terms=terms).limits
+    assert limits.rounds == 3
+    assert limits.metrics == ("heldout_loss", "heldout_tokens", "examples")
+
+
+def test_a_number_that_rounds_need_cannot_be_left_out(domain, code_request):
+    domain.requests.receive(code_request, ADA)
+    with pytest.raises(RefusedError, match="Without heldout_loss no round"):
+        domain.approve(code_request.study, Terms(metrics=("examples", "heldout_tokens")))
+    assert domain.requests.get(code_request.study).decision.decision == "pending"
+
+
+def test_a_bundle_swapped_after_the_approval_is_not_run(domain, code_request):
+    domain.requests.receive(code_request, ADA)
+    domain.approve(code_request.study)
+    recipe = domain.requests.recipe_path(code_request.study)
+    recipe.chmod(0o600)
+    recipe.write_text("evil = 1\n")
+    with pytest.raises(UntrustedError, match="changed on disk"):
+        domain.requests.get(code_request.study)
+    recipe.write_text(code_request.files["train.py"])
+    assert domain.requests.get(code_request.study).request == code_request
+    (recipe.parent / "extra.py").write_text("evil = 1\n")
+    with pytest.raises(UntrustedError, match="changed on disk"):
+        domain.requests.get(code_request.study)
+
+
+def test_the_same_request_again_does_not_touch_the_frozen_copy_or_the_decision(domain, code_request):
+    assert domain.requests.receive(code_request, ADA)
+    domain.approve(code_request.study)
+    assert not domain.requests.receive(code_request, "eve@z.org")
+    stored = domain.requests.get(code_request.study)
+    assert (stored.researcher, stored.decision.decision) == (ADA, "approved")

@@ -97,6 +97,7 @@ def test_a_damaged_request_can_be_rejected_and_the_others_are_listed(domain, cod
     other = CodeRequest.new(code_request.plan, "def train(context):\n    pass\n")
     domain.requests.receive(other, ADA)
     swap_recipe(approved(domain, code_request))
+    assert domain.revoke(code_request.study[:8], "it was changed").decision == "revoked"
     assert domain.reject(code_request.study[:8], "it was changed").decision == "rejected"
     assert [stored.request for stored in domain.requests.all()] == [other]
 

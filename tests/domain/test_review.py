@@ -130,7 +130,7 @@ def test_a_damaged_request_does_not_hide_another(domain, plan, code_request, rev
 def test_a_dry_run_is_part_of_the_review(domain, code_request, review):
     review(code_request)
     result = DryRun(
-        study=code_request.study, tried_s=1.0, outcome="passed", sandbox="bubblewrap", steps=2, threads=1, examples=20,
+        study=code_request.study, tried_s=1.0, outcome="passed", walls="bubblewrap", steps=2, threads=1, examples=20,
         seconds=4.0, round_s=8.0,
     )  # fmt: skip
     write_json(domain.requests.dry_run_path(code_request.study), result.model_dump(mode="json"))

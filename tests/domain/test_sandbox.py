@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from fedpriv.domain import sandbox
+from fedpriv.domain import ResourcesChoice, sandbox
+from fedpriv.domain.sandbox import Sandbox
 from fedpriv.errors import ConfigError
 
 needs_bubblewrap = pytest.mark.skipif(sandbox.bubblewrap() is None, reason="bubblewrap does not work here")
@@ -14,15 +15,18 @@ def run_inside(tmp_path, code):
     workspace.mkdir(parents=True)
     (domain / "keys.json").write_text("secret")
     (domain / "examples.jsonl").write_text("notes")
-    command, name = sandbox.wrap(
-        [sys.executable, "-c", code],
-        mode="required",
-        readable=[domain / "examples.jsonl"],
-        writable=workspace,
+    walls = Sandbox(mode="required", readable=(domain / "examples.jsonl",), writable=workspace)
+    assert "bubblewrap" in walls.walls
+    environment = sandbox.clean_environment(1, walls.scratch)
+    done = subprocess.run(
+        walls.wrap([sys.executable, "-c", code]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
     )
-    assert name == "bubblewrap"
-    environment = sandbox.clean_environment(1, workspace)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment), workspace
+    return done, workspace
 
 
 @needs_bubblewrap
@@ -33,16 +37,25 @@ def run_inside(tmp_path, code):
         "open('{domain}/examples.jsonl', 'w')",
         "open('/etc/shadow').read()",
         "open('/usr/fedpriv-was-here', 'w')",
+        "open('/fedpriv-was-here', 'w')",
+        "open('/dev/fedpriv-was-here', 'w')",
+        "open('/scratch/big', 'wb').write(bytes(300 * 2**20))",
+        "open('/dev/shm/big', 'wb').write(bytes(300 * 2**20))",
+        "open('/proc/sys/kernel/core_pattern', 'r+')",
         "import socket; socket.create_connection(('127.0.0.1', {port}), 2)",
         "import os; assert os.environ['SECRET']",
+        "import os; os.kill({pid}, 0)",
+        "import ctypes, os; e = ctypes.CDLL(None, use_errno=True).unshare(0x10000000); assert e == 0, 'Error'",
+        "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/scratch', b'tmpfs', 0, 0) == 0, 'Error'",
     ],
 )
 def test_the_child_cannot(tmp_path, attack, monkeypatch):
+    import os
     import socket
 
     monkeypatch.setenv("SECRET", "x")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        code = attack.format(domain=tmp_path / "domain", port=server.getsockname()[1])
+        code = attack.format(domain=tmp_path / "domain", port=server.getsockname()[1], pid=os.getpid())
         done, _ = run_inside(tmp_path, code)
     assert done.returncode == 1
     assert "Error" in done.stderr
@@ -58,7 +71,33 @@ def test_the_child_can_read_its_examples_and_write_its_output(tmp_path):
 
 def test_required_without_bubblewrap_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "bubblewrap", lambda: None)
-    places = {"readable": [], "writable": tmp_path}
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
+    monkeypatch.setattr(sandbox, "can_filter", lambda: False)
+    places = {"readable": (), "writable": tmp_path}
     with pytest.raises(ConfigError, match="only inside bubblewrap"):
-        sandbox.wrap(["true"], mode="required", **places)
-    assert sandbox.wrap(["true"], mode="preferred", **places) == (["true"], "none")
+        Sandbox(mode="required", **places).wrap(["true"])
+    preferred = Sandbox(mode="preferred", **places)
+    assert (preferred.wrap(["true"]), preferred.walls) == (["true"], ())
+
+
+@pytest.mark.parametrize(
+    ("found", "walls"), [("/bin/bwrap", ("bubblewrap", "landlock", "seccomp")), (None, ("landlock", "seccomp"))]
+)
+def test_preferred_takes_what_there_is_and_off_nothing(tmp_path, monkeypatch, found, walls):
+    monkeypatch.setattr(sandbox, "bubblewrap", lambda: found)
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 7)
+    monkeypatch.setattr(sandbox, "can_filter", lambda: True)
+    places = {"readable": (), "writable": tmp_path}
+    assert Sandbox(mode="preferred", **places).walls == walls
+    off = Sandbox(mode="off", **places)
+    assert off.walls == ()
+    assert not off.fence(ResourcesChoice(), [], max_seconds=5)["walls"]
+
+
+def test_a_fence_follows_the_resources(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "bubblewrap", lambda: None)
+    walls = Sandbox(mode="preferred", readable=(), writable=tmp_path)
+    fence = walls.fence(ResourcesChoice(memory_gb=0.5, disk_gb=0.25, threads=2), [tmp_path / "a"], max_seconds=10)
+    assert (fence["memory_bytes"], fence["file_bytes"], fence["cpu_s"]) == (2**29, 2**28, 140)
+    assert fence["processes"] is None, "without a user namespace it would count everything of this user"
+    assert str(tmp_path / "a") in fence["readable"]

@@ -20,8 +20,9 @@ from fedpriv.protection import (
     updates_digest,
     verify_bytes,
 )
-from fedpriv.study import AggregateManifest, CodeRequest, Plan, RequestDecision, Ticket, UpdateHeader
+from fedpriv.study import AggregateManifest, CodeRequest, Plan, Ticket, UpdateHeader
 from fedpriv.study.plan import BaseModelChoice, MemberChoice
+from tests.domain.conftest import approved
 
 EMAILS = ("ccu@x.org", "csru@x.org", "micu@x.org", "sicu@x.org")
 ME = "micu@x.org"
@@ -96,7 +97,7 @@ def house(tmp_path, ada):
         data=DataChoice(source=str(tmp_path)),
         policy=PolicyChoice(minimum_cohort=3),
     )
-    decision = RequestDecision(study=request.study, member=ME, decision="approved", max_rounds=3)
+    decision = approved(request, ME)
     identity = keys[ME].identity
 
     def check(data, signature):
@@ -113,6 +114,7 @@ def house(tmp_path, ada):
         keys=keys[ME],
         folder=folder,
         stored=StoredRequest(request=request, researcher=ada.email, received_s=0.0, decision=decision),
+        decision=lambda: decision,
         ledger=Ledger(tmp_path / "ledger.jsonl", keys[ME].sign_bytes, check),
         blobs=None,  # nothing is sent or fetched to confirm
         on_progress=lambda progress: None,

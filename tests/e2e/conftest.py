@@ -71,3 +71,47 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path("/proc").exists() else True
+
+
+def fingerprint(printed):
+    return next(line.split()[-1] for line in printed.stdout.splitlines() if line.startswith("Fingerprint:"))
+
+
+@pytest.fixture
+def federation(tmp_path, start):
+    """Makes a researcher and three domains whose owners are asked; returns folders and a way to serve them."""
+
+    def make(*, rounds, steps):
+        return _federation(tmp_path, start, rounds, steps)
+
+    return make
+
+
+def _federation(tmp_path, start, rounds, steps):
+    run("data", "synthesize", tmp_path / "tables", "--patients", "120", cwd=tmp_path)
+    run("data", "shard", tmp_path / "tables", "--out", tmp_path / "shards", "--domains", "3", cwd=tmp_path)
+    store = tmp_path / "store"
+    ada = fingerprint(run("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
+    domains = {}
+    for shard in sorted(path.name for path in (tmp_path / "shards").iterdir()):
+        printed = run(
+            *("domain", "init", tmp_path / shard, "--email", f"{shard}@x.org", "--store", store),
+            *("--data", tmp_path / "shards" / shard),
+            cwd=tmp_path,
+        )
+        run("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
+        domains[shard] = fingerprint(printed)
+    new = ["study", "new", "icu", "--model", "tiny", "--rounds", rounds, "--steps", steps, "--protection", "sealed"]
+    for shard, value in domains.items():
+        new += ["--domain", f"{shard}@x.org={value}"]
+    run(*new, cwd=tmp_path)
+    serve = lambda shard: start("domain", "serve", tmp_path / shard, cwd=tmp_path)  # noqa: E731
+    return tmp_path, list(domains), serve
+
+
+def requests(root, shard):
+    return json.loads(run("domain", "requests", root / shard, "--json", cwd=root).stdout)
+
+
+def count(folder, kind):
+    return sum(entry["kind"] == kind for entry in ledger(folder))

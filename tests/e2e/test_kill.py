@@ -5,50 +5,14 @@ import signal
 
 import pytest
 
-from tests.e2e.conftest import is_alive, ledger, run, wait_for
+from tests.e2e.conftest import count, is_alive, ledger, requests, run, wait_for
 
 pytestmark = pytest.mark.e2e
 ROUNDS = 3
 
 
-def fingerprint(printed):
-    return next(line.split()[-1] for line in printed.stdout.splitlines() if line.startswith("Fingerprint:"))
-
-
-@pytest.fixture
-def federation(tmp_path, start):
-    """A researcher and three domains whose owners are asked; returns folders and a way to serve them."""
-    run("data", "synthesize", tmp_path / "tables", "--patients", "120", cwd=tmp_path)
-    run("data", "shard", tmp_path / "tables", "--out", tmp_path / "shards", "--domains", "3", cwd=tmp_path)
-    store = tmp_path / "store"
-    ada = fingerprint(run("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
-    domains = {}
-    for shard in sorted(path.name for path in (tmp_path / "shards").iterdir()):
-        printed = run(
-            *("domain", "init", tmp_path / shard, "--email", f"{shard}@x.org", "--store", store),
-            *("--data", tmp_path / "shards" / shard),
-            cwd=tmp_path,
-        )
-        run("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
-        domains[shard] = fingerprint(printed)
-    new = ["study", "new", "icu", "--model", "tiny", "--rounds", ROUNDS, "--steps", 8, "--protection", "sealed"]
-    for shard, value in domains.items():
-        new += ["--domain", f"{shard}@x.org={value}"]
-    run(*new, cwd=tmp_path)
-    serve = lambda shard: start("domain", "serve", tmp_path / shard, cwd=tmp_path)  # noqa: E731
-    return tmp_path, list(domains), serve
-
-
-def requests(root, shard):
-    return json.loads(run("domain", "requests", root / shard, "--json", cwd=root).stdout)
-
-
-def count(folder, kind):
-    return sum(entry["kind"] == kind for entry in ledger(folder))
-
-
 def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
-    root, shards, serve = federation
+    root, shards, serve = federation(rounds=ROUNDS, steps=8)
     services = {shard: serve(shard) for shard in shards}
     run("study", "submit", "icu", cwd=root)
     twice = run("study", "submit", "icu", cwd=root, code=2)

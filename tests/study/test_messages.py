@@ -14,6 +14,7 @@ from fedpriv.study.messages import (
     AggregateManifest,
     BlobRef,
     Identity,
+    Limits,
     Progress,
     RequestDecision,
     Result,
@@ -59,7 +60,8 @@ UNLOCKED = {"self_masks": {"heart@north.example": KEY}, "dropped": {"heart@east.
 MANIFEST = {"study": DIGEST, "round": 1, "attempt": 1, "updates": [UPDATE], "aggregate_sha256": DIGEST}
 TICKET = {"study": DIGEST, "kind": "train", "round": 1, "member": "heart@north.example"}
 RESULT = {**TICKET, "ticket_sha256": DIGEST, "status": "done"}
-DECISION = {"study": DIGEST, "member": "heart@north.example", "decision": "approved"}
+LIMITS = {"rounds": 3, "metrics": ["examples"], "minimum_cohort": 3}
+DECISION = {"study": DIGEST, "member": "heart@north.example", "decision": "approved", "limits": LIMITS}
 PROGRESS = {"study": DIGEST, "round": 0, "state": "training"}
 SIGNED = {"kind": "ticket", "payload": TICKET, "signer": DIGEST, "signature": SIGNATURE}
 
@@ -73,6 +75,7 @@ EXAMPLES = [
     (AggregateManifest, MANIFEST),
     (Ticket, TICKET),
     (Result, RESULT),
+    (Limits, LIMITS),
     (RequestDecision, DECISION),
     (Progress, PROGRESS),
     (Signed, SIGNED),

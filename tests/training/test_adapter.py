@@ -89,10 +89,10 @@ def write_tensors(path, tensors):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.pop("base_model.model.x.lora_A.weight"), "parameters of the plan"),
-        (lambda t: t.update(extra=np.zeros(1, np.float32)), "extra"),
+        (lambda t: t.pop("base_model.model.x.lora_A.weight"), "does not have the plan's parameter"),
+        (lambda t: t.update(extra=np.zeros(1, np.float32)), "that the plan does not have"),
         (lambda t: t.update({"base_model.model.x.lora_A.weight": np.zeros((3, 2), np.float32)}), "shape"),
-        (lambda t: t.update({"base_model.model.x.lora_A.weight": np.zeros((2, 3), np.float64)}), "F64"),
+        (lambda t: t.update({"base_model.model.x.lora_A.weight": np.zeros((2, 3), np.float64)}), "not of type F32"),
         (lambda t: t.update({"base_model.model.x.lora_A.weight": np.full((2, 3), np.nan, np.float32)}), "finite"),
         (lambda t: t.update({"base_model.model.x.lora_A.weight": np.full((2, 3), np.inf, np.float32)}), "finite"),
     ],

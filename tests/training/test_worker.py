@@ -37,8 +37,8 @@ class Client:
 
     def finish(self):
         progress = []
-        while (event := self.event())["event"] == "progress":
-            progress.append(event)
+        while (event := self.event())["event"] in ("started", "progress"):
+            progress += [event] if event["event"] == "progress" else []
         return event, progress
 
     def do(self, job):
