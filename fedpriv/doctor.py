@@ -86,6 +86,7 @@ def run_checks() -> list[Check]:
     others: tuple[tuple[str, Callable[[], Check]], ...] = (
         ("encrypted sum", check_encryption),
         ("bubblewrap", check_bubblewrap),
+        ("job walls", check_job_walls),
         ("chromium", check_chromium),
         ("GPU", check_gpu),
         ("base model", check_base_model),
@@ -153,7 +154,18 @@ def check_bubblewrap() -> Check:
         if sys.platform != "linux":
             return Check(name, "warning", "there is none for this system", "run domains on Linux" + effect)
         return Check(name, "warning", "not installed", f"install the package bubblewrap ({_installer()}){effect}")
-    walls = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-net", "--unshare-pid"]
+    walls = [
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--unshare-user",
+        "--unshare-net",
+        "--unshare-pid",
+    ]
     try:
         done = _run([path, *walls, "true"])
     except subprocess.TimeoutExpired:
@@ -162,6 +174,22 @@ def check_bubblewrap() -> Check:
         return Check(name, "ok", f"{path} runs programs without network")
     how = "allow user namespaces (in a container: unconfined seccomp and AppArmor profiles)" + effect
     return Check(name, "warning", f"{path} cannot build its walls ({_last_line(done.stderr)})", how)
+
+
+def check_job_walls() -> Check:
+    """Look for what the kernel has to fence off each training job, inside of bubblewrap or without it."""
+    from fedpriv.training.landlock import landlock_version
+    from fedpriv.training.system_calls import can_filter
+
+    name, version = "job walls", landlock_version()
+    found = [*([f"Landlock {version}"] if version else []), *(["seccomp"] if can_filter() else [])]
+    if len(found) < 2:
+        how = "run domains on Linux 5.13 or later with Landlock in its list of security modules, x86-64 or 64-bit ARM"
+        return Check(name, "warning", " and ".join(found) or "none", how)
+    if os.geteuid() == 0:
+        how = "run domains as a user of their own: the kernel exempts root from its limit of processes"
+        return Check(name, "warning", " and ".join(found) + ", but you are root", how)
+    return Check(name, "ok", " and ".join(found))
 
 
 def check_chromium() -> Check:

@@ -23,6 +23,7 @@ NAMES = [
     "syft-rds",
     "encrypted sum",
     "bubblewrap",
+    "job walls",
     "chromium",
     "GPU",
     "base model",
@@ -175,3 +176,22 @@ def test_every_check_is_quick(monkeypatch):
         begun = time.monotonic()
         check()
         assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("kernel", "user", "state", "words"),
+    [
+        ((7, True), 1000, "ok", "Landlock 7 and seccomp"),
+        ((7, True), 0, "warning", "you are root"),
+        ((0, True), 1000, "warning", "seccomp"),
+        ((0, False), 1000, "warning", "none"),
+    ],
+)
+def test_the_walls_around_a_job_are_named(monkeypatch, kernel, user, state, words):
+    monkeypatch.setattr("fedpriv.training.landlock.landlock_version", lambda: kernel[0])
+    monkeypatch.setattr("fedpriv.training.system_calls.can_filter", lambda: kernel[1])
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: user)
+    check = doctor.check_job_walls()
+    assert check.state == state
+    assert words in check.found
+    assert bool(check.how_to_get) == (state != "ok")

@@ -115,12 +115,13 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     running = "[green]running[/]" if state["running"] else "[yellow]not running[/]"
     console.print(f"[bold]{escape(domain.config.name)}[/] ({escape(domain.config.email)}): {running}")
     if "since_s" in state:
-        console.print(f"{escape(str(state['state']))}, for {since(state['since_s'])}")
-    pending = sum(stored.decision.decision == "pending" for stored in domain.requests.all())
-    console.print(
-        f"{len(domain.requests.studies())} requests, {pending} waiting for you; "
-        f"{len(domain.ledger.entries())} ledger entries"
-    )
+        console.print(f"The service: {escape(str(state['state']))}, for {since(state['since_s'])}")
+    for wait in state["waiting"]:
+        who = "[bold]you[/]" if wait["who"] == "you" else escape(wait["who"])
+        console.print(f"Waits for {who} to {escape(wait['what'])}, for {since(wait['since_s'])}")
+    console.print(f"{len(domain.requests.studies())} requests; {len(domain.ledger.entries())} ledger entries")
+    if not state["running"]:
+        console.print(f"Next: `fedpriv domain serve {escape(str(folder))}`.")
 
 
 @app.command()

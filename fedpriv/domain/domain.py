@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from fedpriv.domain.folder import DomainConfig, DomainFolder, Terms
 from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import RequestBook
+from fedpriv.domain.waiting import waits
 from fedpriv.errors import RefusedError, SignatureError
 from fedpriv.files import read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
@@ -173,13 +174,14 @@ class Domain:
         return decision
 
     def status(self) -> dict[str, Any]:
-        """Return what the service last said it was doing, and whether it runs."""
+        """Return what the service last said it was doing, whether it runs, and what is waited for since when."""
         path = self.folder.status_path
         state: dict[str, Any] = read_json(path) if path.exists() else {"state": "never started"}
         running = self.folder.lock_path.exists() and stale_lock_pid(self.folder.lock_path) is None
         state["running"] = running
         if not running and "since_s" in state:
             state["state"] = "stopped"
+        state["waiting"] = [asdict(wait) for wait in waits(self.folder, self.requests)]
         return state
 
     def pinned_researchers(self) -> dict[str, Identity]:
@@ -201,4 +203,7 @@ class Domain:
 def since(seconds: float) -> str:
     """Return how long ago a time was, in words."""
     age = max(0, int(time.time() - seconds))
-    return f"{age} s" if age < 120 else f"{age // 60} min"
+    for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("hours", 3600, 48)):
+        if age < length * most:
+            return f"{age // length} {unit}"
+    return f"{age // 86_400} days"

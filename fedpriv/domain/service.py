@@ -34,7 +34,9 @@ from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 
 TICKET_FILE = "ticket.json"
-_MAX_BACKOFF_SECONDS = 30.0
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.25, 30.0
+_QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
+"""After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _MAX_TICKET_BYTES = 1 * 2**20
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
@@ -67,6 +69,7 @@ class DomainService:
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
     _said: str = ""
+    _acted_s: float = field(default_factory=time.monotonic)
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
         """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
@@ -159,13 +162,22 @@ class DomainService:
                 self._handle_jobs()
                 self._publish_decisions()
                 self._session.poll()
-                pause = self.domain.config.resources.poll_seconds
+                pause = self._pause()
             except (FedprivError, OSError) as error:
-                pause = min(_MAX_BACKOFF_SECONDS, pause * 2)
+                pause = min(_MAX_BACKOFF_SECONDS, max(pause, _FIRST_BACKOFF_SECONDS) * 2)
+                self._say(f"waiting for the store: {error}")
                 self.notify(f"{error} Trying again in {pause:.0f} s.")
             if once:
                 return
             time.sleep(pause)
+
+    def _pause(self) -> float:
+        """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
+        resources = self.domain.config.resources
+        if self._said.startswith("waiting for the store"):
+            self._say("waiting for tickets")
+        quiet_s = time.monotonic() - self._acted_s
+        return resources.poll_seconds if quiet_s < _QUIET_SECONDS else max(resources.poll_seconds, _QUIET_POLL_SECONDS)
 
     def _a_researcher_appeared(self) -> bool:
         expected = len(self.domain.config.researchers)
@@ -346,7 +358,7 @@ class DomainService:
         """Write what the service is doing and since when; return whether that is something new."""
         if state == self._said:
             return False
-        self._said = state
+        self._said, self._acted_s = state, time.monotonic()
         write_json(
             self.domain.folder.status_path, {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
         )

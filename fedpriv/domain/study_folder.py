@@ -124,6 +124,13 @@ class StudyFolder:
     def keep_result(self, ticket_digest: str, result: Signed) -> None:
         write_json(self.root / "results" / f"{ticket_digest}.json", result.model_dump(mode="json"))
 
+    def last_result(self) -> tuple[Signed, float] | None:
+        """Return the newest signed answer and when it was given (seconds since the epoch), or None."""
+        paths = sorted((self.root / "results").glob("*.json"), key=lambda path: path.stat().st_mtime)
+        if not paths:
+            return None
+        return Signed.model_validate_json(paths[-1].read_bytes()), paths[-1].stat().st_mtime
+
     def claim(self, slot: str, work_digest: str) -> bool:
         """Give ``slot`` (such as a kind, round and attempt) to one piece of work; return False if another has it."""
         path = self.root / "slots" / f"{slot}.json"
