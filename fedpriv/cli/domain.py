@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
 from rich.table import Table
 
 from fedpriv.cli import decisions
@@ -21,8 +20,7 @@ from fedpriv.domain.domain import since
 from fedpriv.domain.folder import STOCK_RECIPE
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
-from fedpriv.domain.policy import checks, is_stock
-from fedpriv.errors import ConfigError, ModelError
+from fedpriv.errors import ConfigError
 from fedpriv.files import write_atomic
 from fedpriv.protection import fingerprint_words
 from fedpriv.study import Plan, validate_section
@@ -129,7 +127,12 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def requests(folder: Folder, as_json: AsJson = False) -> None:
     """List the code requests and what was decided."""
-    stored = Domain.open(folder).requests.all()
+    book = Domain.open(folder).requests
+    stored = book.all()
+    for study in book.damaged():
+        Console(stderr=True).print(
+            f"[red]The frozen copy of {study[:12]} was changed on disk:[/] it is not run. Reject it.", soft_wrap=True
+        )
     if as_json:
         typer.echo(json.dumps([s.decision.model_dump(mode="json") | {"researcher": s.researcher} for s in stored]))
         return
@@ -145,34 +148,49 @@ def requests(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(folder: Folder, study: StudyId) -> None:
-    """Show a request: what will run, what leaves, the checks, and every file."""
-    from fedpriv.training.recipe import stock_recipe
+def show(
+    folder: Folder,
+    study: StudyId,
+    files: Annotated[bool, typer.Option("--files", help="Show every file, the stock recipe too.")] = False,
+    since: Annotated[
+        bool, typer.Option("--since", help="Compare with the last approved request of this researcher and title.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a request: what will run, what leaves, the checks, the findings, the code. Runs nothing."""
+    from fedpriv.cli.review_view import print_review
+    from fedpriv.domain.review import review_of
+
+    domain = Domain.open(folder)
+    review = review_of(domain, domain.requests.get(study))
+    if as_json:
+        typer.echo(review.model_dump_json(indent=1))
+        return
+    print_review(console, review, folder=str(folder), files=files, since=since)
+
+
+@app.command("try")
+def try_request(
+    folder: Folder,
+    study: StudyId,
+    without_sandbox: Annotated[
+        bool, typer.Option("--without-sandbox", help="Run even where bubblewrap is missing: the code sees all you see.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a request's code for two steps on made-up patients, in the sandbox, before you approve it."""
+    from fedpriv.cli.review_view import print_dry_run, trying
+    from fedpriv.domain.dry_run import dry_run
 
     domain = Domain.open(folder)
     stored = domain.requests.get(study)
-    request, plan = stored.request, stored.request.plan
-    console.rule(f"Request {request.study[:12]}: {escape(plan.title)}")
-    console.print(f"From [bold]{escape(stored.researcher)}[/], received {since(stored.received_s)} ago.")
-    console.print(
-        f"Trains {escape(plan.base_model.name)} (LoRA rank {plan.lora.rank}) on your {escape(plan.dataset)} shard: "
-        f"{plan.training.rounds} rounds of {plan.training.steps} steps, at most {plan.training.max_seconds} s each, "
-        f"with {len(plan.cohort)} domains."
-    )
-    console.print(f"What leaves: one update a round, and these numbers: {', '.join(plan.metrics)}.")
-    console.print(f"Protection: [bold]{escape(plan.protection.in_words(_tensors_of(plan)))}[/].")
-    code = (
-        "the unchanged stock recipe"
-        if is_stock(request, stock_recipe())
-        else "[yellow]NOT the stock recipe[/]: read it"
-    )
-    console.print(f"The code is {code}.")
-    for passed, sentence in checks(domain.config, request, stored.researcher, domain.keys.fingerprint):
-        console.print(f"  {'[green]yes[/]' if passed else '[red]NO [/]'} {escape(sentence)}")
-    console.print(f"Decision: [bold]{stored.decision.decision}[/] {escape(stored.decision.reason)}")
-    for name, text in sorted(request.files.items()):
-        console.rule(escape(name))
-        console.print(Syntax(text, "yaml" if name.endswith(".yaml") else "python", line_numbers=True, word_wrap=True))
+    with trying(Console(stderr=True)) as on_step:
+        result = dry_run(domain, stored, on_step, without_sandbox=without_sandbox)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+        return
+    print_dry_run(console, result)
+    console.print(f"Next: `fedpriv domain show {escape(str(folder))} {result.study[:12]}`.", soft_wrap=True)
 
 
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
@@ -279,17 +297,6 @@ def _keys_table(known: list[KnownKey]) -> Table:
 
 def _where(places: tuple[str, ...]) -> str:
     return "\n".join(places[:3]) + (f"\nand {len(places) - 3} more studies" if len(places) > 3 else "")
-
-
-def _tensors_of(plan: Plan) -> list[str]:
-    """Return the names of the adapter's tensors if the base model is on this machine, else none."""
-    from fedpriv.training.adapter import lora_layout
-    from fedpriv.training.base_model import default_cache
-
-    try:
-        return list(lora_layout(default_cache() / "models" / plan.base_model.name, plan.lora))
-    except ModelError:
-        return []
 
 
 def _levels_of(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fedpriv.domain.folder import DomainConfig, DomainFolder, Terms
 from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
-from fedpriv.domain.requests import ReleaseDecision, RequestBook, StoredRequest
+from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
 from fedpriv.errors import RefusedError, SignatureError
 from fedpriv.files import read_json, stale_lock_pid
@@ -121,19 +121,21 @@ class Domain:
     def reject(self, study: str, reason: str) -> RequestDecision:
         """Reject a request that was not approved; an approval is withdrawn with :meth:`revoke`.
 
+        It works on a request whose frozen copy was changed on disk, too.
+
         Raises
         ------
         RefusedError
             If it is approved.
         """
-        stored = self.requests.get(study)
-        if stored.decision.decision == "approved":
+        whole = self.requests.find(study)
+        if self.requests.decision(whole).decision == "approved":
             raise RefusedError(
                 "The request is approved",
                 kept="The approval stands",
                 todo="withdraw it with `fedpriv domain revoke`",
             )
-        return self._decide(self._no(stored, "rejected", reason))
+        return self._decide(self._no(whole, "rejected", reason))
 
     def revoke(self, study: str, reason: str) -> RequestDecision:
         """Withdraw an approval: a service that trains for it stops at its next poll, and nothing more leaves.
@@ -143,14 +145,15 @@ class Domain:
         RefusedError
             If it is not approved.
         """
-        stored = self.requests.get(study)
-        if stored.decision.decision != "approved":
+        whole = self.requests.find(study)
+        state = self.requests.decision(whole).decision
+        if state != "approved":
             raise RefusedError(
-                f"The request is {stored.decision.decision}, so that there is no approval to withdraw",
+                f"The request is {state}, so that there is no approval to withdraw",
                 kept="Nothing was changed",
                 todo="reject it with `fedpriv domain reject` if it is pending",
             )
-        return self._decide(self._no(stored, "revoked", reason))
+        return self._decide(self._no(whole, "revoked", reason))
 
     def release(self, study: str) -> ReleaseDecision:
         """Consent to handing over the adapter that the researcher asked for.
@@ -173,8 +176,8 @@ class Domain:
         return self._decide_release(study, "withheld", reason)
 
     def _decide_release(self, study: str, verdict: Literal["approved", "withheld"], reason: str) -> ReleaseDecision:
-        stored = self.requests.get(study)
-        asked = self.requests.release(stored.request.study)
+        study = self.requests.find(study)
+        asked = self.requests.release(study)
         if asked is None:
             raise RefusedError(
                 "The researcher has not asked for the adapter of this study yet",
@@ -182,19 +185,17 @@ class Domain:
                 todo="to allow it in advance, run `fedpriv domain approve --release`",
             )
         decision = asked.model_copy(update={"decision": verdict, "reason": reason.strip()[:2000]})
-        self.requests.decide_release(stored.request.study, decision)
+        self.requests.decide_release(study, decision)
         self.ledger.append(
             f"release.{verdict}",
-            study=stored.request.study,
+            study=study,
             adapter_sha256=decision.adapter_sha256,
             reason=decision.reason,
         )
         return decision
 
-    def _no(self, stored: StoredRequest, verdict: Literal["rejected", "revoked"], reason: str) -> RequestDecision:
-        return RequestDecision(
-            study=stored.request.study, member=self.config.email, decision=verdict, reason=reason.strip()[:2000]
-        )
+    def _no(self, study: str, verdict: Literal["rejected", "revoked"], reason: str) -> RequestDecision:
+        return RequestDecision(study=study, member=self.config.email, decision=verdict, reason=reason.strip()[:2000])
 
     def record_decision(self, decision: RequestDecision) -> None:
         """Keep a decision and enter it in the ledger."""

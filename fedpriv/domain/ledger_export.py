@@ -33,6 +33,7 @@ _WORDS = {
     "request.received": "A code request arrived",
     "request.rejected": "A code request was rejected",
     "request.revoked": "The approval of a code request was withdrawn",
+    "request.tried": "A code request was tried on mock data",
     "researcher.pinned": "A researcher's key was pinned",
     "round.resumed": "A round went on after an interruption",
     "round.started": "Training of a round began",

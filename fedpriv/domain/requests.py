@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedpriv.errors import ConfigError, UntrustedError
+from fedpriv.errors import ConfigError, PlanError, UntrustedError
 from fedpriv.files import private_folder, read_json, write_atomic, write_json
 from fedpriv.study import CodeRequest, RequestDecision
 from fedpriv.study.plan import Section, Sha256
@@ -67,10 +68,25 @@ class RequestBook:
         folder = self._folder / request.study
         if (folder / "received.json").exists():
             return False
+        shutil.rmtree(folder / "bundle", ignore_errors=True)  # what a killed process left half written
         for name, text in request.files.items():
             write_atomic(folder / "bundle" / name, text.encode(), mode=0o400)
         write_json(folder / "received.json", {"researcher": researcher, "received_s": round(time.time(), 3)})
         return True
+
+    def find(self, study: str) -> str:
+        """Return the whole id of a request by an unambiguous beginning of it, without reading its files.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or several begin so.
+        """
+        found = [known for known in self.studies() if known.startswith(study)] if study else []
+        if len(found) != 1:
+            what = "No request" if not found else f"{len(found)} requests"
+            raise ConfigError(f"{what} begin with {study!r}", todo="see `fedpriv domain requests`")
+        return found[0]
 
     def get(self, study: str) -> StoredRequest:
         """Return a request by its id or an unambiguous beginning of it.
@@ -80,17 +96,14 @@ class RequestBook:
         ConfigError
             If there is none, or several begin so.
         UntrustedError
-            If the frozen copy no longer has the digest it was frozen with.
+            If the frozen copy no longer has the digest it was frozen with: a file was changed, added or removed.
         """
-        found = [known for known in self.studies() if known.startswith(study)] if study else []
-        if len(found) != 1:
-            what = "No request" if not found else f"{len(found)} requests"
-            raise ConfigError(f"{what} begin with {study!r}", todo="see `fedpriv domain requests`")
-        folder = self._folder / found[0]
+        whole = self.find(study)
+        folder = self._folder / whole
         request = CodeRequest.from_folder(folder / "bundle")
-        if request.study != found[0]:
+        if request.study != whole:
             raise UntrustedError(
-                f"The frozen copy of request {found[0][:12]} was changed on disk",
+                f"The frozen copy of request {whole[:12]} was changed on disk",
                 kept="It will not be run",
                 todo="reject it and ask the researcher to submit it again",
             )
@@ -99,7 +112,7 @@ class RequestBook:
             request=request,
             researcher=received["researcher"],
             received_s=received["received_s"],
-            decision=self._decision(folder, found[0]),
+            decision=self._decision(folder, whole),
         )
 
     def studies(self) -> list[str]:
@@ -108,7 +121,12 @@ class RequestBook:
         return [path.name for path in sorted(folders, key=lambda p: read_json(p / "received.json")["received_s"])]
 
     def all(self) -> list[StoredRequest]:
-        return [self.get(study) for study in self.studies()]
+        """Return every request whose frozen copy is whole, oldest first; see :meth:`damaged` for the others."""
+        return [stored for stored in map(self._whole, self.studies()) if stored is not None]
+
+    def damaged(self) -> list[str]:
+        """Return the ids of requests whose frozen copy was changed on disk: they can only be rejected."""
+        return [study for study in self.studies() if self._whole(study) is None]
 
     def decide(self, decision: RequestDecision) -> None:
         """Store a decision in place of the one before."""
@@ -130,6 +148,16 @@ class RequestBook:
     def recipe_path(self, study: str) -> Path:
         """Return the frozen ``train.py`` of a request."""
         return self._folder / study / "bundle" / "train.py"
+
+    def dry_run_path(self, study: str) -> Path:
+        """Return where the result of a request's last dry run is kept."""
+        return self._folder / study / "dry_run.json"
+
+    def _whole(self, study: str) -> StoredRequest | None:
+        try:
+            return self.get(study)
+        except (UntrustedError, PlanError):
+            return None
 
     def _decision(self, folder: Path, study: str) -> RequestDecision:
         path = folder / "decision.json"

@@ -39,8 +39,8 @@ class CodeRequest:
 
     @property
     def code(self) -> str:
-        """The digest of the code: SHA-256 over every file but ``plan.yaml``, names included (64 hex digits)."""
-        return bundle_digest({name: text for name, text in self.files.items() if name != PLAN_FILE})
+        """Digest of the code alone (64 hex digits); see :func:`code_digest`."""
+        return code_digest(self.files)
 
     @classmethod
     def from_files(cls, files: Mapping[str, str]) -> CodeRequest:
@@ -90,6 +90,11 @@ def bundle_digest(files: Mapping[str, str]) -> str:
         for part in (name.encode(), files[name].encode()):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
+
+
+def code_digest(files: Mapping[str, str]) -> str:
+    """Return the :func:`bundle_digest` of every file but ``plan.yaml``: the same code has it under any plan."""
+    return bundle_digest({name: text for name, text in files.items() if name != PLAN_FILE})
 
 
 def check_bundle(files: Mapping[str, str]) -> None:

@@ -11,7 +11,19 @@ COMMANDS = [
     ["doctor"],
     *(
         ["domain", name]
-        for name in ("init", "trust", "serve", "status", "requests", "show", "approve", "reject", "ledger", "keys")
+        for name in (
+            "init",
+            "trust",
+            "serve",
+            "status",
+            "requests",
+            "show",
+            "try",
+            "approve",
+            "reject",
+            "ledger",
+            "keys",
+        )
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(["study", name] for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release")),

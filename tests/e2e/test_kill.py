@@ -31,7 +31,7 @@ def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     for shard in shards:
         (request,) = wait_for(lambda shard=shard: requests(root, shard), seconds=60, what=f"the request at {shard}")
         assert request["decision"] == "pending"
-        shown = run("domain", "show", root / shard, request["study"][:10], cwd=root).stdout
+        shown = run("domain", "show", root / shard, request["study"][:10], "--files", cwd=root).stdout
         assert "unchanged stock recipe" in shown
         assert "def train" in shown
         assert count(root / shard, "round.started") == 0

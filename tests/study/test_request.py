@@ -8,7 +8,7 @@ from study_plans import RECIPE, SMALL, plans
 
 from fedpriv.errors import PlanError, UntrustedError
 from fedpriv.study.plan import Plan, parse_plan
-from fedpriv.study.request import MAX_BUNDLE_BYTES, MAX_FILES, CodeRequest, bundle_digest, check_bundle
+from fedpriv.study.request import MAX_BUNDLE_BYTES, MAX_FILES, CodeRequest, bundle_digest, check_bundle, code_digest
 
 PLAN = Plan.model_validate_json(json.dumps(SMALL)).to_yaml()
 FILES = {"plan.yaml": PLAN, "train.py": RECIPE}
@@ -210,3 +210,15 @@ def test_a_request_with_a_wrong_plan_is_refused(folder):
     (folder / "plan.yaml").write_text("title: only\n")
     with pytest.raises(PlanError, match="cohort: this setting is missing"):
         CodeRequest.from_folder(folder)
+
+
+# -- the code alone --------------------------------------------------------------------------------------------------
+
+
+def test_the_code_digest_leaves_out_the_plan_and_nothing_else():
+    digest = code_digest(FILES)
+    assert digest == bundle_digest({"train.py": RECIPE}) != bundle_digest(FILES)
+    assert code_digest(FILES | {"plan.yaml": PLAN + "# more\n"}) == digest
+    for name in ("helper.py", "sub/train.py", "sub/plan.yaml", "README.md"):
+        assert code_digest(FILES | {name: "x = 1\n"}) != digest
+    assert CodeRequest.from_files(FILES).code == digest
