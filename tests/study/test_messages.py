@@ -13,6 +13,7 @@ from fedpriv.study.messages import (
     MAX_BLOB_BYTES,
     AggregateManifest,
     BlobRef,
+    Consent,
     Identity,
     Limits,
     Progress,
@@ -60,6 +61,10 @@ UNLOCKED = {"self_masks": {"heart@north.example": KEY}, "dropped": {"heart@east.
 MANIFEST = {"study": DIGEST, "round": 1, "attempt": 1, "updates": [UPDATE], "aggregate_sha256": DIGEST}
 TICKET = {"study": DIGEST, "kind": "train", "round": 1, "member": "heart@north.example"}
 RESULT = {**TICKET, "ticket_sha256": DIGEST, "status": "done"}
+CONSENT = {"study": DIGEST, "round": 3, "member": "heart@north.example", "adapter_sha256": DIGEST} | {
+    "rounds_joined": 3,
+    "ledger_sha256": DIGEST,
+}
 LIMITS = {"rounds": 3, "metrics": ["examples"], "minimum_cohort": 3}
 DECISION = {"study": DIGEST, "member": "heart@north.example", "decision": "approved", "limits": LIMITS}
 PROGRESS = {"study": DIGEST, "round": 0, "state": "training"}
@@ -76,6 +81,7 @@ EXAMPLES = [
     (Ticket, TICKET),
     (Result, RESULT),
     (Limits, LIMITS),
+    (Consent, CONSENT),
     (RequestDecision, DECISION),
     (Progress, PROGRESS),
     (Signed, SIGNED),
