@@ -18,6 +18,7 @@ _WORDS = {
     "aggregate.refused": "A sum of updates was refused: it was not what its members sealed",
     "dataset.prepared": "The data were prepared for training",
     "domain.created": "The domain was created",
+    "epsilon.charged": "A round's epsilon was charged to the data, before its training",
     "job.refused": "A message that is no valid request or ticket was refused",
     "key.made": "A study key was made",
     "key.received": "A study key was received",

@@ -14,6 +14,7 @@ from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import TrainingError
 from fedpriv.study import Plan
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.private_round import PrivateSteps
 
 
 @dataclass(kw_only=True)
@@ -69,8 +70,11 @@ class LocalTraining:
         on_step: Callable[[int, int], None],
         *,
         evaluate: bool = False,
+        private: PrivateSteps | None = None,
     ) -> None:
         """Run one job that starts from the adapter after round ``adapter`` and writes to ``output``.
+
+        With ``private``, fedpriv's own DP-SGD takes the place of the recipe, which is not run.
 
         Raises
         ------
@@ -80,7 +84,8 @@ class LocalTraining:
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self.model.folder),
-            "recipe": str(self.recipe),
+            "recipe": str(self.recipe) if private is None else None,
+            "private": None if private is None else private.model_dump(mode="json"),
             "adapter": str(self.folder.adapter(adapter)),
             "train": str(self.prepared.train),
             "heldout": str(self.prepared.heldout),

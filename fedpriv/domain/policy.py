@@ -9,6 +9,7 @@ from typing import Literal
 from fedpriv.domain.folder import DomainConfig
 from fedpriv.study import CodeRequest, RequestDecision
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
+from fedpriv.training.recipe import stock_recipe
 
 
 def review(
@@ -95,3 +96,19 @@ def checks(config: DomainConfig, request: CodeRequest, researcher: str, fingerpr
     for number, rule in enumerate(plan.protection.rules, 1):
         about = f"rule {number} of the plan's protection ({rule.level} for {rule.in_words()})"
         yield rule.level in policy.protection, f"{about} keeps to one of: {allowed}"
+    yield from _privacy_checks(policy.epsilon, request)
+
+
+def _privacy_checks(budget: float | None, request: CodeRequest) -> Iterator[tuple[bool, str]]:
+    """Yield what a privacy section and a privacy budget ask for; whether enough is left is checked round by round."""
+    privacy = request.plan.privacy
+    if privacy is not None and privacy.unit == "patient":
+        yield (
+            is_stock(request, stock_recipe()),
+            "the code is the unchanged stock recipe, in whose place fedpriv trains privately",
+        )
+    if budget is not None:
+        yield (
+            privacy is not None and privacy.epsilon <= budget,
+            f"the study has a privacy section, with an epsilon of at most {budget:g}, the budget of these data",
+        )

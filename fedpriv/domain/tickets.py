@@ -13,12 +13,14 @@ from fedpriv.domain.context import StudyContext, pinned_identities
 from fedpriv.domain.gatekeeper import check_metrics
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.opening import Opening
+from fedpriv.domain.privacy_budget import PrivacyBudget, private_steps
 from fedpriv.domain.sealing import Sealing
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.study import Result, Ticket
 from fedpriv.training.adapter import adapter_digest, initial_adapter, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.private_round import PrivateSteps
 
 
 @dataclass(kw_only=True)
@@ -119,7 +121,7 @@ class StudyWork:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
         context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
         raw = self._train_locally(ticket)
-        metrics = check_metrics(raw / "metrics.json", context.plan)
+        metrics = self._metrics_of_training(ticket, raw)
         sealing = Sealing(context)
         update = sealing.seal(ticket, raw / "adapter_after.safetensors")
         return {
@@ -166,6 +168,7 @@ class StudyWork:
         start = self._digest(ticket.round - 1)[:16]
         output = context.folder.output(f"train-{ticket.round:04d}-{start}")
         once = f"{ticket.study}/train/{ticket.round}/{start}"
+        private = self._charge(ticket, start)
         if (output / "adapter_after.safetensors").exists() and context.ledger.has(f"{once}/done"):
             return output
         started = context.ledger.append("round.started", once=once, study=ticket.study, round=ticket.round)
@@ -173,9 +176,12 @@ class StudyWork:
             context.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
         context.show("training", ticket.round)
         with context.timed("train"):
-            evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
+            # The first adapter was measured when the study was prepared.
+            evaluate = ticket.round > 1 and not self._only_measured_apart
             on_step = functools.partial(context.show, "training", ticket.round)
-            self.training.run("train", ticket.round, ticket.round - 1, output, on_step, **evaluate)
+            self.training.run(
+                "train", ticket.round, ticket.round - 1, output, on_step, evaluate=evaluate, private=private
+            )
         context.ledger.append(
             "round.trained",
             once=f"{once}/done",
@@ -184,6 +190,41 @@ class StudyWork:
             sandbox=self.training.sandbox,
         )
         return output
+
+    def _charge(self, ticket: Ticket, start: str) -> PrivateSteps | None:
+        """Charge a round's epsilon before anything is trained; return the steps of DP-SGD, or None for a recipe.
+
+        Raises
+        ------
+        RefusedError
+            If the data's budget or the study's epsilon does not allow it.
+        """
+        context, privacy = self.context, self.context.plan.privacy
+        if privacy is None:
+            return None
+        charge = PrivacyBudget(context.ledger).charge(
+            context.plan,
+            ticket.study,
+            ticket.round,
+            start,
+            dataset=context.config.data.dataset,
+            patients=self.prepared.patients,
+            budget=context.config.policy.epsilon,
+        )
+        return private_steps(privacy, charge.mechanism, charge.patients) if privacy.unit == "patient" else None
+
+    @property
+    def _only_measured_apart(self) -> bool:
+        """Whether what a recipe's job reports is not believed: any number could carry notes past the noise."""
+        privacy = self.context.plan.privacy
+        return privacy is not None and privacy.unit == "domain"
+
+    def _metrics_of_training(self, ticket: Ticket, raw: Path) -> dict[str, float]:
+        """Return the metrics of a train ticket; with privacy of unit domain, from jobs that run no recipe."""
+        if not self._only_measured_apart:
+            return check_metrics(raw / "metrics.json", self.context.plan)
+        measured = self._evaluate(ticket.round - 1) if ticket.round > 1 else {}
+        return measured | {"examples": float(self.prepared.examples)}
 
     def _evaluate(self, round_number: int) -> dict[str, float]:
         context = self.context

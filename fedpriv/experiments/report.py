@@ -174,7 +174,7 @@ def _rounds(result: DemoResult) -> str:
         cells = (
             str(record["round"]),
             f"{record['heldout_loss']:.4f}",
-            f"{record['train_loss']:.4f}",
+            "-" if record["train_loss"] is None else f"{record['train_loss']:.4f}",
             weights,
             f"{record['bytes_up']:,}",
             f"{record['bytes_down']:,}",
