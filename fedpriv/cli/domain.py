@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from fedpriv.cli.budget import budget
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
@@ -157,8 +158,10 @@ def show(folder: Folder, study: StudyId) -> None:
         f"{plan.training.rounds} rounds of {plan.training.steps} steps, at most {plan.training.max_seconds} s each, "
         f"with {len(plan.cohort)} domains."
     )
-    console.print(f"What leaves: one update a round, and these numbers: {', '.join(plan.metrics)}.")
+    console.print(f"What leaves: one update a round, and these numbers: {', '.join(plan.leaving_metrics)}.")
     console.print(f"Protection: [bold]{escape(plan.protection.in_words(_tensors_of(plan)))}[/].")
+    privacy = plan.privacy.in_words() if plan.privacy else "no differential privacy: what leaves has no noise on it"
+    console.print(f"Privacy: [bold]{escape(privacy)}[/].")
     code = (
         "the unchanged stock recipe"
         if is_stock(request, stock_recipe())
@@ -197,6 +200,8 @@ def reject(
     decision = Domain.open(folder).reject(study, reason)
     console.print(f"Rejected {decision.study[:12]}.")
 
+
+app.command()(budget)
 
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
 app.add_typer(ledger, name="ledger")

@@ -21,6 +21,9 @@ from fedpriv.training.private_round import PrivateSteps
 
 CHARGED = "epsilon.charged"
 _DIGITS = 6
+_MOST_NOISE = 10.0
+"""Times the planned noise: more of it would leave nothing of what is learnt."""
+
 _SLACK = 1 + 1e-9
 """Room for the last bit when the same sum is computed twice."""
 
@@ -164,7 +167,7 @@ class PrivacyBudget:
             if charge.once == name:
                 return charge
         of_study = [charge for charge in charges if charge.study == study]
-        mechanism = next_mechanism(plan, patients, of_study)
+        mechanism = next_mechanism(plan, patients, round_number, of_study)
         delta = delta_of(patients)
         of_data = [charge.mechanism for charge in charges if charge.dataset == dataset]
         epsilon_dataset = epsilon_of([*of_data, mechanism], delta)
@@ -208,7 +211,7 @@ def planned_mechanism(plan: Plan, patients: int) -> Mechanism:
     RefusedError
         If the shard has fewer than two patients, or the plan no privacy section.
     """
-    return next_mechanism(plan, patients, ())
+    return next_mechanism(plan, patients, 1, ())
 
 
 def planned_epsilon(plan: Plan, patients: int) -> float:
@@ -222,10 +225,10 @@ def planned_epsilon(plan: Plan, patients: int) -> float:
     return epsilon_of([whole], delta_of(patients))
 
 
-def next_mechanism(plan: Plan, patients: int, charged: Sequence[Charge]) -> Mechanism:
-    """Return what the next round does, so that all rounds to come still fit into the plan's epsilon.
+def next_mechanism(plan: Plan, patients: int, round_number: int, charged: Sequence[Charge]) -> Mechanism:
+    """Return what a round does, so that it and all after it fit into the plan's epsilon with what was ``charged``.
 
-    That is the noise of the first round unless a round was trained again, from another adapter: then the rounds to come
+    Its noise is that of the first round unless a round was trained again, from another adapter: then the rounds to come
     get more noise.
 
     Raises
@@ -238,14 +241,15 @@ def next_mechanism(plan: Plan, patients: int, charged: Sequence[Charge]) -> Mech
         raise RefusedError("One patient alone cannot be hidden among others", kept="Nothing was run")
     steps = privacy.steps(plan.training.steps)
     sampling = privacy.sampling(plan.training.batch_size, patients)
-    done = {charge.round for charge in charged}
-    left = max(1, plan.training.rounds - len(done))
+    left = max(1, plan.training.rounds - round_number + 1)
     spent = tuple(charge.mechanism for charge in charged)
-    sigma = noise_multiplier_for(privacy.epsilon, delta, sampling=sampling, steps=steps * plan.training.rounds)
+    sigma = planned = noise_multiplier_for(
+        privacy.epsilon, delta, sampling=sampling, steps=steps * plan.training.rounds
+    )
     coming = Mechanism(noise_multiplier=sigma, sampling=sampling, steps=steps * left)
     if spent and epsilon_of((*spent, coming), delta) > privacy.epsilon * _SLACK:
         sigma = noise_multiplier_for(privacy.epsilon, delta, sampling=sampling, steps=steps * left, spent=spent)
-    if math.isinf(sigma):
+    if sigma > _MOST_NOISE * planned or math.isinf(sigma):
         raise RefusedError(
             f"The study's epsilon of {privacy.epsilon:g} is spent at this domain",
             kept="Nothing was run and nothing was charged",

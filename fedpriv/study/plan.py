@@ -307,8 +307,12 @@ class Plan(Section):
         """Largest magnitude of one parameter's update in round 1.
 
         Unless the plan gives one, ``learning_rate * steps``: Adam moves a parameter by about the learning rate a step.
+        With a privacy section, what its noise comes to.
         """
-        return self.protection.clip or self.training.learning_rate * self.training.steps
+        training = self.training
+        if self.protection.clip is None and self.privacy is not None:
+            return self.privacy.spread(training.learning_rate, training.steps, training.rounds)
+        return self.protection.clip or training.learning_rate * training.steps
 
     def fingerprint_of(self, email: str) -> str:
         """Return the pinned fingerprint of a member or of the researcher.

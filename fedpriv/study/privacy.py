@@ -14,6 +14,10 @@ PrivacyUnit = Literal["patient", "domain"]
 UNNOISED_METRICS = ("train_loss", "train_tokens")
 """Numbers about training patients that no noise is on: with a privacy section they never leave."""
 
+PRIVATE_TARGETS, PRIVATE_BATCH, PRIVATE_RATE = ("v_proj",), 16, 1e-2
+"""What a study by patients does well to begin with: few parameters, of which each gets noise, where the gradient is
+strongest; many patients a step, and long steps (measured by ``benchmarks/private_training.py``)."""
+
 _DEFAULT_CLIP = {"patient": 0.1, "domain": 1.0}
 
 
@@ -51,6 +55,16 @@ class PrivacyChoice(Section):
         """Return how often a round adds noise."""
         return steps_a_round if self.unit == "patient" else 1
 
+    def spread(self, learning_rate: float, steps: int, rounds: int) -> float:
+        """Return about how large one parameter's update of a round becomes: four standard deviations of its noise.
+
+        Unit patient: ``steps`` steps of ``learning_rate`` each in the root mean square. Unit domain: the noise of the
+        classical bound for one mechanism a round at delta = 0.001, since no domain's n is known here.
+        """
+        if self.unit == "patient":
+            return 4 * learning_rate * math.sqrt(steps)
+        return 4 * self.bound * math.sqrt(2 * math.log(1.25e3) * rounds) / self.epsilon
+
     def in_words(self) -> str:
         """Return what the section means, for a person who decides about it."""
         factor = math.exp(self.epsilon)
@@ -64,7 +78,7 @@ class PrivacyChoice(Section):
         }[self.unit]
         return (
             f"differential privacy for {whom} with epsilon {self.epsilon:g} over the whole study: {what}, so that "
-            f"whether {whom} took part changes the odds of anything that is sent by a factor of {odds} at most, but for "
-            "a chance of 1 in the number of training patients. Not covered: the held-out loss, which is measured on "
+            f"whether {whom} took part changes the odds of what is sent by a factor of {odds} at most, but for a "
+            "chance of 1 in the number of training patients. Not covered: the held-out loss, which is measured on "
             "other patients without noise, and the numbers of patients and examples, which count as public"
         )

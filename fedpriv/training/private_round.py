@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from pydantic import Field
 
 from fedpriv.errors import TrainingError
@@ -50,9 +50,13 @@ def train_private(context: LocalContext, private: PrivateSteps) -> LocalOutcome:
     A step draws every patient for itself with probability ``q`` (Poisson sampling), and of each one drawn at most
     ``notes_per_patient`` notes. A patient's loss is the mean over the tokens of these notes; its gradient is scaled
     down to L2 norm ``C`` if it is longer. To the sum of these gradients comes noise ``N(0, (sigma C)^2)`` for each
-    parameter; divided by ``q n``, the expected number of patients, it is what AdamW steps on. A draw of nobody is a
-    step of noise alone. ``lora_A`` stays as it is (FFA-LoRA, Sun et al. 2024): the noise is half as large then, and
-    none of it is multiplied by other noise.
+    parameter; divided by ``q n``, the expected number of patients, that is the step's direction. A draw of nobody is a
+    step of noise alone.
+
+    The step is as long as a parameter moving by the learning rate in the root mean square. That needs no knowledge of
+    the clip or of the noise, and where noise is most of the direction it loses less than Adam, which scales every
+    parameter for itself and weighs the noise of the first steps most. ``lora_A`` stays as it is (FFA-LoRA, Sun et al.
+    2024): half of the noise is spared, and none of it is multiplied by other noise.
 
     *Guarantee*: seen together, all steps are the Poisson-sampled Gaussian mechanism with ``sigma`` and ``q``, composed
     as often as there are steps, followed by computations that read no note. Neighbours are two shards that differ in
@@ -100,13 +104,11 @@ def train_private(context: LocalContext, private: PrivateSteps) -> LocalOutcome:
     model = load_model(context.model_folder, context.lora)
     put_adapter(model, context.adapter)
     trained = {name: p for name, p in adapter_parameters(model).items() if name.endswith(".lora_B.weight")}
-    optimizer = torch.optim.AdamW(list(trained.values()), lr=choice.learning_rate, weight_decay=0.0)
     with per_note_gradients(model, trained):
         for step in range(1, choice.steps + 1):
             drawn = [patients[index] for index in noise.sampled(len(patients), private.sampling)]
             total = clipped_sum(model, trained, drawn, clip=private.clip, most=private.notes_per_patient)
-            _set_gradients(trained, total, private)
-            optimizer.step()
+            move(trained, noisy_mean(total, private), choice.learning_rate)
             context.report(step, choice.steps)
             if time.monotonic() - started >= choice.max_seconds:
                 break
@@ -130,7 +132,10 @@ def per_note_gradients(model: PeftModel, trained: dict[str, torch.nn.Parameter])
     model.train()  # opacus looks at modules in training mode only
     hooked = GradSampleModule(model, loss_reduction="sum", strict=False)
     try:
-        yield
+        with warnings.catch_warnings():
+            # The first layer's input needs no gradient: opacus gets what it needs of it nonetheless.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+            yield
     finally:
         hooked.to_standard_module()
         for parameter, requires in wanted.items():
@@ -206,14 +211,25 @@ def _patient_gradients(
     return gradients
 
 
-def _set_gradients(
-    trained: dict[str, torch.nn.Parameter], total: dict[str, torch.Tensor], private: PrivateSteps
-) -> None:
-    """Put ``(sum + N(0, (sigma C)^2)) / (q n)`` into the parameters' gradients."""
+def noisy_mean(total: Mapping[str, torch.Tensor], private: PrivateSteps) -> dict[str, torch.Tensor]:
+    """Return ``(sum + N(0, (sigma C)^2)) / (q n)`` for each parameter, in float64."""
     import torch
 
-    expected = private.sampling * private.patients
-    for name, parameter in trained.items():
-        drawn = noise.gaussian(parameter.numel()) * (private.noise_multiplier * private.clip)
-        noisy = (total[name] + torch.from_numpy(np.ascontiguousarray(drawn)).view(parameter.shape)) / expected
-        parameter.grad = noisy.to(parameter.dtype)
+    expected, deviation = private.sampling * private.patients, private.noise_multiplier * private.clip
+    return {
+        name: (summed + torch.from_numpy(deviation * noise.gaussian(summed.numel())).view(summed.shape)) / expected
+        for name, summed in total.items()
+    }
+
+
+def move(trained: Mapping[str, torch.nn.Parameter], direction: Mapping[str, torch.Tensor], rate: float) -> None:
+    """Move the parameters against ``direction``, by ``rate`` in the root mean square over all of them."""
+    import torch
+
+    count = sum(part.numel() for part in direction.values())
+    length = float(torch.sqrt(torch.stack([part.square().sum() for part in direction.values()]).sum() / count))
+    if not length > 0:
+        return  # without noise, a draw of nobody
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.sub_((direction[name] * (rate / length)).to(parameter.dtype))
