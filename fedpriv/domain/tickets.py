@@ -171,6 +171,13 @@ class StudyWork:
         private = self._charge(ticket, start)
         if (output / "adapter_after.safetensors").exists() and context.ledger.has(f"{once}/done"):
             return output
+        if context.plan.privacy is not None and context.ledger.has(f"{once}/done"):
+            # What was trained may have been sent. Training again would send other noise on the same data, uncharged.
+            raise RefusedError(
+                f"The private training output of round {ticket.round} is gone",
+                kept="Nothing was run",
+                todo="put the study's folder back from a backup, or make a new study",
+            )
         started = context.ledger.append("round.started", once=once, study=ticket.study, round=ticket.round)
         if not started:
             context.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
