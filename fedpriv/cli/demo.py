@@ -32,8 +32,7 @@ def demo(
     protection: Annotated[str, typer.Option(help=f"How updates leave: {', '.join(_LEVELS)}.")] = "sealed",
     bits: Annotated[int, typer.Option(min=4, max=16, help="Bits of a quantised value (sealed, masked).")] = 10,
     epsilon: Annotated[
-        float | None,
-        typer.Option(help="Differential privacy by patients: epsilon of the study at each domain, such as 8."),
+        float | None, typer.Option(help="Differential privacy by patients: epsilon at each domain, such as 8.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of data, adapter and order of examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the adapter, report, history and ledgers go.")] = Path(
@@ -46,6 +45,8 @@ def demo(
 
     if protection not in _LEVELS:
         raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
+    if epsilon is not None and not 0 < epsilon <= 100:
+        raise ConfigError(f"An epsilon of {epsilon:g} means nothing", todo="choose a number above 0, up to 100")
     console = Console(stderr=as_json)
     options = DemoOptions(
         mimic=mimic,

@@ -67,3 +67,15 @@ def test_a_private_study_survives_a_kill_and_is_charged_once(federation, start):
     assert [record["train_loss"] for record in rounds] == [None] * ROUNDS
     text = run("domain", "budget", root / victim, cwd=root).stdout
     assert "Budget: 9; left" in " ".join(text.split())
+
+
+def test_the_demo_says_what_was_spent_and_what_is_not_covered(tmp_path):
+    done = run(*("demo", "--model", "tiny", "--epsilon", 4, "--domains", 2, "--rounds", 1, "--json"), cwd=tmp_path)
+    summary = json.loads(done.stdout)
+    assert set(summary["privacy"]) == {"micu", "sicu"}
+    for facts in summary["privacy"].values():
+        assert 3.95 < facts["epsilon_study"] <= 4
+        assert facts["delta"] == 1 / facts["patients"]
+    page = (tmp_path / "fedpriv-demo" / "report.html").read_text()
+    assert "Epsilon spent" in page
+    assert "Not covered by epsilon" in page

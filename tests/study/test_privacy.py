@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,3 +40,16 @@ def test_with_privacy_no_number_about_training_patients_leaves():
     assert plain.leaving_metrics == plain.metrics
     assert set(private.metrics) - set(private.leaving_metrics) == {"train_loss", "train_tokens"}
     assert parse_plan(private.to_yaml()) == private
+
+
+def test_the_first_clip_follows_the_noise_unless_the_plan_gives_one():
+    import yaml
+
+    def clip(privacy, **protection):
+        value = {**SMALL, "privacy": privacy, "protection": protection, "training": {"steps": 4, "learning_rate": 0.01}}
+        return parse_plan(yaml.safe_dump(value)).first_clip
+
+    assert clip(None) == pytest.approx(0.04)
+    assert clip({"epsilon": 8.0}) == pytest.approx(0.08)
+    assert clip({"epsilon": 8.0, "unit": "domain"}) == pytest.approx(4 * math.sqrt(2 * math.log(1250) * 3) / 8)
+    assert clip({"epsilon": 8.0}, clip=0.5) == 0.5
