@@ -147,9 +147,11 @@ def noise_multiplier_for(
         sigma; ``inf`` if nothing is left, however much noise there is.
     """
 
+    def parts(sigma: float) -> _Parts:
+        return _parts((*spent, Mechanism(noise_multiplier=sigma, sampling=sampling, steps=steps)))
+
     def fits(sigma: float) -> bool:
-        coming = Mechanism(noise_multiplier=sigma, sampling=sampling, steps=steps)
-        return _is_at_most(_parts((*spent, coming)), delta, epsilon)
+        return _is_at_most(parts(sigma), delta, epsilon)
 
     high = 1.0
     while not fits(high):
@@ -162,4 +164,6 @@ def noise_multiplier_for(
     while high / low > _TOLERANCE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(middle) else (middle, high)
+    while _epsilon(parts(high), delta) > epsilon:  # a finer grid may give a little more: what is reported fits, too
+        high *= math.sqrt(_TOLERANCE)
     return high
