@@ -139,6 +139,7 @@ class PrivacyBudget:
         dataset: str,
         patients: int,
         budget: float | None,
+        approved: float | None = None,
     ) -> Charge:
         """Charge a round before it starts, once; a second call with the same names returns what was charged.
 
@@ -154,12 +155,14 @@ class PrivacyBudget:
             Its training patients.
         budget : float, optional
             Epsilon that the dataset may come to over all studies; None is no limit.
+        approved : float, optional
+            Epsilon that the study may come to by the data owner's approval; None leaves the plan's.
 
         Raises
         ------
         RefusedError
-            If the study would come to more than its plan says, or the dataset to more than its budget. Nothing is
-            charged then.
+            If the study would come to more than its plan or its approval says, or the dataset to more than its budget.
+            Nothing is charged then.
         """
         charges = self.charges()
         name = once_name(study, round_number, start)
@@ -169,6 +172,13 @@ class PrivacyBudget:
         of_study = [charge for charge in charges if charge.study == study]
         mechanism = next_mechanism(plan, patients, round_number, of_study)
         delta = delta_of(patients)
+        epsilon_study = epsilon_of([*(other.mechanism for other in of_study), mechanism], delta)
+        if approved is not None and epsilon_study > approved * _SLACK:
+            raise RefusedError(
+                f"The round would bring the study's epsilon to {epsilon_study:.4g}, over the approved {approved:g}",
+                kept="Nothing was run and nothing was charged",
+                todo="ask the data owner to approve more",
+            )
         of_data = [charge.mechanism for charge in charges if charge.dataset == dataset]
         epsilon_dataset = epsilon_of([*of_data, mechanism], delta)
         if budget is not None and epsilon_dataset > budget * _SLACK:
@@ -186,7 +196,7 @@ class PrivacyBudget:
             unit=_privacy(plan).unit,
             mechanism=mechanism,
             patients=patients,
-            epsilon_study=epsilon_of([*(other.mechanism for other in of_study), mechanism], delta),
+            epsilon_study=epsilon_study,
             epsilon_dataset=epsilon_dataset,
         )
         self.ledger.append(CHARGED, once=charge.once, **charge.as_facts())

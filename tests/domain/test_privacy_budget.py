@@ -83,6 +83,15 @@ def test_studies_on_the_same_data_count_together_and_the_budget_stops_them(budge
     assert other.epsilon_dataset < 8  # other data have a budget of their own
 
 
+def test_an_approval_may_allow_less_than_the_plan(budget, private_plan):
+    settings = {"dataset": "mimic-iii", "patients": PATIENTS, "budget": None, "approved": 6.0}
+    budget.charge(private_plan, "s", 1, "1", **settings)
+    with pytest.raises(RefusedError, match="over the approved 6"):
+        for number in (2, 3):
+            budget.charge(private_plan, "s", number, str(number), **settings)
+    assert budget.epsilon_of_study("s", PATIENTS) <= 6
+
+
 def test_a_budget_that_is_just_enough_is_enough(budget, private_plan):
     exact = planned_epsilon(private_plan, PATIENTS)
     for number in (1, 2, 3):
