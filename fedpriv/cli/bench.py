@@ -1,4 +1,4 @@
-"""``fedpriv bench``: what protection costs on this machine, measured."""
+"""``fedpriv bench``: what protection and the data owner's side cost on this machine, measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from rich.table import Table
 from fedpriv.files import write_json
 
 if TYPE_CHECKING:
-    from fedpriv.experiments.protection_bench import Report
+    from collections.abc import Iterable
+
+    from fedpriv.experiments.domain_bench import Target as DomainTarget
+    from fedpriv.experiments.protection_bench import Report, Target
 
 _UNITS = (
     "size: parameters. up, down: bytes a parameter. seal: CPU ns a parameter. add: ns a parameter and client. "
@@ -65,6 +68,45 @@ def protection(
         _print(Console(), report)
 
 
+@app.command()
+def domain(
+    model: Annotated[str, typer.Option(help="Base model of the round.")] = "smollm2-135m-instruct",
+    entries: Annotated[int, typer.Option(min=1000, help="Length of the ledger that is verified.")] = 100_000,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what the data owner's side adds: tickets, starting a job, the gatekeeper, the ledger.
+
+    Two domains run as processes of their own. Takes about three minutes; docs/benchmarks.md says what is measured.
+    """
+    from fedpriv.experiments.domain_bench import run_domain_bench, targets
+
+    bar = Progress(
+        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )
+    with bar:
+        task = bar.add_task("getting ready", total=1.0)
+        report = run_domain_bench(
+            model=model,
+            entries=entries,
+            on_progress=lambda what, done: bar.update(task, description=escape(what), completed=done),
+        )
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+        return
+    Console().print(_targets_table(targets(report)))
+
+
+def _targets_table(found: Iterable[DomainTarget | Target]) -> Table:
+    view = Table("target", "wanted", "measured", "")
+    for target in found:
+        state = "[green]met[/]" if target.met else "[red]missed[/]"
+        view.add_row(escape(target.what), target.wanted, target.measured, state)
+    return view
+
+
 def _print(console: Console, report: Report) -> None:
     from fedpriv.experiments.protection_bench import targets
 
@@ -95,8 +137,4 @@ def _print(console: Console, report: Report) -> None:
         if isinstance(values, dict):
             view.add_row(name.replace("_", " "), *("" if v is None else f"{v:.3g}" for v in values.values()))
     console.print(view)
-    view = Table("target", "wanted", "measured", "")
-    for target in targets(report):
-        state = "[green]met[/]" if target.met else "[red]missed[/]"
-        view.add_row(escape(target.what), target.wanted, target.measured, state)
-    console.print(view)
+    console.print(_targets_table(targets(report)))

@@ -264,7 +264,7 @@ def release(
 def ping(name: Name, home: Home = DEFAULT_HOME) -> None:
     """Ask every domain of an approved study for an answer, and show how long it took."""
     for email, seconds in sorted(Study.open(Researcher.open(home), name).ping().items()):
-        console.print(f"{escape(email)} answered after {seconds:.1f} s.")
+        console.print(f"{escape(email)} answered after {seconds[0]:.1f} s.")
 
 
 @app.command()

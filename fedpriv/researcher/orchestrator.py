@@ -113,9 +113,9 @@ class Orchestrator:
         """
         return await self._courier.with_polling(self._release())
 
-    async def ping(self) -> dict[str, float]:
-        """Ask every domain for an answer and nothing else; return the seconds that each took, by address."""
-        return await self._courier.with_polling(self._ping())
+    async def ping(self, times: int = 1) -> dict[str, list[float]]:
+        """Ask every domain for an answer and nothing else, so many times; return the seconds by address."""
+        return await self._courier.with_polling(self._ping(times))
 
     def close(self) -> None:
         """End the worker threads."""
@@ -204,17 +204,18 @@ class Orchestrator:
             self._emit(event)
         return event
 
-    async def _ping(self) -> dict[str, float]:
-        seconds: dict[str, float] = {}
-
-        async def one(email: str, retry: int) -> None:
+    async def _ping(self, times: int) -> dict[str, list[float]]:
+        async def one(email: str, retry: int) -> float:
             started = time.perf_counter()
             make = functools.partial(Ticket, study=self.study, kind="ping", round=0, retry=retry)
             await self._courier.ask_all(lambda member: make(member=member), (email,))
-            seconds[email] = time.perf_counter() - started
+            return time.perf_counter() - started
 
-        retry = self.folder.next_ping()
-        await asyncio.gather(*(one(email, retry) for email in self._courier.active()))
+        seconds: dict[str, list[float]] = {email: [] for email in self._courier.active()}
+        for _ in range(times):
+            retry = self.folder.next_ping()
+            for email, taken in zip(seconds, await asyncio.gather(*(one(e, retry) for e in seconds)), strict=True):
+                seconds[email].append(taken)
         return seconds
 
     async def _release(self) -> Release:

@@ -173,8 +173,8 @@ class Study:
             orchestrator._emit(AdapterReleased(study=request.study, folder=str(target), adapter_sha256=digest))
         return target
 
-    def ping(self) -> dict[str, float]:
-        """Ask every domain for an answer and nothing else; return the seconds that each took.
+    def ping(self, times: int = 1) -> dict[str, list[float]]:
+        """Ask every domain for an answer and nothing else, so many times; return the seconds that each took.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Study:
             If a domain has not approved the study (any more).
         """
         with self._locked(), self._orchestrator(()) as orchestrator:
-            return _run(orchestrator.ping())
+            return _run(orchestrator.ping(times))
 
     def exclude(self, email: str, reason: str = "") -> str:
         """Wait for a domain no more; the others go on without it, also in a study that runs in another process.
