@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
 
 from fedpriv.clinical.schema import NEEDED_TABLES, SPECS, TableSpec
 from fedpriv.errors import DataError, PlanError
@@ -58,6 +58,12 @@ class Constant(Section):
     constant: Text
 
 
+Source = Annotated[
+    Annotated[Title, Tag("their column")] | Annotated[Constant, Tag("constant")],
+    Discriminator(lambda value: "constant" if isinstance(value, dict | Constant) else "their column"),
+]
+
+
 class Values(Section):
     """A code list: their value to the value of MIMIC-III; ``""`` stands for an empty field.
 
@@ -99,7 +105,7 @@ class TableMapping(Section):
 
     file: FileName
     delimiter: Literal[",", ";", "\t", "|"] = ","
-    columns: dict[str, Title | Constant]
+    columns: dict[str, Source]
     dates: dict[str, DateFormat] = Field(default_factory=dict)
     values: dict[str, Values] = Field(default_factory=dict)
     icd9: Literal["dotted", "plain"] | None = None
@@ -118,7 +124,7 @@ class SchemaMapping(Section):
 
     @field_validator("tables")
     @classmethod
-    def _known_tables(cls, value: dict[str, TableMapping]) -> dict[str, TableMapping]:
+    def _fits(cls, value: dict[str, TableMapping]) -> dict[str, TableMapping]:
         tables = _without_case(value, upper=True, what="tables names")
         unknown = sorted(set(tables) - set(SPECS))
         if unknown:
@@ -126,14 +132,10 @@ class SchemaMapping(Section):
         missing = [name for name in NEEDED_TABLES if name not in tables]
         if missing:
             raise ValueError(f"{', '.join(missing)} cannot be left out")
-        return tables
-
-    @model_validator(mode="after")
-    def _fits(self) -> SchemaMapping:
-        problems = [p for name, table in self.tables.items() for p in _problems(SPECS[name], table)]
+        problems = [p for name, table in tables.items() for p in _problems(SPECS[name], table)]
         if problems:
             raise ValueError("; ".join(problems[:5]))
-        return self
+        return tables
 
 
 def load_mapping(path: Path) -> SchemaMapping:
