@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from fedpriv.clinical import (
     write_shard,
     write_synthetic,
 )
-from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES
+from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES, SPECS
 from fedpriv.clinical.staging import staged_folder
 
 app = typer.Typer(
@@ -54,6 +55,8 @@ def inspect(folder: TablesFolder, mapping: MappingFile = None) -> None:
         tables.load_details()
         console.print(_tables_view(tables))
         console.print(_units_view(tables))
+        for name, count in _of_no_admission(tables):
+            console.print(f"[yellow]Not told:[/] {count:,} row(s) of {name} are of no admission in ADMISSIONS.")
         notes = tables.rows("SELECT count(DISTINCT hadm_id) FROM noteevents")[0][0]
         console.print(f"Discharge summaries: {f'for {notes} admissions' if notes else 'none'}")
         for name in OPTIONAL_TABLES:
@@ -118,6 +121,14 @@ def _synthesize_ccu(folder: Path, patients: int, seed: int) -> None:
         write_synthetic(Path(made) / "tables", patients=patients, seed=seed)
         with ClinicalTables.open(Path(made) / "tables") as tables:
             write_in_ccu_schema(tables, folder)
+
+
+def _of_no_admission(tables: ClinicalTables) -> Iterator[tuple[str, int]]:
+    """Give the tables with rows that no text will hold, as when a mapping takes the admission from a wrong column."""
+    for name in ("ICUSTAYS", "DIAGNOSES_ICD", "PRESCRIPTIONS", "NOTEEVENTS"):
+        sql = f"SELECT count(*) FROM {SPECS[name].table} ANTI JOIN admissions USING (subject_id, hadm_id)"  # noqa: S608
+        if count := tables.rows(sql)[0][0]:
+            yield name, count
 
 
 def _tables_view(tables: ClinicalTables) -> Table:

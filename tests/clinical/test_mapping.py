@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from fedpriv.clinical import (
     write_in_ccu_schema,
     write_shard,
 )
+from fedpriv.clinical.mapping import TableMapping
+from fedpriv.clinical.schema import SPECS
 
 CCU = Path(__file__).parents[2] / "domains" / "ccu" / "mapping.yaml"
 
@@ -46,3 +49,14 @@ def test_shards_of_mapped_tables_are_mimic_tables(both, tmp_path):
         write_shard(tables, expected, tmp_path / "mapped")
     one, two = (prepare(tmp_path / name, tmp_path / "store") for name in ("expected", "mapped"))
     assert one == two
+
+
+def test_the_documentation_names_every_table_and_column():
+    text = (CCU.parents[2] / "docs" / "mapping.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for spec in SPECS.values():
+        told = re.findall(r"`(\w+)`(\\\*)?", rows[spec.name])[1:]
+        assert [(name, bool(star)) for name, star in told] == [(column.name, column.filled) for column in spec.needed]
+        assert ("may be left out" in rows[spec.name]) == spec.optional
+    for setting in TableMapping.model_fields:
+        assert setting in rows
