@@ -31,6 +31,9 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Optimiser steps a round and domain.")] = 4,
     protection: Annotated[str, typer.Option(help=f"How updates leave: {', '.join(_LEVELS)}.")] = "sealed",
     bits: Annotated[int, typer.Option(min=4, max=16, help="Bits of a quantised value (sealed, masked).")] = 10,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Differential privacy by patients: epsilon at each domain, such as 8.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of data, adapter and order of examples.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the adapter, report, history and ledgers go.")] = Path(
         "fedpriv-demo"
@@ -42,6 +45,8 @@ def demo(
 
     if protection not in _LEVELS:
         raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
+    if epsilon is not None and not 0 < epsilon <= 100:
+        raise ConfigError(f"An epsilon of {epsilon:g} means nothing", todo="choose a number above 0, up to 100")
     console = Console(stderr=as_json)
     options = DemoOptions(
         mimic=mimic,
@@ -51,6 +56,7 @@ def demo(
         steps=steps,
         protection=cast("ProtectionLevel", protection),
         bits=bits,
+        epsilon=epsilon,
         seed=seed,
         out=out,
     )
@@ -79,6 +85,11 @@ def _print_tables(console: Console, result: DemoResult) -> None:
         table.add_row(f"{escape(name)} alone", f"{alone.everybody:.4f}", f"{own['alone']:.4f}", f"{own['after']:.4f}")
     table.add_row("domains alone, mean", f"{result.alone_mean:.4f}")
     console.print(table)
+    if result.spent:
+        spent = ", ".join(f"{name} {charge.epsilon_study:.2f}" for name, charge in result.spent.items())
+        console.print(
+            f"Differential privacy by patients, epsilon spent: {escape(spent)}; held-out losses have no noise."
+        )
     size = summary["bytes"]
     table = Table("", "bytes", "against plain fp32", title="What a round sends, for each domain")
     for label, name in (("up: sealed update", "up"), ("down: sealed aggregate", "down"), ("plain fp32", "plain_fp32")):

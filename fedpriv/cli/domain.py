@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.cli import decisions
+from fedpriv.cli.budget import budget
 from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
@@ -212,6 +213,8 @@ def try_request(
     print_dry_run(console, result)
     console.print(f"Next: `fedpriv domain show {escape(str(folder))} {result.study[:12]}`.", soft_wrap=True)
 
+
+app.command()(budget)
 
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
 app.add_typer(ledger, name="ledger")

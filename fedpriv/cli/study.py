@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.plan import ProtectionLevel
+from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS
 
 if TYPE_CHECKING:
     from fedpriv.researcher.sensitivity import SensitivityMap
@@ -62,6 +63,12 @@ def new(
     steps: Annotated[int, typer.Option(help="Optimiser steps a round.")] = 4,
     protection: Annotated[str, typer.Option(help=f"Level of all tensors: {', '.join(_LEVELS)}.")] = "sealed",
     bits: Annotated[int, typer.Option(help="Bits of a quantised value (sealed, masked), 4 to 16.")] = 10,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Differential privacy: epsilon of the whole study at each domain, such as 8.")
+    ] = None,
+    privacy_unit: Annotated[
+        str, typer.Option(help="What epsilon protects: patient, or domain (all of a domain's data).")
+    ] = "patient",
     title: Annotated[str, typer.Option(help="What data owners read first.")] = "LoRA fine-tuning",
     recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
     home: Home = DEFAULT_HOME,
@@ -81,6 +88,7 @@ def new(
             "base_model": {"name": model, "digest": digest},
             "training": {"rounds": rounds, "steps": steps},
             "protection": {"level": protection, "bits": bits},
+            **_privacy_settings(epsilon, privacy_unit, rounds, steps),
         },
         source="the options",
     )
@@ -88,6 +96,17 @@ def new(
     study = Study.create(researcher, name, plan, recipe=text)
     console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py.")
     console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
+
+
+def _privacy_settings(epsilon: float | None, unit: str, rounds: int, steps: int) -> dict[str, Any]:
+    """Return the sections of a plan that differential privacy adds or changes."""
+    if epsilon is None:
+        return {}
+    privacy: dict[str, Any] = {"privacy": {"unit": unit, "epsilon": epsilon}}
+    if unit != "patient":
+        return privacy
+    training = {"rounds": rounds, "steps": steps, "batch_size": PRIVATE_BATCH, "learning_rate": PRIVATE_RATE}
+    return privacy | {"lora": {"targets": list(PRIVATE_TARGETS)}, "training": training}
 
 
 @app.command()

@@ -110,7 +110,7 @@ class StudyView:
                 refused = ", ".join(event.retired_by)
                 return f"a new study key was made; round {event.round} is summed again ({refused} refused its sum)"
             case RoundFinished():
-                return f"round {event.round} of {self._expected}: train loss {event.train_loss:.4f}"
+                return f"round {event.round} of {self._expected}: {_shown_loss(event)}"
             case StudyFinished():
                 return f"held-out loss {event.loss_before:.4f} before, {event.loss_after:.4f} after"
         return None
@@ -151,12 +151,18 @@ class StudyView:
             table.add_row(
                 str(event.round),
                 f"{event.heldout_loss:.4f}",
-                f"{event.train_loss:.4f}",
+                "-" if event.train_loss is None else f"{event.train_loss:.4f}",
                 f"{event.bytes_up / 2**20:.2f} MiB",
                 f"{event.bytes_down / 2**20:.2f} MiB",
                 f"{event.seconds['wall']:.1f}",
             )
         return table
+
+
+def _shown_loss(event: RoundFinished) -> str:
+    if event.train_loss is None:  # with differential privacy no loss of training patients leaves a domain
+        return f"held-out loss {event.heldout_loss:.4f} at its start"
+    return f"train loss {event.train_loss:.4f}"
 
 
 def _shown_state(event: Event) -> tuple[str, str, int, int] | None:

@@ -35,16 +35,19 @@ def write_mock(folder: Path, *, seed: int) -> None:
     with staged_folder(folder) as temporary:
         write_synthetic(temporary / "tables", patients=MOCK_PATIENTS, seed=seed)
         with ClinicalTables.open(temporary / "tables") as tables:
-            texts = [narrative.text for narrative in narratives(tables)]
-        write_atomic(temporary / "examples.jsonl", example_lines(texts))
-        write_json(temporary / "schema.json", _schema(len(texts)))
+            patients: dict[int, list[str]] = {}
+            for narrative in narratives(tables):
+                patients.setdefault(narrative.subject_id, []).append(narrative.text)
+        write_atomic(temporary / "examples.jsonl", example_lines(patients.values()))
+        write_json(temporary / "schema.json", _schema(sum(map(len, patients.values()))))
 
 
 def _schema(examples: int) -> dict[str, object]:
+    fields = {"text": "one admission as text", "patient": "number of the patient in this file"}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "synthetic": True,
-        "examples": {"file": "examples.jsonl", "count": examples, "fields": {"text": "one admission as text"}},
+        "examples": {"file": "examples.jsonl", "count": examples, "fields": fields},
         "tables": {
             name: {"file": f"tables/{name}.csv.gz", "columns": list(columns)}
             for name, columns in RELEASE_COLUMNS.items()

@@ -37,7 +37,10 @@ _Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Prepared examples on disk; every line of a file is ``{"text": ...}`` and nothing else.
+    """Prepared examples on disk; every line of a file is ``{"text": ..., "patient": ...}`` and nothing else.
+
+    ``patient`` numbers the patients of a file from 0, in the order of the lines: which examples are of one patient, and
+    nothing about who that is.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ class _Side(_Model):
 
 
 class _Content(_Model):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     dataset: str
     seed: int
     heldout_fraction: float
@@ -229,9 +232,16 @@ def split_patients(
     return tuple(ordered[count:]), tuple(ordered[:count])
 
 
-def example_lines(texts: Iterable[str]) -> bytes:
-    """Return examples as JSON lines, ``{"text": ...}`` each."""
-    return b"".join(json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n" for text in texts)
+def example_lines(patients: Iterable[Iterable[str]]) -> bytes:
+    """Return examples as JSON lines, ``{"text": ..., "patient": ...}`` each.
+
+    Parameters
+    ----------
+    patients : iterable of iterables of str
+        The texts of each patient; the first patient gets the number 0.
+    """
+    examples = ({"text": text, "patient": number} for number, texts in enumerate(patients) for text in texts)
+    return b"".join(json.dumps(example, ensure_ascii=False).encode() + b"\n" for example in examples)
 
 
 def _side(told: list[Narrative], subject_ids: tuple[int, ...]) -> tuple[_Side, bytes]:
@@ -241,7 +251,7 @@ def _side(told: list[Narrative], subject_ids: tuple[int, ...]) -> tuple[_Side, b
         if narrative.subject_id in of_patient:
             of_patient[narrative.subject_id].append(narrative)
     chosen = [narrative for group in of_patient.values() for narrative in group]
-    data = example_lines(narrative.text for narrative in chosen)
+    data = example_lines([narrative.text for narrative in group] for group in of_patient.values())
     return _Side(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from fedpriv.domain.domain import Domain
 from fedpriv.domain.finding import lines_of, visible
 from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import ExistsError, GatekeeperError, RefusedError, TrainingError
@@ -29,6 +31,7 @@ from fedpriv.study.plan import Section, Sha256
 from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel, ensure_model
 from fedpriv.training.jobs import LOG
+from fedpriv.training.private_round import PrivateSteps
 
 MOST_STEPS = 2
 MOST_SECONDS = 300
@@ -208,11 +211,11 @@ def _try(trial: _Trial, on_step: OnStep) -> DryRun:
     try:
         training.start()
         started = time.monotonic()
-        training.run("train", 1, 0, output, mark)
+        training.run("train", 1, 0, output, mark, private=_private(trial.plan, training.prepared.patients))
         check_update(output / "adapter_after.safetensors", load_state(training.folder.adapter(0)), trial.plan)
         prepared = training.prepared
         bounds = metric_bounds(trial.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples)
-        metrics = check_metrics(output / "metrics.json", trial.plan.metrics, bounds)
+        metrics = check_metrics(output / "metrics.json", trial.plan.leaving_metrics, bounds)
     except GatekeeperError as error:
         outcome, reason = "refused", error.what
     except TrainingError as error:
@@ -236,6 +239,13 @@ def _try(trial: _Trial, on_step: OnStep) -> DryRun:
         metrics=metrics,
         log=_tail(output / LOG),
     )
+
+
+def _private(plan: Plan, patients: int) -> PrivateSteps | None:
+    """Return the noisy steps that are taken in the recipe's place where the plan protects each patient."""
+    if plan.privacy is None or plan.privacy.unit != "patient":
+        return None
+    return private_steps(plan.privacy, planned_mechanism(plan, patients), patients)
 
 
 def _round_seconds(trial: _Trial, seconds: float, started: float) -> float:
@@ -266,9 +276,13 @@ def _mock_examples(domain: Domain, folder: Path) -> PreparedData:
         heldout=heldout,
         examples=cut,
         heldout_examples=len(lines) - cut,
-        patients=0,
-        heldout_patients=0,
+        patients=_patients(lines[:cut]),
+        heldout_patients=_patients(lines[cut:]),
     )
+
+
+def _patients(lines: list[bytes]) -> int:
+    return len({json.loads(line)["patient"] for line in lines})
 
 
 def _tail(path: Path) -> tuple[str, ...]:

@@ -90,6 +90,13 @@ class PolicyChoice(Section):
         min_length=1,
         description="levels that updates may leave at; a hybrid plan needs the level of every one of its rules here",
     )
+    epsilon: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e4,
+        description="privacy budget: epsilon of these data over all studies together; with it, only studies with a "
+        "privacy section are carried out",
+    )
 
 
 SandboxMode = Literal["required", "preferred", "off"]

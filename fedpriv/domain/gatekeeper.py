@@ -11,6 +11,7 @@ import numpy as np
 from fedpriv.errors import FedprivError, GatekeeperError
 from fedpriv.study import Plan
 from fedpriv.study.plan import MetricName
+from fedpriv.training import noise
 from fedpriv.training.adapter import flatten, layout_of, load_metrics, load_state
 
 _DIGITS = 6
@@ -58,6 +59,33 @@ def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan) -> np.
     return update
 
 
+def privatise(update: np.ndarray, *, clip: float, noise_multiplier: float) -> np.ndarray:
+    """Return an update scaled down to L2 norm ``clip`` if it is longer, with noise on every parameter.
+
+    *Guarantee*: the Gaussian mechanism with ``noise_multiplier``, once. Neighbours: this domain's data are there, or
+    its update is zero. So what the code that made the update did with the data does not matter.
+    *Assumption*: the noise is unpredictable (:mod:`fedpriv.training.noise`), and the result is kept and used again
+    wherever the same update is sent again: the mean of two results would have less noise.
+
+    Parameters
+    ----------
+    update : ndarray of float32, shape (P,)
+        Finite; see :func:`check_update`.
+    clip : float
+        C.
+    noise_multiplier : float
+        sigma; the noise has the standard deviation ``sigma C``.
+
+    Returns
+    -------
+    ndarray of float32, shape (P,)
+    """
+    exact = update.astype(np.float64)
+    norm = float(np.linalg.norm(exact))
+    factor = min(1.0, clip / norm) if norm > 0 else 1.0
+    return (exact * factor + noise.gaussian(exact.size) * (noise_multiplier * clip)).astype(np.float32)
+
+
 def check_metrics(path: Path, allowed: Collection[MetricName], bounds: Mapping[MetricName, float]) -> dict[str, float]:
     """Return the metrics that may leave: those that are allowed, numbers in range, rounded to six digits.
 
@@ -65,6 +93,8 @@ def check_metrics(path: Path, allowed: Collection[MetricName], bounds: Mapping[M
     ----------
     bounds : Mapping[MetricName, float]
         The most that a metric can honestly be, see :func:`metric_bounds`; the least is 0.
+
+    With a privacy section, numbers about training patients stay here: no noise is on them.
 
     Raises
     ------

@@ -19,6 +19,7 @@ _WORDS = {
     "code.tried": "Training code tried what training never needs",
     "dataset.prepared": "The data were prepared for training",
     "domain.created": "The domain was created",
+    "epsilon.charged": "A round's epsilon was charged to the data, before its training",
     "job.refused": "A message that is no valid request or ticket was refused",
     "key.made": "A study key was made",
     "key.received": "A study key was received",

@@ -16,6 +16,7 @@ from fedpriv.errors import TrainingError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import Plan
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.private_round import PrivateSteps
 
 
 @dataclass(kw_only=True)
@@ -77,8 +78,11 @@ class LocalTraining:
         *,
         evaluate: bool = False,
         watch: Callable[[], object] = lambda: None,
+        private: PrivateSteps | None = None,
     ) -> None:
         """Run one job that starts from the adapter after round ``adapter`` and writes to ``output``.
+
+        With ``private``, fedpriv's own DP-SGD takes the place of the recipe, which is not run.
 
         Raises
         ------
@@ -90,7 +94,8 @@ class LocalTraining:
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self.model.folder),
-            "recipe": str(self.recipe),
+            "recipe": str(self.recipe) if private is None else None,
+            "private": None if private is None else private.model_dump(mode="json"),
             "adapter": str(self._lay_out(adapter)),
             "train": str(self.prepared.train),
             "heldout": str(self.prepared.heldout),

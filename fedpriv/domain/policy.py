@@ -12,6 +12,7 @@ from fedpriv.errors import RefusedError
 from fedpriv.study import CodeRequest, Limits, RequestDecision
 from fedpriv.study.plan import REQUIRED_METRICS, MetricName
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
+from fedpriv.training.recipe import stock_recipe
 
 
 def review(
@@ -65,7 +66,7 @@ def _misses(standing: StandingApproval, request: CodeRequest, researcher: str, s
         return f"it is for at most {standing.rounds} rounds"
     if standing.minimum_cohort is not None and len(plan.cohort) < standing.minimum_cohort:
         return f"it is for at least {standing.minimum_cohort} domains"
-    if standing.metrics is not None and not set(plan.metrics) <= set(standing.metrics):
+    if standing.metrics is not None and not set(plan.leaving_metrics) <= set(standing.metrics):
         return f"it lets only {', '.join(standing.metrics)} leave"
     return None
 
@@ -102,7 +103,7 @@ def approve(
     """
     terms, plan, policy = terms or Terms(), request.plan, config.policy
     metrics: tuple[MetricName, ...] = tuple(
-        name for name in plan.metrics if terms.metrics is None or name in terms.metrics
+        name for name in plan.leaving_metrics if terms.metrics is None or name in terms.metrics
     )
     if missing := sorted(REQUIRED_METRICS - set(metrics)):
         raise RefusedError(
@@ -151,3 +152,19 @@ def checks(config: DomainConfig, request: CodeRequest, researcher: str, fingerpr
     for number, rule in enumerate(plan.protection.rules, 1):
         about = f"rule {number} of the plan's protection ({rule.level} for {rule.in_words()})"
         yield rule.level in policy.protection, f"{about} keeps to one of: {allowed}"
+    yield from _privacy_checks(policy.epsilon, request)
+
+
+def _privacy_checks(budget: float | None, request: CodeRequest) -> Iterator[tuple[bool, str]]:
+    """Yield what a privacy section and a privacy budget ask for; whether enough is left is checked round by round."""
+    privacy = request.plan.privacy
+    if privacy is not None and privacy.unit == "patient":
+        yield (
+            is_stock(request, stock_recipe()),
+            "the code is the unchanged stock recipe, in whose place fedpriv trains privately",
+        )
+    if budget is not None:
+        yield (
+            privacy is not None and privacy.epsilon <= budget,
+            f"the study has a privacy section, with an epsilon of at most {budget:g}, the budget of these data",
+        )

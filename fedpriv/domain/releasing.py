@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedpriv.domain.context import StudyContext
+from fedpriv.domain.privacy_budget import PrivacyBudget, delta_of
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import open_signed, sign
@@ -64,12 +65,15 @@ class Releasing:
             "release.agreed", once=f"{ticket.study}/agreed/{digest}", study=ticket.study, adapter_sha256=digest
         )
         joined = [number for number in range(1, ticket.round + 1) if self._is_in(number)]
+        charge = PrivacyBudget(context.ledger).last_charge(ticket.study) if context.plan.privacy else None
         consent = Consent(
             study=ticket.study,
             round=ticket.round,
             member=context.member,
             adapter_sha256=digest,
             rounds_joined=len(joined),
+            epsilon=None if charge is None else charge.epsilon_study,
+            delta=None if charge is None else delta_of(charge.patients),
             ledger_sha256=context.ledger.entries()[-1].digest,
         )
         return {"consent": sign(context.keys, "consent", consent), "adapter_sha256": digest}

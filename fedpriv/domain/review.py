@@ -12,10 +12,11 @@ from fedpriv.domain.dry_run import DryRun, last_dry_run
 from fedpriv.domain.estimates import DataScope, Estimates, data_scope, estimates_of, tensor_sizes
 from fedpriv.domain.finding import Finding
 from fedpriv.domain.policy import checks, is_stock
+from fedpriv.domain.privacy_budget import PrivacyBudget, PrivacyCost
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.static_check import findings
 from fedpriv.domain.summary import Sentence, summary_of
-from fedpriv.study import RequestDecision
+from fedpriv.study import Plan, RequestDecision
 from fedpriv.study.plan import Email, Section, Sha256, Title
 from fedpriv.study.request import RECIPE_FILE
 from fedpriv.training.recipe import stock_recipe
@@ -126,6 +127,7 @@ def review_of(domain: Domain, stored: StoredRequest, *, cache: Path | None = Non
             estimates=estimates,
             dry_run=dry_run,
             tensors=tensor_sizes(plan, cache=cache),
+            cost=_cost(domain, plan, scope.patients),
         ),
         checks=tuple(Check(passed=passed, sentence=sentence) for passed, sentence in limits),
         findings=findings(request.files),
@@ -138,6 +140,14 @@ def review_of(domain: Domain, stored: StoredRequest, *, cache: Path | None = Non
         decision=stored.decision,
         files=dict(request.files),
     )
+
+
+def _cost(domain: Domain, plan: Plan, patients: int) -> PrivacyCost | None:
+    """Return what the plan's privacy comes to here; None without it, or before there are patients to hide among."""
+    if plan.privacy is None or patients < 2:
+        return None
+    config = domain.config
+    return PrivacyBudget(domain.ledger).cost(plan, config.data.dataset, patients, config.policy.epsilon)
 
 
 def _predecessor(domain: Domain, stored: StoredRequest) -> Predecessor | None:

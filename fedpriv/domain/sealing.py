@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fedpriv.domain.context import StudyContext
-from fedpriv.domain.gatekeeper import check_update
+from fedpriv.domain.gatekeeper import check_update, privatise
+from fedpriv.domain.privacy_budget import PrivacyBudget
 from fedpriv.domain.study_folder import SealedRound
 from fedpriv.errors import ContainerError, RefusedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
-from fedpriv.training.adapter import adapter_digest, adapter_layout_digest
+from fedpriv.training.adapter import (
+    adapter_digest,
+    adapter_layout_digest,
+    flatten,
+    layout_of,
+    load_state,
+    save_state,
+    unflatten,
+)
 
 _MUCH_CLIPPED = 0.01
 
@@ -91,12 +103,13 @@ class Sealing:
         before = context.adapter(ticket.round - 1)
         update = check_update(raw, before, context.plan)
         # Training code may write where its outputs lie: what a later attempt seals is what the first one sealed.
-        start = f"update-{ticket.round:04d}-{adapter_digest(before)[:16]}"
-        if not folder.claim(start, hashlib.sha256(update.data).hexdigest()):
+        start = adapter_digest(before)[:16]
+        if not folder.claim(f"update-{ticket.round:04d}-{start}", hashlib.sha256(update.data).hexdigest()):
             raise RefusedError(
                 f"The training output of round {ticket.round} was changed after it was sealed",
                 kept="Nothing was sealed",
             )
+        update = self._noised(update, before, ticket.round, start)
         key = context.key_room.load()
         masks = context.masks(ticket.members)
         scales = context.scales(ticket.round)
@@ -132,6 +145,30 @@ class Sealing:
         signed = sign_update(context.keys, header, file.sha256, file.size_bytes)
         clipped = round(file.clipped / len(update), 3)
         return SealedRound(update=signed, members=ticket.members, clipped=clipped)
+
+    def _noised(
+        self, update: np.ndarray, before: Mapping[str, np.ndarray], round_number: int, start: str
+    ) -> np.ndarray:
+        """Return what leaves: with privacy of unit domain, the update clipped and noised, drawn once and kept.
+
+        It is on the disk before it is used first, so that no kill and no further attempt draws noise again on the same
+        update, which would cost epsilon again.
+
+        Raises
+        ------
+        RefusedError
+            If the round was not charged.
+        """
+        privacy, path = self.context.plan.privacy, self.context.folder.noised_path(round_number, start)
+        if privacy is None or privacy.unit != "domain":
+            return update
+        if not path.exists():
+            charge = PrivacyBudget(self.context.ledger).charge_of(self.context.study, round_number, start)
+            if charge is None:
+                raise RefusedError(f"Round {round_number} was not charged", kept="Nothing was sealed")
+            sigma = charge.mechanism.noise_multiplier
+            save_state(unflatten(privatise(update, clip=privacy.bound, noise_multiplier=sigma), before), path)
+        return flatten(load_state(path, layout_of(before)))
 
     def _record(self, sealed: SealedRound) -> None:
         context, header = self.context, sealed.update.header

@@ -91,6 +91,10 @@ class StudyFolder:
         """What sealing left out in that round: the domain's own, never sent."""
         return self.round(round_number, attempt) / "residual.f32"
 
+    def noised_path(self, round_number: int, start: str) -> Path:
+        """The update with its noise on, from the adapter with the digest ``start``: every attempt seals this one."""
+        return private_folder(self.root / "noised") / f"{round_number:04d}-{start}.safetensors"
+
     def attempts(self, round_number: int) -> list[int]:
         """Return the attempts of a round that have a folder here."""
         paths = (self.root / "rounds").glob(f"{round_number:04d}-*")

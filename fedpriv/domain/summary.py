@@ -9,6 +9,7 @@ from fedpriv.domain.difference import Difference
 from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.estimates import DataScope, Estimates
 from fedpriv.domain.finding import lines_of
+from fedpriv.domain.privacy_budget import PrivacyCost
 from fedpriv.study.plan import MetricName, Plan, Section
 
 Topic = Literal[
@@ -64,6 +65,7 @@ def summary_of(
     estimates: Estimates,
     dry_run: DryRun | None,
     tensors: Mapping[str, int],
+    cost: PrivacyCost | None,
 ) -> tuple[Sentence, ...]:
     """Return what a data owner wants to know before deciding, one point a topic, in the order of :data:`TOPICS`.
 
@@ -75,6 +77,8 @@ def summary_of(
         The code against the stock recipe.
     tensors : Mapping[str, int]
         The adapter's tensors, or nothing where the base model is not here.
+    cost : PrivacyCost, optional
+        What the plan's privacy section comes to at this domain, if it has one and the data are prepared.
     """
     texts: dict[Topic, str] = {
         "code": _code(files, difference),
@@ -83,25 +87,31 @@ def summary_of(
         "rounds": _rounds(plan),
         "with": _cohort(plan, member),
         "leaves": _leaves(plan, estimates, tensors),
-        "numbers": "; ".join(f"{name}: {METRICS[name]}" for name in plan.metrics) + ". The researcher reads them.",
+        "numbers": "; ".join(f"{n}: {METRICS[n]}" for n in plan.leaving_metrics) + ". The researcher reads them.",
         "besides": _BESIDES,
         "stays": "Notes and tables, the update before it is protected, and all else that the code sees or writes.",
         "bytes": _bytes(plan, estimates),
         "time": _time(plan, estimates, dry_run),
-        "privacy": epsilon_sentence(plan),
+        "privacy": epsilon_sentence(plan, cost),
     }
     return tuple(Sentence(topic=topic, text=texts[topic]) for topic in TOPICS)
 
 
-def epsilon_sentence(plan: Plan) -> str:
+def epsilon_sentence(plan: Plan, cost: PrivacyCost | None = None) -> str:
     """Say what a plan costs in epsilon; a plan without a ``privacy`` section has no differential privacy."""
-    privacy = getattr(plan, "privacy", None)
-    if privacy is None:
+    if plan.privacy is None:
         return (
             "None is counted: the plan has no differential privacy. What leaves, above all an adapter that you "
             "release, has no bound on what it tells about one patient."
         )
-    return f"The plan asks for differential privacy: {privacy}"
+    words = plan.privacy.in_words()
+    text = f"{words[0].upper()}{words[1:]}."
+    if cost is None:
+        return f"{text} What it comes to here is known once the data are prepared."
+    text += (
+        f" Here: epsilon {cost.planned:.3g} with delta {cost.delta:.2g}; your data have spent {cost.spent:.3g} so far"
+    )
+    return f"{text}, of a budget of {cost.budget:g}." if cost.budget is not None else f"{text}, and you set no budget."
 
 
 def in_bytes(size: int) -> str:

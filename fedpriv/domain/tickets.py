@@ -13,6 +13,7 @@ from fedpriv.domain.context import StudyContext, pinned_identities
 from fedpriv.domain.gatekeeper import check_metrics, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.opening import Opening
+from fedpriv.domain.privacy_budget import PrivacyBudget, private_steps
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
@@ -20,6 +21,7 @@ from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.study import Result, Ticket
 from fedpriv.training.adapter import adapter_digest, initial_adapter, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.private_round import PrivateSteps
 
 
 @dataclass(kw_only=True)
@@ -131,7 +133,7 @@ class StudyWork:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
         context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
         raw = self._train_locally(ticket)
-        metrics = self._metrics(raw)
+        metrics = self._metrics_of_training(ticket, raw)
         sealing = Sealing(context)
         update = sealing.seal(ticket, raw / "adapter_after.safetensors")
         return {
@@ -159,17 +161,26 @@ class StudyWork:
         start = self._digest(ticket.round - 1)[:16]
         output = context.folder.output(f"train-{ticket.round:04d}-{start}")
         once = f"{ticket.study}/train/{ticket.round}/{start}"
+        private = self._charge(ticket, start)
         if (output / "adapter_after.safetensors").exists() and context.ledger.has(f"{once}/done"):
             return output
+        if context.plan.privacy is not None and context.ledger.has(f"{once}/done"):
+            # What was trained may have been sent. Training again would send other noise on the same data, uncharged.
+            raise RefusedError(
+                f"The private training output of round {ticket.round} is gone",
+                kept="Nothing was run",
+                todo="put the study's folder back from a backup, or make a new study",
+            )
         started = context.ledger.append("round.started", once=once, study=ticket.study, round=ticket.round)
         if not started:
             context.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
         context.show("training", ticket.round)
         try:
             with context.timed("train"):
-                evaluate = {"evaluate": ticket.round > 1}  # the first adapter was measured when the study was prepared
+                # The first adapter was measured when the study was prepared.
+                evaluate = ticket.round > 1 and not self._only_measured_apart
                 on_step = functools.partial(context.show, "training", ticket.round)
-                self._run("train", ticket.round, ticket.round - 1, output, on_step, **evaluate)
+                self._run("train", ticket.round, ticket.round - 1, output, on_step, evaluate=evaluate, private=private)
         except FedprivError as error:
             context.ledger.append("round.stopped", study=ticket.study, round=ticket.round, reason=error.what)
             raise
@@ -198,6 +209,42 @@ class StudyWork:
                 f"{', '.join(tried)}; the sandbox is there to refuse it (walls: {self.training.walls})"
             )
 
+    def _charge(self, ticket: Ticket, start: str) -> PrivateSteps | None:
+        """Charge a round's epsilon before anything is trained; return the steps of DP-SGD, or None for a recipe.
+
+        Raises
+        ------
+        RefusedError
+            If the data's budget or the study's epsilon does not allow it.
+        """
+        context, privacy = self.context, self.context.plan.privacy
+        if privacy is None:
+            return None
+        charge = PrivacyBudget(context.ledger).charge(
+            context.plan,
+            ticket.study,
+            ticket.round,
+            start,
+            dataset=context.config.data.dataset,
+            patients=self.prepared.patients,
+            budget=context.config.policy.epsilon,
+            approved=context.limits().epsilon,
+        )
+        return private_steps(privacy, charge.mechanism, charge.patients) if privacy.unit == "patient" else None
+
+    @property
+    def _only_measured_apart(self) -> bool:
+        """Whether what a recipe's job reports is not believed: any number could carry notes past the noise."""
+        privacy = self.context.plan.privacy
+        return privacy is not None and privacy.unit == "domain"
+
+    def _metrics_of_training(self, ticket: Ticket, raw: Path) -> dict[str, float]:
+        """Return the metrics of a train ticket; with privacy of unit domain, from jobs that run no recipe."""
+        if not self._only_measured_apart:
+            return self._metrics(raw)
+        measured = self._evaluate(ticket.round - 1) if ticket.round > 1 else {}
+        return measured | {"examples": float(self.prepared.examples)}
+
     def _evaluate(self, round_number: int) -> dict[str, float]:
         context = self.context
         context.show("evaluating", round_number)
@@ -208,12 +255,11 @@ class StudyWork:
         return self._metrics(output)
 
     def _metrics(self, output: Path) -> dict[str, float]:
-        """Return what may leave of a job's metrics."""
-        prepared = self.prepared
-        bounds = metric_bounds(
-            self.context.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples
-        )
-        return check_metrics(output / "metrics.json", self.context.limits().metrics, bounds)
+        """Return what may leave of a job's metrics: what the plan may send, and the data owner lets out."""
+        prepared, plan = self.prepared, self.context.plan
+        bounds = metric_bounds(plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples)
+        allowed = set(plan.leaving_metrics) & set(self.context.limits().metrics)
+        return check_metrics(output / "metrics.json", allowed, bounds)
 
     def _digest(self, round_number: int) -> str:
         return adapter_digest(self.context.adapter(round_number))

@@ -15,12 +15,14 @@ from typing import Any
 
 from fedpriv.clinical import PreparedData
 from fedpriv.domain import ResourcesChoice
+from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
 from fedpriv.domain.runner import TrainingWorker
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.files import private_folder
 from fedpriv.study import Plan
 from fedpriv.training.adapter import initial_adapter, load_metrics, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.private_round import PrivateSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +119,18 @@ class _Alone:
         everybody = sum(losses[other] * tokens[other] for other in shards) / sum(tokens.values())
         return AloneLoss(everybody=everybody, own=losses[name])
 
+    def _private(self, data: PreparedData) -> PrivateSteps | None:
+        """Return the noise that the domain's own part in the study has, so that both are as private."""
+        privacy = self._plan.privacy
+        if privacy is None or privacy.unit != "patient":
+            return None
+        return private_steps(privacy, planned_mechanism(self._plan, data.patients), data.patients)
+
     def _job(self, kind: str, data: PreparedData, adapter: Path, number: int, out: Path) -> Path:
+        private = self._private(data) if kind == "train" else None
         job: dict[str, Any] = {
             "job": kind,
+            "private": None if private is None else private.model_dump(mode="json"),
             "model_folder": str(self._model.folder),
             "adapter": str(adapter),
             "train": str(data.train),

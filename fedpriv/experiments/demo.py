@@ -15,6 +15,7 @@ from typing import Any
 
 from fedpriv.clinical import prepare
 from fedpriv.domain import Domain
+from fedpriv.domain.privacy_budget import Charge, PrivacyBudget
 from fedpriv.errors import ExistsError
 from fedpriv.experiments.alone import AloneLoss, train_alone
 from fedpriv.experiments.federation import DEFAULT_WORK, Federation
@@ -46,6 +47,8 @@ class DemoOptions:
         The level of all tensors, one of :data:`~fedpriv.study.plan.ProtectionLevel`.
     bits : int
         Bits of a quantised value (``sealed`` and ``masked``).
+    epsilon : float, optional
+        Differential privacy by patients: epsilon of the study, and budget of each domain's data.
     seed : int
         Of the synthetic tables, the adapter and the order of examples.
     out : Path
@@ -61,6 +64,7 @@ class DemoOptions:
     steps: int = 4
     protection: ProtectionLevel = "sealed"
     bits: int = 10
+    epsilon: float | None = None
     seed: int = 0
     out: Path = Path("fedpriv-demo")
     work: Path = DEFAULT_WORK
@@ -88,6 +92,8 @@ class DemoResult:
         Short name of each domain by its address.
     options : DemoOptions
         What was asked for.
+    spent : dict of Charge
+        The last entry of each domain's privacy budget, by its short name; empty without differential privacy.
     """
 
     finished: StudyFinished
@@ -98,6 +104,7 @@ class DemoResult:
     adapter: Path
     names: dict[str, str]
     options: DemoOptions
+    spent: dict[str, Charge]
 
     def as_json(self) -> dict[str, Any]:
         """Return the one object that ``fedpriv demo --json`` prints; losses in nats a token, sizes in bytes."""
@@ -116,6 +123,7 @@ class DemoResult:
             "bytes": {"up": last["bytes_up"], "down": last["bytes_down"], "plain_fp32": 4 * last["parameters"]},
             "seconds": {"round": means, **self.seconds},
             "adapter": str(self.adapter),
+            "privacy": {name: charge.as_facts() for name, charge in self.spent.items()},
             "domains": [{"name": name, "email": email} for email, name in self.names.items()],
         }
 
@@ -167,6 +175,7 @@ class Demo:
                     domains=options.domains,
                     seed=options.seed,
                     work=options.work,
+                    epsilon=options.epsilon,
                     say=self.say,
                     on_progress=self.on_progress,
                 )
@@ -176,6 +185,7 @@ class Demo:
                 protection=options.protection,
                 bits=options.bits,
                 seed=options.seed,
+                epsilon=options.epsilon,
             )
             try:
                 federation.start()
@@ -241,6 +251,11 @@ class Demo:
             adapter=options.out / "adapter",
             names={domain.config.email: name for name, domain in domains.items()},
             options=options,
+            spent={
+                name: charges[-1]
+                for name, domain in domains.items()
+                if (charges := PrivacyBudget(domain.ledger).charges())
+            },
         )
         self._collect(study, domains)
         write_report(result, results)

@@ -20,7 +20,15 @@ from fedpriv.files import folder_lock, private_folder
 from fedpriv.researcher import Researcher, ResearcherConfig
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan
-from fedpriv.study.plan import BaseModelChoice, MemberChoice, ProtectionChoice, ProtectionLevel, TrainingChoice
+from fedpriv.study.plan import (
+    BaseModelChoice,
+    LoraChoice,
+    MemberChoice,
+    ProtectionChoice,
+    ProtectionLevel,
+    TrainingChoice,
+)
+from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
 from fedpriv.training.base_model import LocalModel, ensure_model
 
 DEFAULT_WORK = Path(".fedpriv/demo")
@@ -66,6 +74,7 @@ class Federation:
         domains: int = 3,
         seed: int = 0,
         work: Path = DEFAULT_WORK,
+        epsilon: float | None = None,
         say: Callable[[str], None] = lambda sentence: None,
         on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
     ) -> Federation:
@@ -75,6 +84,8 @@ class Federation:
         ----------
         mimic : Path, optional
             Folder with MIMIC-III tables; without it, synthetic ones are made.
+        epsilon : float, optional
+            Privacy budget of every domain's data, over all studies; without it there is none.
         say, on_progress
             Called with a sentence at each stage; with a stage and its done fraction.
 
@@ -96,7 +107,7 @@ class Federation:
                 shutil.rmtree(work, ignore_errors=True)
                 private_folder(work)
                 sources = _write_shards(tables, shards, work, say)
-                researcher, parties = _create_parties(sources, work)
+                researcher, parties = _create_parties(sources, work, epsilon)
             except BaseException:
                 lock.close()
                 raise
@@ -111,9 +122,16 @@ class Federation:
         bits: int = 10,
         seed: int = 0,
         title: str = "Demo: LoRA on ICU notes",
+        epsilon: float | None = None,
     ) -> Plan:
-        """Return a plan with all domains of this federation, pinned by fingerprint."""
+        """Return a plan with all domains of this federation, pinned by fingerprint.
+
+        With ``epsilon``, it has differential privacy by patients, and settings that suit its noise.
+        """
         me = self.researcher
+        training = {"rounds": rounds, "steps": steps, "seed": seed, "max_tokens": _MAX_TOKENS}
+        if epsilon is not None:
+            training |= {"batch_size": PRIVATE_BATCH, "learning_rate": PRIVATE_RATE}
         return Plan(
             title=title,
             researcher=MemberChoice(email=me.config.email, fingerprint=me.keys.fingerprint),
@@ -122,8 +140,10 @@ class Federation:
                 for domain in self.domains.values()
             ),
             base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
-            training=TrainingChoice(rounds=rounds, steps=steps, seed=seed, max_tokens=_MAX_TOKENS),
+            lora=LoraChoice() if epsilon is None else LoraChoice(targets=PRIVATE_TARGETS),
+            training=TrainingChoice.model_validate(training),
             protection=ProtectionChoice(level=protection, bits=bits),
+            privacy=None if epsilon is None else PrivacyChoice(epsilon=epsilon),
         )
 
     def start(self) -> Federation:
@@ -196,7 +216,9 @@ def _write_shards(
     return sources
 
 
-def _create_parties(sources: dict[str, Path], work: Path) -> tuple[Researcher, dict[str, Domain]]:
+def _create_parties(
+    sources: dict[str, Path], work: Path, epsilon: float | None
+) -> tuple[Researcher, dict[str, Domain]]:
     store = str((work / "store").resolve())
     researcher = Researcher.create(
         work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
@@ -209,6 +231,7 @@ def _create_parties(sources: dict[str, Path], work: Path) -> tuple[Researcher, d
         max_rounds=1000,
         minimum_cohort=2,
         protection=get_args(ProtectionLevel),
+        epsilon=epsilon,
     )
     resources = ResourcesChoice(threads=max(1, (os.cpu_count() or 1) // len(sources)))
     domains = {}

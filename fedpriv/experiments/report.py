@@ -82,8 +82,26 @@ def _facts(result: DemoResult) -> str:
         "Held-out loss, federated": f"{loss.loss_after:.4f}",
         "Held-out loss, domains alone (mean)": f"{result.alone_mean:.4f}",
         "Adapter digest": loss.adapter_sha256[:16],
-    }
+    } | _privacy(result)
     return "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+
+
+def _privacy(result: DemoResult) -> dict[str, str]:
+    """Return what was spent at each domain, and what that does not cover."""
+    if not result.spent:
+        return {"Differential privacy": "none"}
+    spent = "; ".join(
+        f"{name}: epsilon {charge.epsilon_study:.3f} at delta 1/{charge.patients} (noise multiplier "
+        f"{charge.mechanism.noise_multiplier:.3f}, {charge.mechanism.sampling:.2f} of the patients a step)"
+        for name, charge in result.spent.items()
+    )
+    return {
+        "Differential privacy": f"by {next(iter(result.spent.values())).unit}, epsilon {result.options.epsilon:g} for "
+        "the study at each domain",
+        "Epsilon spent": spent,
+        "Not covered by epsilon": "the held-out losses on this page, which are of other patients and have no noise; "
+        "the numbers of patients and examples, which count as public; and how long a step took",
+    }
 
 
 def _layout(figure: go.Figure, *, y_title: str) -> go.Figure:
@@ -175,7 +193,7 @@ def _rounds(result: DemoResult) -> str:
         cells = (
             str(record["round"]),
             f"{record['heldout_loss']:.4f}",
-            f"{record['train_loss']:.4f}",
+            "-" if record["train_loss"] is None else f"{record['train_loss']:.4f}",
             weights,
             f"{record['bytes_up']:,}",
             f"{record['bytes_down']:,}",

@@ -139,6 +139,8 @@ class RoundFinished(Event):
     ----------
     attempt : int
         1, or more when the round was summed again with a new key; the last one counts.
+    train_loss : float or None
+        Mean over the domains, token-weighted; None where no domain gives it, as with differential privacy.
     heldout_loss : float
         Of the adapter the round started from, token-weighted over the domains.
     weights : dict[str, float]
@@ -152,7 +154,7 @@ class RoundFinished(Event):
 
     round: int
     attempt: int
-    train_loss: float
+    train_loss: float | None
     heldout_loss: float
     weights: dict[str, float]
     bytes_up: int

@@ -49,14 +49,19 @@ def _sections(request: CodeRequest, release: Release, finished: Mapping[str, Any
         yield f"| all domains | {finished['loss_before']:.4f} | {finished['loss_after']:.4f} |\n"
     yield "## How it was protected\n"
     yield f"- updates: {plan.protection.in_words()}"
-    yield (
-        "- differential privacy: none. What the adapter remembers of a single patient has no bound; treat it as you "
-        "would treat the notes\n"
-    )
+    if plan.privacy is None:
+        yield (
+            "- differential privacy: none. What the adapter remembers of a single patient has no bound; treat it as "
+            "you would treat the notes\n"
+        )
+    else:
+        yield f"- {plan.privacy.in_words()}\n"
     yield "## Who agreed to the release\n"
-    yield "| domain | rounds it joined | newest entry of its ledger |\n| --- | --- | --- |"
+    yield "| domain | rounds it joined | epsilon it came to | newest entry of its ledger |\n| --- | --- | --- | --- |"
     for email, consent in sorted(release.consents.items()):
-        yield f"| {email} | {consent.rounds_joined} of {training.rounds} | `{consent.ledger_sha256}` |"
+        spent = "none" if consent.epsilon is None else f"{consent.epsilon:.3g} (delta {consent.delta:.2g})"
+        joined = f"{consent.rounds_joined} of {training.rounds}"
+        yield f"| {email} | {joined} | {spent} | `{consent.ledger_sha256}` |"
     for email, reason in sorted(release.refused.items()):
         yield f"\n{email} did not hand it over: {_plain(reason)}"
     yield f"\nStudy `{request.study}`; adapter `{release.adapter_sha256}`.\n"

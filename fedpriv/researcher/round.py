@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fedpriv.aggregation import aggregate_round, factors, shares, verify_round, weights_for
@@ -231,14 +231,12 @@ class RoundRunner:
         weights = {update.header.member: update.header.weight for update in manifest.updates}
         added = {email: results[email] for email in weights if email in results}
         start = {email: prepared[email] for email in added if email in prepared} if number == 1 else added
-        tokens = {e: r.metrics.get("train_tokens", 1.0) for e, r in added.items()}
-        losses = {e: r.metrics.get("train_loss", 0.0) for e, r in added.items()}
         sizes = [update.container_bytes for update in manifest.updates]
         event = RoundFinished(
             study=self.study,
             round=number,
             attempt=manifest.attempt,
-            train_loss=sum(losses[e] * tokens[e] for e in losses) / sum(tokens.values()),
+            train_loss=_mean_train_loss(added.values()),
             heldout_loss=mean_loss(start),
             weights=shares(weights),
             bytes_up=round(sum(sizes) / len(sizes)),
@@ -276,6 +274,13 @@ def mean_loss(results: Mapping[str, Result]) -> float:
     """Return the held-out loss over all domains' examples: each domain's mean weighted by its tokens."""
     tokens = {email: metric(result, "heldout_tokens") for email, result in results.items()}
     return sum(metric(results[e], "heldout_loss") * n for e, n in tokens.items()) / sum(tokens.values())
+
+
+def _mean_train_loss(results: Iterable[Result]) -> float | None:
+    """Return the training loss over the domains that give one, each weighted by its tokens; None if none does."""
+    given = [r.metrics for r in results if "train_loss" in r.metrics]
+    tokens = sum(metrics.get("train_tokens", 1.0) for metrics in given)
+    return sum(m["train_loss"] * m.get("train_tokens", 1.0) for m in given) / tokens if tokens else None
 
 
 def metric(result: Result, name: MetricName) -> float:

@@ -122,6 +122,8 @@ class Consent(Section):
     member: Email
     adapter_sha256: Sha256
     rounds_joined: int = Field(ge=0, le=1000, description="rounds whose sum holds an update of this domain")
+    epsilon: float | None = Field(default=None, ge=0, description="that the study came to here; none: no privacy")
+    delta: float | None = Field(default=None, gt=0, lt=1)
     ledger_sha256: Sha256 = Field(description="digest of the newest entry of the domain's ledger at that moment")
 
 

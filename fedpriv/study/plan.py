@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from fedpriv.errors import PlanError
+from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
+from fedpriv.study.section import Section
 
 MAX_PLAN_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 16
@@ -56,12 +58,6 @@ Title = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterVal
 SectionT = TypeVar("SectionT", bound="BaseModel")
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
 class BaseModelChoice(Section):
     """Which public language model all domains start from."""
 
@@ -87,7 +83,9 @@ class TrainingChoice(Section):
 
     rounds: int = Field(default=3, ge=1, le=1000)
     steps: int = Field(default=4, ge=1, le=100_000, description="optimiser steps a round")
-    batch_size: int = Field(default=4, ge=1, le=1024, description="examples a step")
+    batch_size: int = Field(
+        default=4, ge=1, le=1024, description="examples a step; with privacy of unit patient, expected patients"
+    )
     max_tokens: int = Field(default=96, ge=8, le=32_768, description="an example is cut after so many tokens")
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
@@ -268,6 +266,7 @@ class Plan(Section):
     training: TrainingChoice = TrainingChoice()
     protection: ProtectionChoice = ProtectionChoice()
     aggregation: AggregationChoice = AggregationChoice()
+    privacy: PrivacyChoice | None = Field(default=None, description="differential privacy; none without this section")
     metrics: tuple[MetricName, ...] = Field(
         default=("train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"),
         description="the only numbers that may leave beside the sealed update",
@@ -284,7 +283,16 @@ class Plan(Section):
             raise ValueError("the researcher cannot be a domain of the cohort")
         if missing := REQUIRED_METRICS - set(self.metrics):
             raise ValueError(f"metrics must list {', '.join(sorted(missing))}: rounds are weighed and judged by them")
+        if self.privacy is not None and self.privacy.unit == "patient" and self.lora.dropout > 0:
+            raise ValueError(
+                "lora > dropout must be 0 with privacy: one patient's draw would change another's gradient"
+            )
         return self
+
+    @property
+    def leaving_metrics(self) -> tuple[MetricName, ...]:
+        """The listed metrics that leave a domain: with a privacy section, none that tells of training patients."""
+        return tuple(name for name in self.metrics if self.privacy is None or name not in UNNOISED_METRICS)
 
     @property
     def emails(self) -> tuple[str, ...]:
@@ -301,8 +309,12 @@ class Plan(Section):
         """Largest magnitude of one parameter's update in round 1.
 
         Unless the plan gives one, ``learning_rate * steps``: Adam moves a parameter by about the learning rate a step.
+        With a privacy section, what its noise comes to.
         """
-        return self.protection.clip or self.training.learning_rate * self.training.steps
+        training = self.training
+        if self.protection.clip is None and self.privacy is not None:
+            return self.privacy.spread(training.learning_rate, training.steps, training.rounds)
+        return self.protection.clip or training.learning_rate * training.steps
 
     def fingerprint_of(self, email: str) -> str:
         """Return the pinned fingerprint of a member or of the researcher.

@@ -23,6 +23,7 @@ from fedpriv.training.adapter import (
 )
 from fedpriv.training.attempts import ATTEMPTS
 from fedpriv.training.local_round import LocalContext, LocalOutcome, train_local
+from fedpriv.training.private_round import PrivateSteps, train_private
 from fedpriv.training.recipe import load_recipe, recipe_line
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
@@ -60,7 +61,8 @@ class Job(Section):
 
     ``train``     run the recipe (or the stock training, if ``recipe`` is null) from ``adapter``: writes
                   ``adapter_after.safetensors`` and ``metrics.json``. With ``evaluate``, the held-out loss of the
-                  starting adapter is measured first and put among the metrics.
+                  starting adapter is measured first and put among the metrics. With ``private``, DP-SGD takes the
+                  recipe's place.
     ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
     """
 
@@ -74,6 +76,7 @@ class Job(Section):
     adapter: FolderPath | None = None
     train: FolderPath | None = None
     heldout: FolderPath | None = None
+    private: PrivateSteps | None = None
     evaluate: bool = False
     round: int = Field(1, ge=1, le=1000)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -89,6 +92,8 @@ class Job(Section):
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"a job of kind {self.job} needs {', '.join(missing)}")
+        if self.private is not None and (self.recipe is not None or self.job != "train"):
+            raise ValueError("a private job trains, and runs no recipe")
         return self
 
     @property
@@ -153,8 +158,12 @@ def _context(job: Job, adapter: AdapterState, round_number: int, report: Report)
 def _train(job: Job, report: Report, out: Path) -> None:
     adapter = _starting_adapter(job)
     heldout = _evaluate(job, adapter) if job.evaluate else {}
-    train = load_recipe(Path(job.recipe)) if job.recipe else train_local
-    outcome = _checked(train(_context(job, adapter, job.round, report)), adapter)
+    context = _context(job, adapter, job.round, report)
+    if job.private is not None:
+        outcome = _checked(train_private(context, job.private), adapter)
+    else:
+        train = load_recipe(Path(job.recipe)) if job.recipe else train_local
+        outcome = _checked(train(context), adapter)
     save_state(outcome.adapter_after, out / ADAPTER_AFTER)
     write_json(out / METRICS, {**outcome.metrics, **heldout})
 

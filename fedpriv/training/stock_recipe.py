@@ -3,7 +3,7 @@
 It runs in a sandbox at the data owner's: it sees the prepared examples, the public base model and the current
 adapter; it has no network and no keys. What it returns is checked and protected by the domain before anything leaves.
 
-    context.train        the domain's training texts: a file, one JSON object {"text": ...} a line
+    context.train        the domain's training texts: a file, one JSON object {"text": ..., "patient": 0} a line
     context.heldout      texts that are never trained on, in the same form
     context.adapter      the LoRA parameters at the start of the round: name -> float32 array
     context.lora         rank, alpha, dropout and targets, as in plan.yaml

@@ -23,6 +23,7 @@ COMMANDS = [
             "reject",
             "ledger",
             "keys",
+            "budget",
         )
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
@@ -62,6 +63,8 @@ def test_every_command_has_help(tmp_path):
         (["data", "inspect", "nowhere"], "nowhere"),
         (["demo", "--protection", "none"], "choose one of sealed, masked, ckks, ckks-tuned, plain"),
         (["domain", "keys", "nowhere"], "nowhere is no domain"),
+        (["domain", "budget", "nowhere"], "nowhere is no domain"),
+        (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),
         (["study", "sensitivity", "icu", "--level", "none"], "choose one of masked, ckks, ckks-tuned, plain"),
     ],
 )

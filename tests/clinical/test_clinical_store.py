@@ -29,14 +29,19 @@ def test_prepared_twice_is_the_same_folder(synthetic, tmp_path):
     assert first.folder.stat().st_mode & 0o777 == store.stat().st_mode & 0o777 == 0o700
 
 
-def test_lines_hold_text_only_and_every_admission_once(synthetic, tmp_path):
+def test_lines_hold_text_and_whose_it_is_and_every_admission_once(synthetic, tmp_path):
     prepared = prepare(synthetic, tmp_path)
     train, heldout = lines(prepared.train), lines(prepared.heldout)
     assert (len(train), len(heldout)) == (prepared.examples, prepared.heldout_examples)
-    assert all(list(line) == ["text"] for line in train + heldout)
+    assert all(list(line) == ["text", "patient"] for line in train + heldout)
     with ClinicalTables.open(synthetic) as tables:
-        told = sorted(narrative.text for narrative in narratives(tables))
-    assert sorted(line["text"] for line in train + heldout) == told
+        subjects = {narrative.text: narrative.subject_id for narrative in narratives(tables)}
+    assert sorted(line["text"] for line in train + heldout) == sorted(subjects)
+    for side, patients in ((train, prepared.patients), (heldout, prepared.heldout_patients)):
+        numbers = [line["patient"] for line in side]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == set(range(patients))
+        assert len({(line["patient"], subjects[line["text"]]) for line in side}) == patients
 
 
 def test_seed_fraction_and_dataset_change_the_digest(synthetic, tmp_path):

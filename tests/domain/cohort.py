@@ -47,7 +47,7 @@ class Relay:
 class Cohort:
     """Three domains in a study of theirs; the key is with all of them."""
 
-    def __init__(self, folder, ada, *, clip=0.02):
+    def __init__(self, folder, ada, *, clip=0.02, privacy=None):
         self.folder, self.relay, self.said = folder, Relay(), []
         self.decisions = {}
         self.keys = {e: IdentityKeys.create(e, e.partition("@")[0], "11" * 32) for e in MEMBERS}
@@ -56,6 +56,7 @@ class Cohort:
             cohort=tuple(MemberChoice(email=e, fingerprint=k.fingerprint) for e, k in self.keys.items()),
             base_model=BaseModelChoice(name="tiny"),
             protection=ProtectionChoice(clip=clip),
+            privacy=privacy,
         )
         self.request = CodeRequest.new(plan, "def train(context):\n    return None\n")
         self.identities = {e: k.identity for e, k in self.keys.items()}

@@ -5,6 +5,7 @@ import pytest
 
 from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.errors import GatekeeperError
+from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.training.adapter import save_state
 
 BOUNDS = {"train_loss": 1000.0, "heldout_loss": 1000.0, "examples": 40, "heldout_examples": 8} | {
@@ -93,3 +94,10 @@ def test_other_metrics_stay(tmp_path, plan, text):
     path.write_text(text)
     with pytest.raises(GatekeeperError):
         check_metrics(path, plan.metrics, BOUNDS)
+
+
+def test_with_privacy_no_number_about_training_patients_leaves(tmp_path, plan):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"train_loss": 1.2, "train_tokens": 900, "examples": 12, "heldout_loss": 2.0}))
+    private = plan.model_copy(update={"privacy": PrivacyChoice(epsilon=8.0)})
+    assert check_metrics(path, private.leaving_metrics, BOUNDS) == {"examples": 12.0, "heldout_loss": 2.0}

@@ -7,6 +7,7 @@ from fedpriv.domain.policy import approve, review
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.study import CodeRequest
 from fedpriv.study.plan import LevelRule, MemberChoice, ProtectionChoice, TrainingChoice
+from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA, STOCK
 
@@ -221,3 +222,33 @@ def test_the_same_request_again_does_not_touch_the_frozen_copy_or_the_decision(d
     assert not domain.requests.receive(code_request, "eve@z.org")
     stored = domain.requests.get(code_request.study)
     assert (stored.researcher, stored.decision.decision) == (ADA, "approved")
+
+
+# -- differential privacy ------------------------------------------------------------------------------------------
+
+
+def private(request, **changes):
+    return with_plan(request, privacy=PrivacyChoice(epsilon=8.0, **changes))
+
+
+def test_privacy_by_patients_needs_the_stock_recipe_because_fedpriv_trains_in_its_place(domain, code_request):
+    assert decide(domain, private(code_request)).decision == "approved"
+    own = CodeRequest.new(private(code_request).plan, code_request.files["train.py"] + "#")
+    decision = decide(domain, own)
+    assert decision.decision == "rejected"
+    assert "unchanged stock recipe, in whose place fedpriv trains privately" in decision.reason
+    helper = CodeRequest.from_files({**private(code_request).files, "helper.py": "x = 1\n"})
+    assert decide(domain, helper).decision == "rejected"
+
+
+def test_privacy_by_domains_takes_any_recipe(domain, code_request):
+    own = CodeRequest.new(private(code_request, unit="domain").plan, code_request.files["train.py"] + "#")
+    assert decide(domain, own).decision == "pending"
+
+
+def test_with_a_budget_a_study_needs_a_privacy_section_within_it(domain, code_request):
+    assert decide(domain, private(code_request), epsilon=8.0).decision == "approved"
+    for request in (code_request, private(code_request)):
+        decision = decide(domain, request, epsilon=7.5)
+        assert decision.decision == "rejected"
+        assert "an epsilon of at most 7.5, the budget of these data" in decision.reason

@@ -22,6 +22,8 @@ def card(refused=None, finished=None):
             member=email,
             adapter_sha256="d" * 64,
             rounds_joined=2,
+            epsilon=7.25 if email == "a@x.org" else None,
+            delta=0.02 if email == "a@x.org" else None,
             ledger_sha256="e" * 64,
         )
         for email in ("a@x.org", "b@x.org")
@@ -37,7 +39,13 @@ def test_it_says_what_how_protected_and_who_agreed():
     assert front["library_name"] == "peft"
     for part in (
         *("a@x.org, b@x.org, c@x.org", "3 rounds of 4 steps", "3.4000 | 0.7000", "sealed at 10 bits"),
-        *("differential privacy: none", f"a@x.org | 2 of 3 | `{'e' * 64}`", REQUEST.study, REQUEST.code, "no medical"),
+        *(
+            "differential privacy: none",
+            f"a@x.org | 2 of 3 | 7.25 (delta 0.02) | `{'e' * 64}`",
+            REQUEST.study,
+            REQUEST.code,
+            "no medical",
+        ),
     ):
         assert part in text, part
 

@@ -19,6 +19,7 @@ from fedpriv.study.plan import (
     TrainingChoice,
     is_invisible,
 )
+from fedpriv.study.privacy import PrivacyChoice
 
 RECIPE = "from fedpriv.training.recipe import stock_recipe\n"
 
@@ -62,11 +63,22 @@ def protections(draw):
     )
 
 
+privacies = st.none() | st.builds(
+    PrivacyChoice,
+    unit=st.sampled_from(["patient", "domain"]),
+    epsilon=floats(0, 100),
+    clip=st.none() | floats(0, 1e6),
+    notes_per_patient=st.integers(1, 1024),
+)
+
+
 @st.composite
 def plans(draw):
     addresses = draw(st.lists(emails, min_size=3, max_size=6, unique=True))
     prints = draw(st.lists(digests, min_size=len(addresses), max_size=len(addresses), unique=True))
     members = [MemberChoice(email=email, fingerprint=it) for email, it in zip(addresses, prints, strict=True)]
+    privacy = draw(privacies)
+    undropped = privacy is not None and privacy.unit == "patient"
     extra = draw(st.lists(st.sampled_from(sorted(set(get_args(MetricName)) - set(needed_metrics))), unique=True))
     return Plan(
         title=draw(titles),
@@ -77,7 +89,7 @@ def plans(draw):
         lora=LoraChoice(
             rank=draw(st.integers(1, 256)),
             alpha=draw(st.integers(1, 1024)),
-            dropout=draw(st.floats(0, 1, exclude_max=True)),
+            dropout=0.0 if undropped else draw(st.floats(0, 1, exclude_max=True)),
             targets=tuple(draw(st.lists(st.text(_lower + "_", min_size=1, max_size=32), min_size=1, max_size=4))),
         ),
         training=TrainingChoice(
@@ -91,5 +103,6 @@ def plans(draw):
         ),
         protection=draw(protections()),
         aggregation=AggregationChoice(weights=draw(st.sampled_from(["fedavg", "uniform"]))),
+        privacy=privacy,
         metrics=(*needed_metrics, *extra),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedpriv.errors import PlanError
+from fedpriv.study import validate_section
 from fedpriv.training import adapter_digest, initial_adapter, load_metrics, load_state, save_state, stock_recipe
 from fedpriv.training.jobs import Job, failure_reason
 
@@ -96,6 +98,30 @@ def test_train_with_the_stock_recipe_writes_private_files(worker, job, layout, t
     first = adapter_digest(load_state(out / "adapter_after.safetensors", layout))
     assert worker.do({**job, "out": str(tmp_path / "again")}) == {"event": "done", "id": "a"}
     assert adapter_digest(load_state(tmp_path / "again" / "adapter_after.safetensors", layout)) == first
+
+
+PRIVATE = {"noise_multiplier": 1.0, "sampling": 0.5, "patients": 20, "clip": 0.1, "notes_per_patient": 2}
+
+
+def test_a_private_job_writes_a_noised_adapter_and_no_training_loss(worker, job, shard, layout, tmp_path):
+    lines = [json.loads(line) for line in (shard / "train.jsonl").read_text().splitlines()]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({**line, "patient": n // 2}) + "\n" for n, line in enumerate(lines)))
+    digests = set()
+    for name in ("first", "second"):
+        out = tmp_path / name
+        done = worker.do({**job, "train": str(path), "private": PRIVATE, "evaluate": True, "out": str(out)})
+        assert done == {"event": "done", "id": "a"}
+        metrics = load_metrics(out / "metrics.json")
+        assert set(metrics) == {"examples", "heldout_loss", "heldout_tokens", "heldout_examples"}
+        digests.add(adapter_digest(load_state(out / "adapter_after.safetensors", layout)))
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("change", [{"recipe": "train.py"}, {"job": "evaluate"}])
+def test_a_private_job_that_would_run_a_recipe_is_refused(job, change):
+    with pytest.raises(PlanError, match="a private job trains, and runs no recipe"):
+        validate_section(Job, {**job, "private": PRIVATE, **change}, source="the job")
 
 
 def test_recipe_error_names_type_and_line_but_no_data(worker, job, tmp_path, capfd):
