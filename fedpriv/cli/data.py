@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedpriv.clinical import ClinicalTables, patients_per_unit, shard_by_care_unit, write_shard, write_synthetic
-from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES
+from fedpriv.clinical import (
+    ClinicalTables,
+    load_mapping,
+    patients_per_unit,
+    shard_by_care_unit,
+    write_in_ccu_schema,
+    write_shard,
+    write_synthetic,
+)
+from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES, SPECS
 from fedpriv.clinical.staging import staged_folder
 
 app = typer.Typer(
@@ -21,6 +31,10 @@ app = typer.Typer(
 )
 
 TablesFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with MIMIC-III tables as CSV or csv.gz.")]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--mapping", metavar="FILE", help="mapping.yaml, where the tables have another schema."),
+]
 
 _WITHOUT = {
     "D_ICD_DIAGNOSES": "diagnoses are told by their ICD-9 code",
@@ -30,16 +44,19 @@ _WITHOUT = {
 
 
 @app.command()
-def inspect(folder: TablesFolder) -> None:
+def inspect(folder: TablesFolder, mapping: MappingFile = None) -> None:
     """Show which tables are there, how many rows and patients they hold, and what is missing.
 
     Reads DIR and writes nothing. The counts are of your own data: they are shown here only.
+    With --mapping every row is converted, and the first that cannot be is named by its number.
     """
     console = Console()
-    with ClinicalTables.open(folder) as tables:
+    with ClinicalTables.open(folder, mapping and load_mapping(mapping)) as tables:
         tables.load_details()
         console.print(_tables_view(tables))
         console.print(_units_view(tables))
+        for name, count in _of_no_admission(tables):
+            console.print(f"[yellow]Not told:[/] {count:,} row(s) of {name} are of no admission in ADMISSIONS.")
         notes = tables.rows("SELECT count(DISTINCT hadm_id) FROM noteevents")[0][0]
         console.print(f"Discharge summaries: {f'for {notes} admissions' if notes else 'none'}")
         for name in OPTIONAL_TABLES:
@@ -54,13 +71,21 @@ def synthesize(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder for the tables.")],
     patients: Annotated[int, typer.Option(min=1, max=50_000, help="How many patients to make up.")] = 240,
     seed: Annotated[int, typer.Option(help="The same seed makes the same tables, byte for byte.")] = 0,
+    schema: Annotated[
+        Literal["mimic-iii", "ccu"], typer.Option(help="ccu: as the example domains/ccu has its tables.")
+    ] = "mimic-iii",
 ) -> None:
-    """Write made-up MIMIC-III tables: the schema of the release, no real patient.
+    """Write made-up tables: the schema of MIMIC-III, or that of an example hospital; no real patient.
 
     Patients of the five care units differ in diagnoses, drugs and notes, so that shards differ as hospitals do.
     """
-    write_synthetic(folder, patients=patients, seed=seed)
     console = Console()
+    if schema == "ccu":
+        _synthesize_ccu(folder, patients, seed)
+        console.print(f"Synthetic tables written to {folder}", markup=False)
+        console.print(f"Next: `fedpriv data inspect {folder} --mapping domains/ccu/mapping.yaml`.", markup=False)
+        return
+    write_synthetic(folder, patients=patients, seed=seed)
     with ClinicalTables.open(folder) as tables:
         console.print(_tables_view(tables))
         console.print(_units_view(tables))
@@ -72,13 +97,15 @@ def shard(
     folder: TablesFolder,
     out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder; gets one folder for each shard.")],
     domains: Annotated[int, typer.Option(min=1, max=64, help="How many care units become a domain.")] = 3,
+    mapping: MappingFile = None,
 ) -> None:
     """Divide the tables among domains by the care unit of each patient's first ICU stay.
 
-    The largest units are taken. A patient is in one shard only, with all admissions.
+    The largest units are taken. A patient is in one shard only, with all admissions. Shards are MIMIC-III tables, also
+    those of mapped tables.
     """
     view = Table("Shard", "Care unit", "Patients", "Folder", title="Shards")
-    with ClinicalTables.open(folder) as tables:
+    with ClinicalTables.open(folder, mapping and load_mapping(mapping)) as tables:
         shards = shard_by_care_unit(tables, domains)
         with staged_folder(out) as temporary:
             for part in shards:
@@ -87,6 +114,21 @@ def shard(
                     part.name, escape(part.care_unit), f"{len(part.subject_ids):,}", escape(str(out / part.name))
                 )
     Console().print(view)
+
+
+def _synthesize_ccu(folder: Path, patients: int, seed: int) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        write_synthetic(Path(made) / "tables", patients=patients, seed=seed)
+        with ClinicalTables.open(Path(made) / "tables") as tables:
+            write_in_ccu_schema(tables, folder)
+
+
+def _of_no_admission(tables: ClinicalTables) -> Iterator[tuple[str, int]]:
+    """Give the tables with rows that no text will hold, as when a mapping takes the admission from a wrong column."""
+    for name in ("ICUSTAYS", "DIAGNOSES_ICD", "PRESCRIPTIONS", "NOTEEVENTS"):
+        sql = f"SELECT count(*) FROM {SPECS[name].table} ANTI JOIN admissions USING (subject_id, hadm_id)"  # noqa: S608
+        if count := tables.rows(sql)[0][0]:
+            yield name, count
 
 
 def _tables_view(tables: ClinicalTables) -> Table:

@@ -39,6 +39,9 @@ def init(
     email: Annotated[str, typer.Option(help="The domain's address; lower case.")],
     store: Annotated[str, typer.Option(help="Folder or URL of the store that all parties reach.")],
     data: Annotated[Path, typer.Option(help="Folder with this domain's MIMIC-III tables (CSV or csv.gz).")],
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="mapping.yaml, where the tables have another schema.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Short name; by default the folder's name.")] = "",
     researcher: Annotated[
         list[str] | None, typer.Option(help="EMAIL=FINGERPRINT of a researcher who may send requests; repeatable.")
@@ -55,16 +58,16 @@ def init(
             "name": name or folder.resolve().name.lower(),
             "email": email,
             "store": store,
-            "data": DataChoice(source=str(data.expanduser().resolve())).model_dump(mode="json"),
+            "data": DataChoice(
+                source=str(data.expanduser().resolve()), mapping=mapping and _mapping_path(folder, mapping)
+            ).model_dump(mode="json"),
             "researchers": [parse_pin(text).model_dump() for text in researcher or []],
             "policy": PolicyChoice().model_dump(mode="json") | {"standing": _standing(approve), "release": release},
             "resources": ResourcesChoice().model_dump(mode="json"),
         },
         source="the options",
     )
-    from fedpriv.clinical import ClinicalTables
-
-    ClinicalTables.open(data.expanduser())  # a domain on unusable tables would only fail later
+    _check_tables(data.expanduser(), mapping and mapping.expanduser())
     domain = Domain.create(folder, config)
     console.print(f"Made the domain [bold]{escape(config.name)}[/] in {escape(str(folder))}.")
     console.print(f"Address:     {escape(config.email)}")
@@ -73,6 +76,23 @@ def init(
     console.print(
         f"Next: read {escape(str(domain.folder.config_path))}, then `fedpriv domain serve {escape(str(folder))}`."
     )
+
+
+def _mapping_path(folder: Path, mapping: Path) -> str:
+    """Return what domain.yaml says: a mapping in the domain's folder moves with it."""
+    path, root = mapping.expanduser().resolve(), folder.resolve()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _check_tables(data: Path, mapping: Path | None) -> None:
+    """Raise DataError before a domain is made on tables that it could only fail on later."""
+    from fedpriv.clinical import ClinicalTables, load_mapping
+
+    if mapping is None:
+        ClinicalTables.open(data).close()
+        return
+    with ClinicalTables.open(data, load_mapping(mapping)) as tables:
+        tables.load_details()  # every row is converted once: a mapping is most often wrong in a few
 
 
 @app.command()

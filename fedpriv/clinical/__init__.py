@@ -1,5 +1,7 @@
-"""MIMIC-III in: tables, shards, texts, prepared examples, and made-up data to show instead."""
+"""MIMIC-III in: tables, mappings to them, shards, texts, prepared examples, and made-up data to show instead."""
 
+from fedpriv.clinical.ccu_schema import write_in_ccu_schema
+from fedpriv.clinical.mapping import SchemaMapping, load_mapping
 from fedpriv.clinical.mock import write_mock
 from fedpriv.clinical.narrative import Narrative, narratives
 from fedpriv.clinical.shards import Shard, patients_per_unit, shard_by_care_unit, write_shard
@@ -11,12 +13,15 @@ __all__ = [
     "ClinicalTables",
     "Narrative",
     "PreparedData",
+    "SchemaMapping",
     "Shard",
+    "load_mapping",
     "load_prepared",
     "narratives",
     "patients_per_unit",
     "prepare",
     "shard_by_care_unit",
+    "write_in_ccu_schema",
     "write_mock",
     "write_shard",
     "write_synthetic",

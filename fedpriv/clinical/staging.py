@@ -80,7 +80,7 @@ def _publish(temporary: Path, target: Path, *, present: bool) -> None:
         sync_folder(target.parent)
 
 
-def write_csv_gz(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+def write_csv_gz(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> int:
     """Write ``rows`` as a csv.gz table readable by its owner only, and return how many there were.
 
     None becomes an empty field. The gzip header names no file and no time, so the same rows give the same bytes.
@@ -92,7 +92,7 @@ def write_csv_gz(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obj
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
     ):
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
             writer.writerow(row)

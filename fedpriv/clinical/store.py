@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from fedpriv.clinical.mapping import SchemaMapping
 from fedpriv.clinical.narrative import Narrative, narratives
 from fedpriv.clinical.staging import staged_folder
 from fedpriv.clinical.tables import ClinicalTables
@@ -97,7 +98,13 @@ class _Manifest(_Model):
 
 
 def prepare(
-    tables_folder: Path, store: Path, *, dataset: str = "mimic-iii", heldout_fraction: float = 0.2, seed: int = 0
+    tables_folder: Path,
+    store: Path,
+    *,
+    dataset: str = "mimic-iii",
+    heldout_fraction: float = 0.2,
+    seed: int = 0,
+    mapping: SchemaMapping | None = None,
 ) -> PreparedData:
     """Tell every admission, split the patients, and write the examples to ``<store>/<digest>/``.
 
@@ -113,6 +120,8 @@ def prepare(
         Share of patients kept for evaluation, above 0 and below 1; at least one patient is on each side.
     seed : int, default 0
         Chooses which patients; the same seed always chooses the same.
+    mapping : SchemaMapping, optional
+        How tables of another schema become those of MIMIC-III; without it they are read as they are.
 
     Returns
     -------
@@ -129,7 +138,7 @@ def prepare(
     """
     if not 0 < heldout_fraction < 1:
         raise DataError(f"heldout_fraction is {heldout_fraction}", todo="choose a share above 0 and below 1")
-    with ClinicalTables.open(tables_folder) as tables:
+    with ClinicalTables.open(tables_folder, mapping) as tables:
         told = list(narratives(tables))
     train_ids, heldout_ids = split_patients(
         {narrative.subject_id for narrative in told}, heldout_fraction=heldout_fraction, seed=seed

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedpriv.clinical.schema import NEEDED_TABLES, SPECS, TableSpec
 from fedpriv.errors import DataError
 
 _MAX_HEADER_BYTES = 64 * 1024
 _CHUNK_BYTES = 2**20
+_SCAN = """read_csv($path, columns = $columns, header = true, auto_detect = false,
+    delim = ',', quote = '"', escape = '"', nullstr = '')"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class TableFile:
     path: Path
     columns: tuple[str, ...]
 
+    @property
+    def relation(self) -> str:
+        """SQL for its rows, each column as text under its name in lower case."""
+        return _SCAN
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What :attr:`relation` needs."""
+        return {"path": str(self.path), "columns": {name.lower(): "VARCHAR" for name in self.columns}}
+
 
 def find_files(folder: Path) -> dict[str, TableFile]:
     """Find the tables' files in ``folder`` and check their headers.
@@ -44,14 +57,7 @@ def find_files(folder: Path) -> dict[str, TableFile]:
         If the folder, needed tables (all are named) or a needed column is missing, or a table stands twice.
     """
     folder = folder.absolute()
-    if set(str(folder)) & set("*?[]"):  # duckdb would read these as a pattern
-        raise DataError(f"{folder} has one of * ? [ ] in its path", todo="rename the folder, or link to it")
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"The folder {folder} cannot be read ({error.strerror})", todo="give the folder with the MIMIC-III tables"
-        ) from error
+    entries = list_folder(folder)
     found: dict[str, Path] = {}
     for entry in entries:
         name = re.sub(r"\.csv(\.gz)?$", "", entry.name, flags=re.IGNORECASE).upper()
@@ -67,10 +73,28 @@ def find_files(folder: Path) -> dict[str, TableFile]:
             kept="Nothing was written",
             todo="put the tables there as NAME.csv or NAME.csv.gz, as PhysioNet publishes them",
         )
-    files = {name: TableFile(path, _read_header(path)) for name, path in found.items()}
+    files = {name: TableFile(path, read_header(path)) for name, path in found.items()}
     for name, file in files.items():
         _check_columns(SPECS[name], file)
     return files
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Return what is in ``folder``, sorted.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or duckdb would read its path as a pattern.
+    """
+    if set(str(folder)) & set("*?[]"):
+        raise DataError(f"{folder} has one of * ? [ ] in its path", todo="rename the folder, or link to it")
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"The folder {folder} cannot be read ({error.strerror})", todo="give the folder with the MIMIC-III tables"
+        ) from error
 
 
 def check_gzip(path: Path) -> None:
@@ -87,13 +111,20 @@ def check_gzip(path: Path) -> None:
                 pass
 
 
-def _read_header(path: Path) -> tuple[str, ...]:
+def read_header(path: Path, *, delimiter: str = ",") -> tuple[str, ...]:
+    """Return the names in the first line of a CSV or csv.gz file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or has no header.
+    """
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     with _named(path), opener(path, "rb") as stream:
         line = stream.readline(_MAX_HEADER_BYTES).decode("utf-8-sig")
     if not line.strip():
         raise unreadable(path, "it has no header")
-    return tuple(name.strip() for name in next(csv.reader([line])))
+    return tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter)))
 
 
 def _check_columns(spec: TableSpec, file: TableFile) -> None:

@@ -14,16 +14,14 @@ from typing import Any, Self
 
 import duckdb
 
+from fedpriv.clinical.mapped_files import MappedFile, map_files
+from fedpriv.clinical.mapping import SchemaMapping
 from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES, SPECS, Column, TableSpec
 from fedpriv.clinical.table_files import TableFile, check_gzip, find_files, unreadable
 from fedpriv.errors import DataError
 
 _FETCH_ROWS = 2000
-_SCAN = """read_csv($path, columns = $columns, header = true, auto_detect = false,
-    delim = ',', quote = '"', escape = '"', nullstr = '')"""
-_ALL_ROWS = f"SELECT * FROM {_SCAN}"  # noqa: S608 (here and below: only names from schema.py go into SQL)
-_COUNT_ROWS = f"SELECT count(*) FROM {_SCAN}"  # noqa: S608
-_PATIENTS_ROWS = f"{_ALL_ROWS} WHERE TRY_CAST(subject_id AS BIGINT) IN (SELECT unnest($subjects::BIGINT[]))"
+_PATIENTS_ROWS = "SELECT * FROM {rows} WHERE TRY_CAST(subject_id AS BIGINT) IN (SELECT unnest($subjects::BIGINT[]))"
 _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": False,  # nothing is fetched from the network
     "autoload_known_extensions": False,
@@ -46,21 +44,23 @@ class ClinicalTables:
         self._whole: set[str] = set()
 
     @classmethod
-    def open(cls, folder: Path) -> ClinicalTables:
+    def open(cls, folder: Path, mapping: SchemaMapping | None = None) -> ClinicalTables:
         """Find, read and check the tables in ``folder``.
 
         Parameters
         ----------
         folder : Path
             Folder with ``ADMISSIONS.csv.gz`` and so on; file names and headers in upper or lower case.
+        mapping : SchemaMapping, optional
+            How tables of another schema become these; without it they are MIMIC-III as they are.
 
         Raises
         ------
         DataError
             If the folder, a needed table or a needed column is missing, a file is damaged, a value is not of its
-            column's type, a key stands twice, or tables do not belong together.
+            column's type or cannot be converted, a key stands twice, or tables do not belong together.
         """
-        tables = cls(folder, find_files(folder))
+        tables = cls(folder, find_files(folder) if mapping is None else map_files(folder, mapping))
         try:
             for name in NEEDED_TABLES:
                 tables._load(SPECS[name])
@@ -107,10 +107,10 @@ class ClinicalTables:
         """Return the number of rows in the file of table ``name``; 0 if it has none."""
         if not self.has(name):
             return 0
-        return next(self._scan(name, _COUNT_ROWS))[0]
+        return next(self._scan(name, "SELECT count(*) FROM {rows}"))[0]
 
     def raw_rows(self, name: str, subject_ids: Sequence[int] | None = None) -> Iterator[tuple[str | None, ...]]:
-        """Give the rows of a file as text, in the file's order.
+        """Give the rows of a file as text, in the file's order; those of a mapped one as MIMIC-III has them.
 
         Parameters
         ----------
@@ -125,18 +125,20 @@ class ClinicalTables:
             If the file is damaged.
         """
         if subject_ids is None:
-            return self._scan(name, _ALL_ROWS)
+            return self._scan(name, "SELECT * FROM {rows}")
         return self._scan(name, _PATIENTS_ROWS, {"subjects": list(subject_ids)})
 
     def _scan(self, name: str, sql: str, extra: dict[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         file = self._checked(name)
-        yield from self._fetch(file.path, sql, {**_scan_parameters(file), **(extra or {})})
+        yield from self._fetch(file.path, sql.format(rows=file.relation), {**file.parameters, **(extra or {})})
 
     def _checked(self, name: str) -> TableFile:
-        """Return a table's file, after its checksum was verified once."""
+        """Return a table's file, after its checksum was verified once, and that a mapped one can be converted."""
         file = self.files[name]
         if name not in self._whole:
             check_gzip(file.path)
+            if isinstance(file, MappedFile):
+                file.refuse_bad(next(self._fetch(file.path, file.check_sql, file.parameters)))
             self._whole.add(name)
         return file
 
@@ -157,10 +159,10 @@ class ClinicalTables:
         names = ", ".join(column.name for column in spec.needed)
         if spec.name in self.files:
             where = f" WHERE {spec.only}" if spec.only else ""
-            sql = f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {names} FROM {_SCAN}{where}"  # noqa: S608
             file = self._checked(spec.name)
+            sql = f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {names} FROM {file.relation}{where}"  # noqa: S608
             with _in_our_words(file.path):
-                self._connection.execute(sql, _scan_parameters(file))
+                self._connection.execute(sql, file.parameters)
         else:
             empty = ", ".join(f"NULL::VARCHAR AS {column.name}" for column in spec.needed)
             self._connection.execute(f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {empty} LIMIT 0")
@@ -203,10 +205,6 @@ class ClinicalTables:
                 kept="Nothing was written",
                 todo="take all tables from the same release or shard",
             )
-
-
-def _scan_parameters(file: TableFile) -> dict[str, Any]:
-    return {"path": str(file.path), "columns": {name.lower(): "VARCHAR" for name in file.columns}}
 
 
 def _bad_values(column: Column) -> str:

@@ -21,7 +21,12 @@ CONFIG_FILE = "domain.yaml"
 class DataChoice(Section):
     """Where the private tables are; they are read there and never copied into syft."""
 
-    source: str = Field(min_length=1, description="folder with the MIMIC-III tables as CSV or csv.gz")
+    source: str = Field(min_length=1, description="folder with the tables as CSV or csv.gz")
+    mapping: str | None = Field(
+        default=None,
+        min_length=1,
+        description="mapping.yaml that makes MIMIC-III of the tables, beside domain.yaml or absolute; none: they are",
+    )
     dataset: Slug = "mimic-iii"
     heldout_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of patients kept for evaluation")
 
@@ -189,6 +194,10 @@ class DomainFolder:
     @property
     def data(self) -> Path:
         return self.state / "data"
+
+    def mapping_path(self, choice: DataChoice) -> Path | None:
+        """Return the path of the mapping; a relative one counts from this folder. None if the tables need none."""
+        return None if choice.mapping is None else self.root / Path(choice.mapping).expanduser()
 
     def study(self, study: str) -> Path:
         """Return the folder of one study's keys, adapters and rounds."""

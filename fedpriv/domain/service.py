@@ -16,7 +16,7 @@ from types import FrameType
 from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
-from fedpriv.clinical import PreparedData, prepare, write_mock
+from fedpriv.clinical import PreparedData, load_mapping, prepare, write_mock
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
@@ -106,11 +106,13 @@ class DomainService:
     def _start(self) -> None:
         self._say("preparing data")
         config, folder = self.domain.config, self.domain.folder
+        mapping = folder.mapping_path(config.data)
         self._prepared = prepare(
             Path(config.data.source).expanduser(),
             folder.data,
             dataset=config.data.dataset,
             heldout_fraction=config.data.heldout_fraction,
+            mapping=mapping and load_mapping(mapping),
         )
         self.domain.ledger.append(
             "dataset.prepared",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_mimic import notes
+from tiny_mimic import notes, tiny_tables
 from typer.testing import CliRunner
 
 from fedpriv.cli.data import app
@@ -37,6 +37,13 @@ def test_inspect_warns_about_what_is_missing(make_tables):
     for name in ("PRESCRIPTIONS", "D_ICD_DIAGNOSES", "NOTEEVENTS"):
         assert f"Missing: {name}" in shown
     assert "holds no discharge summary" in run("inspect", make_tables("b", NOTEEVENTS=notes())).output
+
+
+def test_inspect_counts_rows_that_no_text_will_hold(make_tables):
+    assert "Not told" not in run("inspect", make_tables()).output
+    rows = tiny_tables()["PRESCRIPTIONS"]
+    rows[1][2] = "999"
+    assert "Not told: 1 row(s) of PRESCRIPTIONS" in run("inspect", make_tables("b", PRESCRIPTIONS=rows)).output
 
 
 def test_too_many_domains_writes_nothing(make_tables, tmp_path):
