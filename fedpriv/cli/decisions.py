@@ -11,6 +11,8 @@ from rich.markup import escape
 from fedpriv.cli.options import Folder, StudyId
 from fedpriv.domain import Domain, Terms
 from fedpriv.domain.approval import limits_in_words
+from fedpriv.domain.log_tail import last_lines
+from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.study import validate_section
 
 console = Console()
@@ -20,7 +22,7 @@ Reason = Annotated[str, typer.Option(help="What the researcher reads.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ``fedpriv domain``."""
-    for command in (approve, reject, revoke, release, withhold):
+    for command in (approve, reject, revoke, release, withhold, log):
         app.command()(command)
 
 
@@ -88,3 +90,19 @@ def withhold(folder: Folder, study: StudyId, reason: Reason) -> None:
     """Keep the final adapter that the researcher asked for; they read the reason."""
     decision = Domain.open(folder).withhold(study, reason)
     console.print(f"The adapter {decision.adapter_sha256[:12]} stays here.")
+
+
+def log(
+    folder: Folder,
+    study: StudyId,
+    lines: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of its last lines.")] = 40,
+) -> None:
+    """Show what the code printed in its last job here. It may hold notes: nothing of it leaves unless you send it."""
+    domain = Domain.open(folder)
+    found = StudyFolder(domain.folder.study(domain.requests.find(study))).last_log()
+    if found is None:
+        console.print("No job of this study has run here yet.")
+        return
+    console.print(f"{escape(found.parent.name)}:", highlight=False)
+    for line in last_lines(found, lines):
+        console.print(escape(line), highlight=False, soft_wrap=True)

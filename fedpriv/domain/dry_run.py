@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,9 +16,10 @@ from pydantic import Field
 from fedpriv.clinical import PreparedData, write_mock
 from fedpriv.domain import sandbox
 from fedpriv.domain.domain import Domain
-from fedpriv.domain.finding import lines_of, visible
+from fedpriv.domain.finding import visible
 from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.log_tail import last_lines
 from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
@@ -36,7 +35,6 @@ from fedpriv.training.private_round import PrivateSteps
 MOST_STEPS = 2
 MOST_SECONDS = 300
 MOST_LOG_LINES = 40
-_LOG_BYTES = 64 * 1024
 _TRAINED_SHARE = 0.8
 
 OnStep = Callable[[int, int], None]
@@ -237,7 +235,7 @@ def _try(trial: _Trial, on_step: OnStep) -> DryRun:
         peak_memory_bytes=training.report.peak_memory_bytes or None,
         tried=tuple(visible(attempt) for attempt in sorted(training.report.tried)),
         metrics=metrics,
-        log=_tail(output / LOG),
+        log=last_lines(output / LOG, MOST_LOG_LINES),
     )
 
 
@@ -283,19 +281,3 @@ def _mock_examples(domain: Domain, folder: Path) -> PreparedData:
 
 def _patients(lines: list[bytes]) -> int:
     return len({json.loads(line)["patient"] for line in lines})
-
-
-def _tail(path: Path) -> tuple[str, ...]:
-    """Return the last lines of a log that the tried code wrote, so that they can do nothing to a terminal."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ()
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            return ()  # the code put something else in its place
-        text = os.pread(descriptor, _LOG_BYTES, max(0, facts.st_size - _LOG_BYTES)).decode("utf-8", "replace")
-    finally:
-        os.close(descriptor)
-    return tuple(visible(line) for line in lines_of(text) if line.strip())[-MOST_LOG_LINES:]

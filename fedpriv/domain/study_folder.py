@@ -104,6 +104,11 @@ class StudyFolder:
         """Return a folder in the workspace for one job's output."""
         return private_folder(self.workspace / name)
 
+    def last_log(self) -> Path | None:
+        """Return the log of the job that ran last, or None; untrusted code wrote it."""
+        logs = sorted(self.workspace.glob("*/worker.log"), key=lambda path: path.lstat().st_mtime)
+        return logs[-1] if logs else None
+
     def identities(self) -> dict[str, Identity]:
         """Return the cohort's verified public keys by address.
 

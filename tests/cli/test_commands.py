@@ -24,6 +24,10 @@ COMMANDS = [
             "ledger",
             "keys",
             "budget",
+            "revoke",
+            "release",
+            "withhold",
+            "log",
         )
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),

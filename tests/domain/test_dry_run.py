@@ -4,7 +4,8 @@ import stat
 import pytest
 
 from fedpriv.domain import sandbox
-from fedpriv.domain.dry_run import MOST_LOG_LINES, _tail, dry_run, last_dry_run
+from fedpriv.domain.dry_run import MOST_LOG_LINES, dry_run, last_dry_run
+from fedpriv.domain.log_tail import last_lines
 from fedpriv.errors import LockError, RefusedError
 from fedpriv.files import folder_lock
 from fedpriv.study import CodeRequest
@@ -110,7 +111,7 @@ def test_a_log_that_was_replaced_is_not_read(domain, tried, tmp_path):
     assert (result.reason, result.log) == ("", ())
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing"):
-        assert _tail(path) == ()
+        assert last_lines(path, MOST_LOG_LINES) == ()
 
 
 def test_an_endless_loop_is_ended(domain, plan, cache, monkeypatch):

@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from fedpriv.domain.log_tail import last_lines
+from fedpriv.domain.study_folder import StudyFolder
+
+
+def test_the_end_of_a_log_is_harmless(tmp_path):
+    path = tmp_path / "worker.log"
+    path.write_bytes(b"first\n\n" + b"x\n" * 100_000 + b"\x1b[31mred\x07\nlast \xff\n")
+    lines = last_lines(path, 2)
+    assert len(lines) == 2
+    assert "\x1b" not in "".join(lines)
+    assert "\x07" not in "".join(lines)
+    assert lines[1].startswith("last")
+
+
+@pytest.mark.parametrize("what", ["nothing", "link", "pipe"])
+def test_what_is_no_log_has_no_lines(tmp_path, what):
+    (tmp_path / "secret").write_text("secret")
+    path = tmp_path / "worker.log"
+    if what == "link":
+        path.symlink_to(tmp_path / "secret")
+    elif what == "pipe":
+        os.mkfifo(path)
+    assert last_lines(path, 5) == ()
+
+
+def test_the_newest_log_of_a_study_is_found(tmp_path):
+    folder = StudyFolder(tmp_path)
+    assert folder.last_log() is None
+    for number, name in enumerate(("train-0001", "evaluate-0002")):
+        log = folder.output(name) / "worker.log"
+        log.write_text(name)
+        os.utime(log, (100 - number, 100 - number))
+    assert folder.last_log().parent.name == "train-0001"
