@@ -167,10 +167,13 @@ def _data(plan: Plan, scope: DataScope) -> str:
 
 
 def _rounds(plan: Plan) -> str:
-    training = plan.training
+    training, privacy = plan.training, plan.privacy
+    drawn = _some(training.batch_size, "example")
+    if privacy is not None and privacy.unit == "patient":
+        drawn = f"about {_some(training.batch_size, 'patient')} drawn at random"
     return (
-        f"{_some(training.rounds, 'round')} of {_some(training.steps, 'step')}, "
-        f"{_some(training.batch_size, 'example')} a step, each cut after {training.max_tokens:,} pieces of words."
+        f"{_some(training.rounds, 'round')} of {_some(training.steps, 'step')}, {drawn} a step, "
+        f"each text cut after {training.max_tokens:,} pieces of words."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -9,13 +10,16 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from fedpriv.study.plan import Email, Fingerprint, MetricName, ProtectionLevel, Section, Sha256, Slug
 
 MAX_BLOB_BYTES = 8 * 2**30
+_SPAN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:[01]\d|2[0-3]):[0-5]\d")
 Base64Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
 Base64Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}==$")]
 Nonce = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 BlobName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,119}$")]
 
 
-def _two_times(text: str) -> str:
+def _span(text: str) -> str:
+    if not _SPAN.fullmatch(text):
+        raise ValueError("it is no span of the day, such as 19:00-07:00")
     start, _, end = text.partition("-")
     if start == end:
         raise ValueError("it begins and ends at the same minute: leave it out to allow the whole day")
@@ -201,9 +205,7 @@ class Result(Section):
     seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
 
 
-Hours = Annotated[
-    str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"), AfterValidator(_two_times)
-]
+Hours = Annotated[str, StringConstraints(max_length=11), AfterValidator(_span)]
 """A daily span of the domain's local time, such as ``19:00-07:00``; it may pass midnight."""
 
 

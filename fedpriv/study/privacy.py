@@ -68,7 +68,13 @@ class PrivacyChoice(Section):
     def in_words(self) -> str:
         """Return what the section means, for a person who decides about it."""
         factor = math.exp(self.epsilon)
-        odds = f"{factor:.3g}" if factor < 1e4 else f"10 to the power of {self.epsilon / math.log(10):.0f}"
+        odds = (
+            f"{factor:.3g}"
+            if factor < 100
+            else f"{factor:,.0f}"
+            if factor < 1e6
+            else f"10 to the power of {self.epsilon / math.log(10):.0f}"
+        )
         whom, what = {
             "patient": (
                 "a single patient",

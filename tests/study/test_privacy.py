@@ -11,7 +11,7 @@ from tests.study.study_plans import SMALL
 def test_the_words_for_a_data_owner_say_how_much_for_whom_and_what_is_not_covered():
     words = PrivacyChoice(epsilon=8.0).in_words()
     assert "differential privacy for a single patient with epsilon 8 over the whole study" in words
-    assert "a factor of 2.98e+03 at most" in words
+    assert "a factor of 2,981 at most" in words
     assert "Not covered: the held-out loss" in words
     assert "this domain's data as a whole" in PrivacyChoice(unit="domain", epsilon=1).in_words()
     assert "10 to the power of 22" in PrivacyChoice(epsilon=50).in_words()
