@@ -17,8 +17,8 @@ from fedpriv.files import write_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fedpriv.experiments.domain_bench import Target as DomainTarget
-    from fedpriv.experiments.protection_bench import Report, Target
+    from fedpriv.experiments.protection_bench import Report
+    from fedpriv.experiments.target import Target
 
 _UNITS = (
     "size: parameters. up, down: bytes a parameter. seal: CPU ns a parameter. add: ns a parameter and client. "
@@ -99,7 +99,7 @@ def domain(
     Console().print(_targets_table(targets(report)))
 
 
-def _targets_table(found: Iterable[DomainTarget | Target]) -> Table:
+def _targets_table(found: Iterable[Target]) -> Table:
     view = Table("target", "wanted", "measured", "")
     for target in found:
         state = "[green]met[/]" if target.met else "[red]missed[/]"

@@ -22,6 +22,7 @@ from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import StudyError
 from fedpriv.experiments.federation import Federation
+from fedpriv.experiments.target import Target
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.researcher import Study
 from fedpriv.study import Plan
@@ -98,16 +99,6 @@ class Report:
             "verify_100000_s": self.verify_whole_s,
             "targets": [asdict(target) for target in targets(self)],
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """One thing that must be reached, in words, and whether it was."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool
 
 
 def targets(report: Report) -> list[Target]:

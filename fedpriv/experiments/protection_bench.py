@@ -22,6 +22,7 @@ import psutil
 from fedpriv.errors import ProtectionError
 from fedpriv.experiments.protection_case import STUDY, Case, Cohort
 from fedpriv.experiments.protection_memory import adding_memory, sealing_memory
+from fedpriv.experiments.target import Target
 from fedpriv.protection import MaskSource, adder_for, combine_unlocks, opener_for, sign_update
 from fedpriv.protection.ckks import VALUES as CKKS_VALUES
 from fedpriv.protection.ckks_tuned import VALUES as TUNED_VALUES
@@ -92,16 +93,6 @@ class Row:
     workers: int
     aggregate_cpu_ns_per_parameter_client: float
     open_cpu_ns_per_parameter: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """One thing that must be reached, in words, and whether it was."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool
 
 
 @dataclass(frozen=True, kw_only=True)
