@@ -83,6 +83,7 @@ def clean_environment(threads: int, scratch: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # it could not, and would be noticed as writing elsewhere
     }
 
 
