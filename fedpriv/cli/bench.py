@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +17,6 @@ from rich.table import Table
 from fedpriv.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fedpriv.experiments.protection_bench import Report
     from fedpriv.experiments.target import Target
 
@@ -32,6 +32,17 @@ app = typer.Typer(name="bench", help="Measure, on this machine.", no_args_is_hel
 @app.callback()
 def _bench() -> None:
     pass
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on standard error; give what is called with what is measured and the part that is done."""
+    bar = Progress(
+        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )
+    with bar:
+        task = bar.add_task("getting ready", total=1.0)
+        yield lambda what, done: bar.update(task, description=escape(what), completed=done)
 
 
 @app.command()
@@ -50,15 +61,11 @@ def protection(
     """
     from fedpriv.experiments.protection_bench import run_protection_bench
 
-    bar = Progress(
-        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    )
-    with bar:
-        task = bar.add_task("getting ready", total=1.0)
+    with _progress() as on_progress:
         report = run_protection_bench(
             quick=quick,
             workers=workers,
-            on_progress=lambda what, done: bar.update(task, description=escape(what), completed=done),
+            on_progress=on_progress,
         )
     if out is not None:
         write_json(out, report.as_json(), mode=0o644)
@@ -77,19 +84,15 @@ def domain(
 ) -> None:
     """Measure what the data owner's side adds: tickets, starting a job, the gatekeeper, the ledger.
 
-    Two domains run as processes of their own. Takes about three minutes; docs/benchmarks.md says what is measured.
+    Two domains run as processes of their own. Takes about two minutes; docs/benchmarks.md says what is measured.
     """
     from fedpriv.experiments.domain_bench import run_domain_bench, targets
 
-    bar = Progress(
-        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    )
-    with bar:
-        task = bar.add_task("getting ready", total=1.0)
+    with _progress() as on_progress:
         report = run_domain_bench(
             model=model,
             entries=entries,
-            on_progress=lambda what, done: bar.update(task, description=escape(what), completed=done),
+            on_progress=on_progress,
         )
     if out is not None:
         write_json(out, report.as_json(), mode=0o644)
