@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from fedpriv.errors import PlanError
+from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
 from fedpriv.study.section import Section
 
@@ -236,14 +237,6 @@ class ProtectionChoice(Section):
     @staticmethod
     def _with_bits(level: ProtectionLevel, bits: int) -> str:
         return f"{level} at {bits} bits" if level in QUANTISED else level
-
-
-class AggregationChoice(Section):
-    """How the updates are weighed in the sum."""
-
-    weights: Literal["fedavg", "uniform"] = Field(
-        default="fedavg", description="fedavg: by number of examples (McMahan 2017)"
-    )
 
 
 class MemberChoice(Section):
