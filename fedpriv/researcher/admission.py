@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher.answers import require_same_adapter
-from fedpriv.researcher.courier import POLL_SECONDS, Courier
+from fedpriv.researcher.courier import POLL_SECONDS, Courier, now
 from fedpriv.researcher.events import Decided, DomainJoined, Event
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
@@ -98,7 +97,7 @@ class Admission:
 
     async def _approval(self, email: str) -> bool:
         """Wait for a data owner's approval; False if the domain is left out."""
-        since, known = time.monotonic(), self._folder.decisions().get(email)
+        since, known = now(), self._folder.decisions().get(email)
         while known is None or known.decision != "approved":
             if email not in self._courier.active():
                 return False

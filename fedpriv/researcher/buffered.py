@@ -8,19 +8,19 @@ it then seals among exactly these. An update is in one buffer at most, which its
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher.admission import Admission
 from fedpriv.researcher.answers import require_same_adapter
+from fedpriv.researcher.courier import now
 from fedpriv.researcher.events import DomainMissed, RoundStarted
 from fedpriv.researcher.round import RoundParts
 from fedpriv.researcher.round_summary import RoundSummary
 from fedpriv.researcher.study_folder import AskedMembers, Exclusion, RoundMembers
 from fedpriv.study import AggregateManifest, Result, Ticket
 
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
 
 
 class BufferedRounds:
@@ -52,7 +52,7 @@ class BufferedRounds:
         StudyError
             If too few domains are left to fill it.
         """
-        started = time.perf_counter()
+        started = now()
         members = await self._fill(number, attempt)
         trained = {email: self._ready[email] for email in members.members}
         sealing = asyncio.create_task(self._seal_and_sum(number, members))
@@ -60,7 +60,7 @@ class BufferedRounds:
             self._keep_training(number, attempt)
             await asyncio.wait({sealing}, timeout=_LOOK_SECONDS)
         sealed, manifest, seconds = sealing.result()
-        seconds["wall"] = time.perf_counter() - started
+        seconds["wall"] = now() - started
         for update in manifest.updates:
             self._ready.pop(update.header.member, None)
             self._keep_trained(update.header.member, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,7 +167,7 @@ class Courier:
             return None
         ticket = self._folder.sent_ticket(ticket) or ticket
         self._asked[ticket.member] = ticket
-        await self._on_syft(self._send_ticket, ticket)
+        await self._send(ticket)
         self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
         result = await self._answer(ticket, required=required)
         if result is None:
@@ -189,9 +188,12 @@ class Courier:
         self._measure(result)
         return result
 
+    async def _send(self, ticket: Ticket) -> None:
+        await self._on_syft(self._send_ticket, ticket)
+
     async def _answer(self, ticket: Ticket, *, required: bool) -> Result | None:
         """Wait for a domain's answer; None as soon as it is excluded, unless it is required."""
-        since, what = time.monotonic(), f"{ticket.kind} of round {ticket.round}"
+        since, what = now(), f"{ticket.kind} of round {ticket.round}"
         told = False
         while True:
             result = await self._on_syft(self._read_result, ticket)
@@ -225,7 +227,7 @@ class Courier:
             )
 
     def _saw(self, email: str) -> None:
-        self._signs[email] = asyncio.get_running_loop().time()
+        self._signs[email] = now()
 
     def _is_excluded(self, email: str) -> bool:
         exclusion = self._folder.excluded(email)
@@ -323,17 +325,22 @@ class Courier:
             await asyncio.sleep(POLL_SECONDS)
 
     def say_waiting(self, since: float, domains: list[str], what: str) -> float:
-        if time.monotonic() - since < _WAITING_SECONDS:
+        if now() - since < _WAITING_SECONDS:
             return since
         for domain in domains:
             self._emit(Waiting(study=self.study, domain=domain, what=what))
-        return time.monotonic()
+        return now()
 
     async def _on_syft(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._syft, function, *arguments)
 
     async def in_background(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._transfers, function, *arguments)
+
+
+def now() -> float:
+    """Return the time on the event loop's clock, which a simulation sets."""
+    return asyncio.get_running_loop().time()
 
 
 def request_job_name(study: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedpriv.study import Result
 
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 1.0
 
 Asking = Coroutine[Any, Any, Result | None]
 """Asks one domain; gives None for one that is not waited for any more."""

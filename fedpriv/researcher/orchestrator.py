@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import StoppedError, StudyError, UntrustedError
@@ -24,7 +24,6 @@ from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import POLL_SECONDS, Courier
 from fedpriv.researcher.events import Event, Paused, StudyFinished, StudyStarted, Unpaused
 from fedpriv.researcher.key_relay import KeyRelay
-from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.round import RoundParts, RoundRunner
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
@@ -32,9 +31,6 @@ from fedpriv.researcher.summing import Summing
 from fedpriv.researcher.weighing import Weighing
 from fedpriv.study import Consent, RequestDecision, Result, Ticket
 from fedpriv.training.adapter import adapter_digest, load_state
-
-if TYPE_CHECKING:
-    from fedpriv.transport import ResearcherSession
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +62,8 @@ class Orchestrator:
     ----------
     folder : StudyFolder
         The study.
-    researcher : Researcher
-        Whose study it is; holds signing keys only.
-    session : ResearcherSession
-        The connection to the cohort.
+    courier : Courier
+        The way to its cohort.
     emit : Callable[[Event], None]
         Called on the event loop's thread for each event.
     weights : WeightFunction, optional
@@ -79,8 +73,7 @@ class Orchestrator:
     def __init__(
         self,
         folder: StudyFolder,
-        researcher: Researcher,
-        session: ResearcherSession,
+        courier: Courier,
         emit: Callable[[Event], None],
         weights: WeightFunction | None = None,
     ) -> None:
@@ -90,7 +83,7 @@ class Orchestrator:
         self.study = self.request.study
         self._emit = emit
         self._steering = SteeringFile(folder.state)
-        self._courier = Courier(folder, self.request, researcher, session, emit)
+        self._courier = courier
         self._keys = KeyRelay(folder, self._courier, emit)
         self._catching_up = CatchingUp(folder, self._courier, self._keys, emit)
         self._parts = RoundParts(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.catching_up import CatchingUp
-from fedpriv.researcher.courier import Courier
+from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Event, RoundStarted
 from fedpriv.researcher.round_summary import RoundSummary
 from fedpriv.researcher.study_folder import AskedMembers, RoundMembers, StudyFolder
@@ -62,7 +61,7 @@ class RoundRunner:
         StudyError
             If fewer domains than the plan wants do their part.
         """
-        started = time.perf_counter()
+        started = now()
         fixed = self._parts.summing.fixed(number)
         asked = self._ask(number, attempt, fixed, prepared)
         members = None if self._parts.weighing.needs_losses else self._members(number, asked, asked.members, prepared)
@@ -74,7 +73,7 @@ class RoundRunner:
             members = self._members(number, asked, fixed or tuple(sorted(results)), prepared, results)
             sealed = await self._parts.summing.seal(number, members)
         manifest, seconds = await self._parts.summing.sum(number, sealed, members)
-        seconds["wall"] = time.perf_counter() - started
+        seconds["wall"] = now() - started
         self._update_bytes = max(update.container_bytes for update in manifest.updates)
         self._parts.catching_up.forget(number)
         self._summary.keep(manifest, results, sealed, prepared, seconds)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
-from fedpriv.researcher.courier import request_job_name
+from fedpriv.researcher.courier import Courier, request_job_name
 from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
 from fedpriv.researcher.model_card import model_card
@@ -392,7 +392,8 @@ class Study:
             for subscriber in (self.history, *subscribers):
                 subscriber(event)
 
-        orchestrator = Orchestrator(self.folder, self.researcher, session, emit, weights)
+        courier = Courier(self.folder, request, self.researcher, session, emit)
+        orchestrator = Orchestrator(self.folder, courier, emit, weights)
         try:
             yield orchestrator
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from fedpriv.aggregation import aggregate_round, verify_round
 from fedpriv.errors import StudyError
 from fedpriv.protection import combine_unlocks, needs_unlock
 from fedpriv.researcher.catching_up import CatchingUp
-from fedpriv.researcher.courier import Courier
+from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import DomainMissed, Event, UpdateReceived
 from fedpriv.researcher.gathering import Asking, Gathered, gather
 from fedpriv.researcher.key_relay import KeyRelay
@@ -139,10 +138,10 @@ class Summing:
         wanted = fixed or self._survivors({email: results[email] for email in fetched})
         updates = self._verify(number, results, members, wanted)
         self._folder.keep_sum_members(number, SumMembers(attempt=members.attempt, members=wanted))
-        started = time.perf_counter()
+        started = now()
         unlocked = await self._confirm(number, members.attempt, updates)
-        seconds = {"confirm": time.perf_counter() - started}
-        started = time.perf_counter()
+        seconds = {"confirm": now() - started}
+        started = now()
         manifest = await self._courier.in_background(
             lambda: aggregate_round(
                 self._keys.public,
@@ -158,7 +157,7 @@ class Summing:
             )
         )
         self._folder.keep_manifest(manifest)
-        seconds["aggregate"] = time.perf_counter() - started
+        seconds["aggregate"] = now() - started
         for path in paths.values():
             path.unlink(missing_ok=True)
         return manifest, seconds
@@ -208,7 +207,7 @@ class Summing:
         update, blob = result.update, result.update_blob
         if update is None or blob is None or blob.sha256 != update.container_sha256:
             raise StudyError(f"{result.member} answered without its update", kept="The round was not aggregated")
-        started = time.perf_counter()
+        started = now()
         path = self._folder.round(result.round) / f"{result.member}-{update.header.attempt}.safetensors"
         await self._courier.fetch(result.member, blob, path)
         self._emit(
@@ -217,7 +216,7 @@ class Summing:
                 domain=result.member,
                 round=result.round,
                 size_bytes=blob.size_bytes,
-                seconds=round(time.perf_counter() - started, 4),
+                seconds=round(now() - started, 4),
             )
         )
         return path
