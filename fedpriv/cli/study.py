@@ -222,8 +222,66 @@ def run(name: Name, home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def resume(name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Go on with a study whose last run was stopped or killed; no domain trains twice."""
+    """Go on with a study that was paused, stopped or killed; no domain trains twice."""
+    study = Study.open(Researcher.open(home), name)
+    study.unpause()
+    if study.status()["running"]:
+        console.print(f"{escape(name)} goes on in the process that runs it.")
+        return
     _run(name, home, resume=True)
+
+
+@app.command()
+def pause(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """Begin no further round, also in a study that runs in another process."""
+    after = Study.open(Researcher.open(home), name).pause()
+    console.print(f"{escape(name)} pauses {_after(after)}; `fedpriv study resume {escape(name)}` goes on.")
+
+
+@app.command()
+def step(
+    name: Name,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="So many more rounds.")] = 1,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Pause after some more rounds; a study that waits goes on until then."""
+    after = Study.open(Researcher.open(home), name).step(rounds)
+    console.print(f"{escape(name)} pauses {_after(after)}; `fedpriv study resume {escape(name)}` goes on.")
+
+
+@app.command()
+def stop(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """End a study's run, wherever it is, in whatever process; everything is kept."""
+    study = Study.open(Researcher.open(home), name)
+    running = study.status()["running"]
+    study.stop()
+    words = "stops now" if running else "does not run"
+    console.print(f"{escape(name)} {words}; `fedpriv study resume {escape(name)}` goes on in the middle of its round.")
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, max=4, help="Exponent of the links' speed in the weights.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, max=86_400, help="Seconds without progress after which a domain is late.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Change how a study goes on, from the next round on; the plan that was approved stays as it is."""
+    changes = {"alpha": alpha, "patience_s": patience}
+    given = {key: value for key, value in changes.items() if value is not None}
+    if not given:
+        raise ConfigError("There is nothing to change", todo="give --alpha or --patience")
+    steering = Study.open(Researcher.open(home), name).steering.change(**given)
+    shown = {"alpha": steering.alpha, "patience": steering.patience_s}
+    console.print(", ".join(f"{key} {value}" for key, value in shown.items() if value is not None) + ".")
+
+
+def _after(round_number: int) -> str:
+    return f"after round {round_number}" if round_number else "before its first round"
 
 
 @app.command()
@@ -281,6 +339,17 @@ def exclude(
         console.print(escape(still_needed))
     else:
         console.print(f"A running study goes on without it; otherwise run `fedpriv study resume {escape(name)}`.")
+
+
+@app.command()
+def readmit(
+    name: Name,
+    email: Annotated[str, typer.Argument(help="The domain that takes part again.")],
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Let a domain that was excluded take part again from the next round on; it opens the sums it missed first."""
+    Study.open(Researcher.open(home), name).readmit(email)
+    console.print(f"{escape(email)} takes part in {escape(name)} again from the next round on.")
 
 
 def _run(name: str, home: Path, *, resume: bool) -> None:
