@@ -282,10 +282,19 @@ def fake_venv(folder):
 
 def test_a_ready_environment_is_used_at_once_and_arguments_go_through(copy):
     fake_venv(copy)
+    fake(copy, "nproc", "echo 1")
     assert bootstrap(copy, "test", "-k", "two words").stdout == "python -m pytest -k two words\n"
     done = bootstrap(copy, "demo", "--model", "tiny")
     assert done.stdout == "fedpriv demo --model tiny\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(2, 2), (4, 4), (64, 4)])
+def test_tests_run_on_several_cores(copy, cores, workers):
+    fake_venv(copy)
+    fake(copy, "nproc", f"echo {cores}")
+    options = f"--numprocesses={workers} --dist=loadfile --no-loadscope-reorder"
+    assert bootstrap(copy, "test", "-x").stdout == f"python -m pytest {options} -x\n"
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", ".venv/fedpriv-unfinished"])
