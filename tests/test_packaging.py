@@ -319,6 +319,23 @@ def test_a_failed_installation_ends_with_a_sentence(copy):
     assert not (copy / ".venv" / "fedpriv-unfinished").exists()
 
 
+def test_setup_compiles_what_a_training_worker_may_not(copy):
+    fake_venv(copy)
+    (copy / "constraints.txt").write_text("")
+    script = '[ "$1" = -V ] && echo "Python 3.11.7" && exit\necho "[$PYTHONDONTWRITEBYTECODE] $*" >>calls\n'
+    for name in ("python", "uv"):
+        (copy / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{script}")
+        (copy / ".venv" / "bin" / name).chmod(0o755)
+    fake(copy, "df", "echo; echo 'x 1 1 99999999 1% /'")
+    environment = {"PATH": f"{copy / 'bin'}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(["/bin/sh", "bootstrap.sh", "setup"], cwd=copy, env=environment, timeout=60, check=True)
+    calls = (copy / "calls").read_text().splitlines()
+    installed = next(number for number, call in enumerate(calls) if "pip install" in call and "-e .[dev]" in call)
+    assert "[] -m fedpriv.training.worker" in calls[installed:]
+    assert (copy / ".venv" / "fedpriv-stamp").exists()
+    assert not (copy / ".venv" / "fedpriv-unfinished").exists()
+
+
 # -- nothing of one machine ------------------------------------------------------------------------------------------
 
 
