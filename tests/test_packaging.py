@@ -282,10 +282,19 @@ def fake_venv(folder):
 
 def test_a_ready_environment_is_used_at_once_and_arguments_go_through(copy):
     fake_venv(copy)
+    fake(copy, "nproc", "echo 1")
     assert bootstrap(copy, "test", "-k", "two words").stdout == "python -m pytest -k two words\n"
     done = bootstrap(copy, "demo", "--model", "tiny")
     assert done.stdout == "fedpriv demo --model tiny\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(2, 2), (4, 4), (64, 4)])
+def test_tests_run_on_several_cores(copy, cores, workers):
+    fake_venv(copy)
+    fake(copy, "nproc", f"echo {cores}")
+    options = f"--numprocesses={workers} --dist=loadfile --no-loadscope-reorder"
+    assert bootstrap(copy, "test", "-x").stdout == f"python -m pytest {options} -x\n"
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", ".venv/fedpriv-unfinished"])
@@ -307,6 +316,23 @@ def test_a_failed_installation_ends_with_a_sentence(copy):
     done = bootstrap(copy, "setup")
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("then run the same command again.")
+    assert not (copy / ".venv" / "fedpriv-unfinished").exists()
+
+
+def test_setup_compiles_what_a_training_worker_may_not(copy):
+    fake_venv(copy)
+    (copy / "constraints.txt").write_text("")
+    script = '[ "$1" = -V ] && echo "Python 3.11.7" && exit\necho "[$PYTHONDONTWRITEBYTECODE] $*" >>calls\n'
+    for name in ("python", "uv"):
+        (copy / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{script}")
+        (copy / ".venv" / "bin" / name).chmod(0o755)
+    fake(copy, "df", "echo; echo 'x 1 1 99999999 1% /'")
+    environment = {"PATH": f"{copy / 'bin'}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(["/bin/sh", "bootstrap.sh", "setup"], cwd=copy, env=environment, timeout=60, check=True)
+    calls = (copy / "calls").read_text().splitlines()
+    installed = next(number for number, call in enumerate(calls) if "pip install" in call and "-e .[dev]" in call)
+    assert "[] -m fedpriv.training.worker" in calls[installed:]
+    assert (copy / ".venv" / "fedpriv-stamp").exists()
     assert not (copy / ".venv" / "fedpriv-unfinished").exists()
 
 

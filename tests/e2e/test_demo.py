@@ -15,7 +15,7 @@ from fedpriv.errors import FedprivError
 from fedpriv.training.adapter import adapter_digest, parse_state
 from tests.e2e.conftest import ledger, run
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 DOMAINS = ("micu", "sicu", "ccu")
 
 
