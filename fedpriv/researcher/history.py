@@ -39,7 +39,8 @@ class History:
         line = json.dumps(event.as_record(), sort_keys=True, allow_nan=False).encode() + b"\n"
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
         try:
-            os.ftruncate(descriptor, _end_of_whole_lines(descriptor))
+            if (whole := _end_of_whole_lines(descriptor)) < os.fstat(descriptor).st_size:
+                os.ftruncate(descriptor, whole)
             rest = memoryview(line)
             while rest:  # a disk that fills up takes a part, and says so at the next try
                 rest = rest[os.write(descriptor, rest) :]

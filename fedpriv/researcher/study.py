@@ -6,19 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher.courier import request_job_name
-from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
+from fedpriv.researcher.event_stream import EventStream
+from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
+from fedpriv.researcher.listeners import Listeners
 from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -45,6 +48,7 @@ class Study:
         self.folder = folder
         self.researcher = researcher
         self.history = History(folder.history_path)
+        self._listeners = Listeners(self.history)
 
     @classmethod
     def create(cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str) -> Study:
@@ -75,6 +79,11 @@ class Study:
     def plan(self) -> Plan:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
+
+    @property
+    def trackers_folder(self) -> Path:
+        """Where experiment trackers that write files write them, for all studies of a researcher."""
+        return self.researcher.root / "trackers"
 
     def submit(self, *, on_wait: Callable[[str], None] = lambda what: None) -> str:
         """Send the code request to every domain of the cohort and return the study id.
@@ -115,10 +124,18 @@ class Study:
 
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
-        with self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._orchestrator() as orchestrator:
             return _run(orchestrator.wait_for_decisions())
 
-    def run(self, *subscribers: Subscriber, resume: bool = False) -> StudyFinished:
+    def events(self, *, limit: int = 1024) -> EventStream:
+        """Return what happens from now on, to be read with ``async for``; it ends with the run.
+
+        It may be read in a notebook's event loop while :meth:`run` works in another thread. Before a run it waits for
+        one. A reader that is slower than ``limit`` events misses progress, and nothing else.
+        """
+        return self._listeners.stream(limit)
+
+    def run(self, *subscribers: Subscriber, resume: bool = False, report_to: ReportTo = "none") -> StudyFinished:
         """Run the rounds to the end.
 
         Parameters
@@ -127,14 +144,25 @@ class Study:
             Called for each event, beside the history file.
         resume : bool
             Go on with a study whose last run was killed. Without it such a study is not touched.
+        report_to : str or sequence of str, optional
+            Experiment trackers: ``tensorboard``, ``mlflow``, ``wandb``; ``all`` that are installed, or ``none``.
 
         Raises
         ------
+        ConfigError
+            If a tracker is unknown or not installed.
         LockError
             If another process runs it, or a run was killed and ``resume`` is false.
         StudyError
             If a domain refuses or fails.
         """
+        with self._listeners.during(subscribers):
+            self._require_whole_end(resume=resume)
+            trackers = open_trackers(report_to, self, self._listeners)
+            with self._locked(), self._listeners.during(trackers), self._orchestrator() as orchestrator:
+                return _run(orchestrator.run())
+
+    def _require_whole_end(self, *, resume: bool) -> None:
         dead = stale_lock_pid(self.folder.lock_path)
         if dead is not None and not resume:
             raise LockError(
@@ -142,8 +170,6 @@ class Study:
                 kept="Everything it did is kept; nothing was changed",
                 todo="run `fedpriv study resume` to go on where it stopped",
             )
-        with self._locked(), self._orchestrator(subscribers) as orchestrator:
-            return _run(orchestrator.run())
 
     def release(self, target: Path, *subscribers: Subscriber) -> Path:
         """Ask the data owners for the plain adapter and write it to ``target`` as a PEFT folder with its model card.
@@ -161,7 +187,7 @@ class Study:
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
-        with self._locked(), self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
             released = _run(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
@@ -181,7 +207,7 @@ class Study:
         StudyError
             If a domain has not approved the study (any more).
         """
-        with self._locked(), self._orchestrator(()) as orchestrator:
+        with self._locked(), self._orchestrator() as orchestrator:
             return _run(orchestrator.ping(times))
 
     def exclude(self, email: str, reason: str = "") -> str:
@@ -307,7 +333,7 @@ class Study:
         return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
 
     @contextmanager
-    def _orchestrator(self, subscribers: tuple[Subscriber, ...]) -> Iterator[Orchestrator]:
+    def _orchestrator(self) -> Iterator[Orchestrator]:
         request = self.folder.submitted()
         session = self.researcher.session(self.folder.cohort())
         _wait_until_none(
@@ -316,15 +342,8 @@ class Study:
             lambda w: None,
         )
 
-        def emit(event: Event) -> None:
-            for subscriber in (self.history, *subscribers):
-                subscriber(event)
-
-        orchestrator = Orchestrator(self.folder, self.researcher, session, emit)
-        try:
+        with closing(Orchestrator(self.folder, self.researcher, session, self._listeners)) as orchestrator:
             yield orchestrator
-        finally:
-            orchestrator.close()
 
 
 def _wait_until_none(look: Callable[[], list[str]], what: str, on_wait: Callable[[str], None]) -> None:
