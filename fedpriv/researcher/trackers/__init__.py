@@ -2,7 +2,7 @@
 
 from fedpriv.researcher.trackers.choosing import ReportTo, open_trackers, tracker, tracker_names
 from fedpriv.researcher.trackers.rows import Row, rows
-from fedpriv.researcher.trackers.tracker import Sink, TrackedRun, Tracker
+from fedpriv.researcher.trackers.tracking import Sink, TrackedRun, Tracker
 
 __all__ = [
     "ReportTo",

@@ -12,7 +12,7 @@ from fedpriv.researcher.events import Event
 from fedpriv.researcher.trackers.mlflow_sink import MlflowSink
 from fedpriv.researcher.trackers.rows import parameters, short_names
 from fedpriv.researcher.trackers.tensorboard_sink import TensorBoardSink
-from fedpriv.researcher.trackers.tracker import Sink, TrackedRun, Tracker
+from fedpriv.researcher.trackers.tracking import Sink, TrackedRun, Tracker
 from fedpriv.researcher.trackers.wandb_sink import WandbSink
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fedpriv.files import private_folder
 from fedpriv.researcher.trackers.rows import MARK, Row
-from fedpriv.researcher.trackers.tracker import TrackedRun
+from fedpriv.researcher.trackers.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedpriv.files import private_folder
 from fedpriv.researcher.trackers.rows import MARK, Row
-from fedpriv.researcher.trackers.tracker import TrackedRun
+from fedpriv.researcher.trackers.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder, read_json, write_json
 from fedpriv.researcher.trackers.rows import Row
-from fedpriv.researcher.trackers.tracker import TrackedRun
+from fedpriv.researcher.trackers.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from wandb import Run, Settings
@@ -69,6 +69,7 @@ def _settings() -> Settings:
         console="off",
         disable_code=True,
         disable_git=True,
+        host="undisclosed",  # by default this machine's name
         save_code=False,
         init_timeout=_INIT_SECONDS,
         x_disable_machine_info=True,

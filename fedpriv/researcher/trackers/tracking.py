@@ -1,8 +1,8 @@
 """A tracker: a subscriber that reads the history in a thread of its own and hands rows to a sink.
 
 The history is the only queue. An event only wakes the thread, which reads what is new from the file: a slow server
-holds nobody up, memory stays what it is, and nothing is lost. A sink says which rows it holds already, so that a resumed
-study goes on in the same run, and what it was not given before (no tracker, a kill, a server away) is made up for.
+holds nobody up, memory stays what it is, and nothing is lost. A sink says which rows it holds already: a resumed study
+goes on in the same run, and what it was not given before (no tracker, a kill, a server away) is made up for.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fedpriv.researcher.events import Event, TrackerStopped
 from fedpriv.researcher.history import History
 from fedpriv.researcher.trackers.rows import Row, rows
 
-CLOSE_SECONDS = 20.0
-"""How long the end of a run waits for a tracker that has not taken everything yet."""
+CLOSE_SECONDS = 60.0
+"""How long the end of a run waits for a tracker that has not taken everything yet: its import may take half of it."""
 
 _MOST_REASON = 300
 
