@@ -273,7 +273,7 @@ class Demo:
         results = self.options.work / "results"
         shutil.copyfile(study.folder.history_path, results / "history.jsonl")
         if study.trackers_folder.exists():
-            shutil.copytree(study.trackers_folder, results / "trackers")
+            shutil.copytree(study.trackers_folder, results / "trackers", symlinks=True)
         (results / "ledgers").mkdir()
         for name, domain in domains.items():
             domain.ledger.verify()
