@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -143,3 +144,17 @@ def test_a_place_that_cannot_be_written_is_told_and_no_more(story):
     (event,) = story.track(TensorBoardSink(), "tensorboard")
     assert event.tracker == "tensorboard"
     assert "tensorboard" in event.reason
+
+
+def test_a_disk_that_is_full_is_told_and_the_rest_is_made_up_for(story):
+    for number in range(1, 30):
+        story.round(number)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))  # the system refuses to let a file grow further
+    try:
+        (event,) = story.track(TensorBoardSink(), "tensorboard")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in event.reason
+    assert story.track(TensorBoardSink()) == []
+    assert [step for step, _ in drawn(story)[MARK]] == list(range(1, 30))
