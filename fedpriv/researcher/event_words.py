@@ -92,7 +92,7 @@ def _round(event: RoundFinished) -> str:
 
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
     StudyStarted: _started,
-    Waiting: lambda e: f"waited for, {e.what}",
+    Waiting: lambda e: f"is waited for: {e.what}",
     Decided: lambda e: f"{e.decision}{_because(e.reason)}",
     DomainExcluded: lambda e: f"excluded{_because(e.reason)}",
     KeyRenewed: _renewed,

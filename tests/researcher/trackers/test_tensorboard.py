@@ -146,6 +146,7 @@ def test_a_place_that_cannot_be_written_is_told_and_no_more(story):
     assert "tensorboard" in event.reason
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's writer says it, too
 def test_a_disk_that_is_full_is_told_and_the_rest_is_made_up_for(story):
     for number in range(1, 30):
         story.round(number)
