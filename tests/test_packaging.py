@@ -45,6 +45,9 @@ def requirements(*extras):
     return [Requirement(text) for text in texts if not text.startswith("fedpriv[")]
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
 def pins():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -71,7 +74,7 @@ def test_every_pin_is_exact_and_there_once():
     assert names == sorted(names)
 
 
-@pytest.mark.parametrize("requirement", requirements("lab", "dev"), ids=str)
+@pytest.mark.parametrize("requirement", requirements("lab", "dev", *TRACKERS), ids=str)
 def test_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
     versions = dict(line.split("==") for line in pins())
     version = versions.get(canonicalize_name(requirement.name))
@@ -98,7 +101,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
     for line in pins():
         name, wanted = line.split("==")
-        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev")):
+        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev", *TRACKERS)):
             assert version(name).split("+")[0] == wanted, name
 
 
@@ -106,7 +109,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab")}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", *TRACKERS)}
     owners = packages_distributions()
     undeclared = set()
     for path in (ROOT / "fedpriv").rglob("*.py"):
@@ -163,6 +166,7 @@ def test_imports_go_down_only():
 
 def test_the_extra_for_development_has_everything_for_demo_and_tests():
     assert "fedpriv[lab]" in PROJECT["optional-dependencies"]["dev"]
+    assert f"fedpriv[{','.join(TRACKERS)}]" in PROJECT["optional-dependencies"]["dev"]
     assert {"pytest", "hypothesis", "ruff", "pyright"} <= {requirement.name for requirement in requirements("dev")}
 
 

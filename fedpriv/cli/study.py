@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedpriv.cli.domain import parse_pin
-from fedpriv.cli.view import StudyView
+from fedpriv.cli.history_view import print_history
+from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
@@ -32,6 +33,7 @@ console = Console()
 
 Home = Annotated[Path, typer.Option(help="The researcher's home folder.")]
 Name = Annotated[str, typer.Argument(help="The study's name.")]
+ReportTo = Annotated[list[str] | None, typer.Option(help=REPORT_TO_HELP)]
 DEFAULT_HOME = Path(".fedpriv/researcher")
 _LEVELS = get_args(ProtectionLevel)
 _ROWS_SHOWN = 24
@@ -215,20 +217,33 @@ def submit(name: Name, home: Home = DEFAULT_HOME) -> None:
 
 
 @app.command()
-def run(name: Name, home: Home = DEFAULT_HOME) -> None:
+def run(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
     """Wait for the approvals and run the rounds, with a live view."""
-    _run(name, home, resume=False)
+    _run(name, home, resume=False, report_to=report_to)
 
 
 @app.command()
-def resume(name: Name, home: Home = DEFAULT_HOME) -> None:
+def resume(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
     """Go on with a study that was paused, stopped or killed; no domain trains twice."""
     study = Study.open(Researcher.open(home), name)
     study.unpause()
     if study.status()["running"]:
         console.print(f"{escape(name)} goes on in the process that runs it.")
         return
-    _run(name, home, resume=True)
+    _run(name, home, resume=True, report_to=report_to)
+
+
+@app.command()
+def events(
+    name: Name,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what happens, until the study is finished.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the history's JSON lines.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Show what happened, to whom and when; in another terminal than the one that runs the study."""
+    print_history(console, Study.open(Researcher.open(home), name), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -352,9 +367,9 @@ def readmit(
     console.print(f"{escape(email)} takes part in {escape(name)} again from the next round on.")
 
 
-def _run(name: str, home: Path, *, resume: bool) -> None:
+def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) -> None:
     study = Study.open(Researcher.open(home), name)
     with StudyView(console) as view:
-        finished = study.run(view, resume=resume)
+        finished = study.run(view, resume=resume, report_to=report_to)
     console.print(f"Held-out loss {finished.loss_before:.4f} before, [bold]{finished.loss_after:.4f}[/] after.")
     console.print(f"Next: `fedpriv study release {escape(name)} --out adapter`.")

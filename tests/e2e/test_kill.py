@@ -1,5 +1,6 @@
 """The same steps by hand, each its own command; a domain and the researcher are killed in the middle of rounds."""
 
+import importlib.util
 import json
 import signal
 
@@ -19,7 +20,18 @@ def waits_for(root, shard, what):
     )
 
 
+def drawn_once(root):
+    """Neither a round twice nor a second run, although the run was killed."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (root / ".fedpriv/researcher/trackers/tensorboard").iterdir()
+    drawn = EventAccumulator(str(folder)).Reload()
+    assert [point.step for point in drawn.Scalars("loss/heldout")] == [1, 2, 3, 4]
+    assert [point.step for point in drawn.Scalars("loss/train")] == [1, 2, 3]
+
+
 def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
+    report_to = ("--report-to", "tensorboard") if importlib.util.find_spec("tensorboard") else ()
     root, shards, serve = federation(rounds=ROUNDS, steps=8)
     services = {shard: serve(shard) for shard in shards}
     run("study", "submit", "icu", cwd=root)
@@ -27,7 +39,7 @@ def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     assert "was submitted already" in twice.stderr
 
     # Each data owner reads and decides; nothing runs before that.
-    running = start("study", "run", "icu", cwd=root)
+    running = start("study", "run", "icu", *report_to, cwd=root)
     for shard in shards:
         request = received(root, shard)
         assert request["decision"] == "pending"
@@ -50,8 +62,13 @@ def test_by_hand_with_a_domain_and_the_researcher_killed(federation, start):
     running.wait(10)
     refused = run("study", "run", "icu", cwd=root, code=2)
     assert "study resume" in refused.stderr
-    done = run("study", "resume", "icu", cwd=root)
+    done = run("study", "resume", "icu", *report_to, cwd=root)
     assert "Held-out loss" in done.stdout
+    if report_to:
+        drawn_once(root)
+    told = run("study", "events", "icu", cwd=root).stdout
+    assert f"{shards[0]}@x.org  approved" in told
+    assert told.count("held-out loss") == 1
 
     # The release is a question of its own: it waits for every data owner, and one withholds at first.
     study = request["study"][:10]
