@@ -90,3 +90,23 @@ def test_every_killed_study_ends_like_an_undisturbed_one(folder, reaper, plan):
             assert kinds.count("aggregate.opened") == 3
             assert kinds.count("update.sealed") == 3
     assert reaper.deaths >= STUDIES
+
+
+def test_a_killed_buffered_study_ends_with_one_adapter_and_no_update_in_two_sums(folder, reaper):
+    """Who is in which buffer depends on when somebody died; what each update may do does not."""
+    plan = PLAN | {"schedule": {"mode": "buffered", "buffer": 2}}
+    run_to_the_end(folder / "whole", plan, reaper)
+    writes, rng = reaper.count, random.Random(STUDIES)
+    for number in range(STUDIES):
+        reaper.count, reaper.moments = 0, sorted(rng.randint(1, writes) for _ in range(rng.randint(1, 4)))
+        study, _ = run_to_the_end(folder / str(number), plan, reaper)
+        assert len({study.digest(email) for email in study.domains}) == 1
+        for domain in study.domains.values():
+            kinds = [entry.kind for entry in domain.work.context.ledger.entries()]
+            assert kinds.count("update.confirmed") == kinds.count("update.sealed")
+            assert kinds.count("aggregate.opened") == 3
+            used = [
+                domain.folder.used(int(p.name[:4]), p.name[5:21]) for p in domain.folder.updates.glob("*.used.json")
+            ]
+            assert all(len(rounds) == 1 for rounds in used)
+            assert len(set(used)) == len(used)
