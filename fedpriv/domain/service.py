@@ -30,6 +30,7 @@ from fedpriv.errors import FedprivError, RefusedError, TransportError, Untrusted
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign, signed_identity
 from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
+from fedpriv.study.messages import MAX_TICKET_BYTES
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
@@ -38,7 +39,6 @@ TICKET_FILE = "ticket.json"
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.25, 30.0
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
-_MAX_TICKET_BYTES = 1 * 2**20
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
@@ -280,10 +280,10 @@ class DomainService:
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
         with path.open("rb") as stream:
-            data = stream.read(_MAX_TICKET_BYTES + 1)
+            data = stream.read(MAX_TICKET_BYTES + 1)
         try:
             signed = Signed.model_validate_json(
-                canonical_json(parse_json(data, source=TICKET_FILE, max_bytes=_MAX_TICKET_BYTES))
+                canonical_json(parse_json(data, source=TICKET_FILE, max_bytes=MAX_TICKET_BYTES))
             )
         except ValueError as error:
             raise UntrustedError("The ticket is malformed", kept="Nothing was run") from error

@@ -20,6 +20,9 @@ from fedpriv.study.section import Section
 MAX_PLAN_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 16
 
+MAX_COHORT = 256
+"""Most domains of a study: what packing, energies of sums and the sizes of messages are laid out for."""
+
 Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$")]
 """Lower-case and without any character that means something in a path, a shell or HTML: emails become folder names."""
 
@@ -253,7 +256,7 @@ class Plan(Section):
     title: Title = "LoRA fine-tuning"
     dataset: Slug = "mimic-iii"
     researcher: MemberChoice
-    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=64)
+    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=MAX_COHORT)
     base_model: BaseModelChoice
     lora: LoraChoice = LoraChoice()
     training: TrainingChoice = TrainingChoice()
