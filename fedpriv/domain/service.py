@@ -161,18 +161,23 @@ class DomainService:
             try:
                 if self._a_researcher_appeared():
                     self._connect()
+                mark = self._session.news()
                 self._session.poll()
                 self._handle_jobs()
                 self._publish_decisions()
                 self._session.poll()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
+                mark = None
                 pause = min(_MAX_BACKOFF_SECONDS, max(pause, _FIRST_BACKOFF_SECONDS) * 2)
                 self._say(f"waiting for the store: {error}")
                 self.notify(f"{error} Trying again in {pause:.0f} s.")
             if once:
                 return
-            time.sleep(pause)
+            if mark is None:
+                time.sleep(pause)
+            else:
+                self._session.wait(mark, pause)
 
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
@@ -372,9 +377,8 @@ class DomainService:
         if state == self._said:
             return False
         self._said, self._acted_s = state, time.monotonic()
-        write_json(
-            self.domain.folder.status_path, {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
-        )
+        status = {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
+        write_json(self.domain.folder.status_path, status, durable=False)
         return True
 
     def _handle_signals(self, parent: int | None) -> None:

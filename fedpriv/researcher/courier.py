@@ -53,6 +53,7 @@ class Courier:
     ) -> None:
         self._folder, self._researcher, self._session, self._emit = folder, researcher, session, emit
         self.plan, self.study = request.plan, request.study
+        self._polled = asyncio.Event()  # set after the next poll; each poll has one of its own
         self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
         self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
 
@@ -158,6 +159,7 @@ class Courier:
         since, what = time.monotonic(), f"{ticket.kind} of round {ticket.round}"
         told = False
         while True:
+            polled = self._polled
             result = await self._on_syft(self._read_result, ticket)
             if result is not None:
                 return result
@@ -168,7 +170,7 @@ class Courier:
                     told, since = True, -_WAITING_SECONDS
                     what += ", which cannot be summed without it: start its service again"
             since = self.say_waiting(since, [ticket.member], what)
-            await asyncio.sleep(POLL_SECONDS)
+            await polled.wait()
 
     def _is_excluded(self, email: str) -> bool:
         exclusion = self._folder.excluded(email)
@@ -258,13 +260,16 @@ class Courier:
     async def _poll(self) -> None:
         last: dict[str, Any] = {}
         while True:
+            mark = self._session.news()
             await self._on_syft(self._session.poll)
+            polled, self._polled = self._polled, asyncio.Event()
+            polled.set()
             for email in self._folder.active(self.plan.emails):
                 progress = await self.in_background(self._session.blobs.progress_of, email)
                 if progress is not None and progress.study == self.study and progress != last.get(email):
                     last[email] = progress
                     self._emit(DomainProgress(study=self.study, domain=email, progress=progress))
-            await asyncio.sleep(POLL_SECONDS)
+            await self.in_background(self._session.wait, mark, POLL_SECONDS)
 
     def say_waiting(self, since: float, domains: list[str], what: str) -> float:
         if time.monotonic() - since < _WAITING_SECONDS:

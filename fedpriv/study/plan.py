@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection
@@ -391,8 +392,9 @@ def load_yaml(text: str, *, source: str) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=16)
 def parse_plan(text: str, *, source: str = "plan.yaml") -> Plan:
-    """Read a plan from YAML text.
+    """Read a plan from YAML text; a text that was read lately is not read again, since a plan never changes.
 
     Raises
     ------

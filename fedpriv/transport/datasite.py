@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from syft.sync.connections.connection_router import ConnectionRouter
@@ -33,6 +35,14 @@ from fedpriv.files import private_folder, write_atomic
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.syncing import Journal, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging
+
+_LOOK_SECONDS = 0.01
+"""How often the stamps of local folders are looked at while waiting; less often with more than so many peers."""
+
+_CHEAP_PEERS = 16
+
+_SETTLE_SECONDS = 0.003
+"""From the first sign of a put, which creates a temporary file, until its rename is through."""
 
 
 @contextlib.contextmanager
@@ -130,6 +140,9 @@ def _manager_config(settings: SessionSettings, *, owner: bool) -> SyftboxManager
 class _Session:
     """What both roles share: a syft client over our connection, identities and blobs."""
 
+    _box: ClassVar[str]
+    """Where peers leave messages for this role."""
+
     def __init__(self, settings: SessionSettings, *, owner: bool) -> None:
         self.settings = settings
         config = _manager_config(settings, owner=owner)
@@ -176,6 +189,21 @@ class _Session:
         with _quiet():
             self.client.load_peers(force_download=True)
 
+    def news(self) -> tuple[int | None, ...]:
+        """Return a mark of what peers have left for us; taken before a poll, it tells whether more came since."""
+        stamp, key_from = self.connection.store.stamp, self.connection.key_from
+        return tuple(stamp(key_from(email, self._box)) for email in self.settings.pins)
+
+    def wait(self, mark: tuple[int | None, ...], seconds: float) -> None:
+        """Sleep until there are other news than ``mark``, and at most so long; on stores that cannot tell, so long."""
+        look = _LOOK_SECONDS * max(1.0, len(mark) / _CHEAP_PEERS) if any(m is not None for m in mark) else seconds
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, look))
+            if self.news() != mark:
+                time.sleep(min(left, _SETTLE_SECONDS))
+                return
+
     def is_connected(self, email: str) -> bool:
         """Say whether ``email`` is an accepted peer whose encryption key we hold."""
         peers = self.client.peer_manager.peer_store
@@ -184,6 +212,8 @@ class _Session:
 
 class OwnerSession(_Session):
     """A data owner's datasite."""
+
+    _box = "inbox"
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=True)
@@ -250,6 +280,8 @@ class OwnerSession(_Session):
 
 class ResearcherSession(_Session):
     """A researcher's side of several datasites."""
+
+    _box = "outbox"
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=False)
