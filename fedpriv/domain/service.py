@@ -69,6 +69,7 @@ class DomainService:
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
+    _requested: dict[str, str] = field(default_factory=dict)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
@@ -230,15 +231,14 @@ class DomainService:
             )
             self.domain.record_decision(decision)
             self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
-        self._published[job.job_name] = ""
+        self._published[job.job_name], self._requested[job.job_name] = "", request.study
 
     def _publish_decisions(self) -> None:
         """Tell researchers what was decided, also when a person decided in another process."""
         for job in self._session.jobs():
             if job.job_name not in self._published:
                 continue
-            study = CodeRequest.from_folder(self._session.code_folder(job)).study
-            decision = self.domain.requests.get(study).decision
+            decision = self.domain.requests.get(self._requested[job.job_name]).decision
             digest = sha256_hex(decision.model_dump_json().encode())
             if self._published[job.job_name] != digest:
                 signed = sign(self.domain.keys, "decision", decision)

@@ -166,6 +166,7 @@ class _Session:
                     SyftBoxConfig(syftbox_folder=config.syftbox_folder, email=settings.email)
                 ),
             )
+            self._tell_protocol()
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
         self.blobs = BlobChannel(self.connection, peers)
@@ -184,6 +185,12 @@ class _Session:
             manager.datasite_watcher_syncer = self._syncer
         journal = Journal(state / "journal.json")
         self._syncer.bind(self.connection, peers, journal, quarantine)
+
+    def _tell_protocol(self) -> None:
+        """Tell syft which protocol peers speak: ours, which it would else work out again for every job it writes."""
+        storage = self.client.job_client.manager
+        protocol = storage.registry.compute_protocol_schema()
+        storage.peer_schemas.update(dict.fromkeys([*self.settings.pins, self.settings.email], protocol))
 
     def _refresh_peers(self) -> None:
         with _quiet():
