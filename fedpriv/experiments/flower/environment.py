@@ -77,15 +77,18 @@ def flower_rounds(sizes: Sequence[int], *, clients: int, rounds: int) -> list[fl
         out = Path(name) / "seconds.json"
         order = {"sizes": list(sizes), "clients": clients, "rounds": rounds + 1, "temporary": name, "out": str(out)}
         quiet = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_HOME": str(Path(name) / "flower")}
-        done = subprocess.run(
-            [str(python), str(SCRIPT), json.dumps(order)],
-            env=os.environ | quiet,
-            cwd=name,
-            capture_output=True,
-            text=True,
-            timeout=_RUN_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [str(python), str(SCRIPT), json.dumps(order)],
+                env=os.environ | quiet,
+                cwd=name,
+                capture_output=True,
+                text=True,
+                timeout=_RUN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise StudyError(f"Flower's simulation took over {_RUN_S} s", kept="Nothing was compared") from error
         if not out.exists():
             raise StudyError(f"Flower's simulation failed: {_last_line(done.stderr)}", kept="Nothing was compared")
         return [float(second) for second in json.loads(out.read_text(encoding="utf-8"))[1:]]
