@@ -163,10 +163,11 @@ class DomainService:
                 if self._a_researcher_appeared():
                     self._connect()
                 mark = self._session.news()
-                self._session.poll()
+                self._session.receive()
                 self._handle_jobs()
-                self._publish_decisions()
-                self._session.poll()
+                self._session.poll()  # answers first: somebody waits for them
+                if self._publish_decisions():
+                    self._session.poll()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
                 mark = None
@@ -233,8 +234,9 @@ class DomainService:
             self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
         self._published[job.job_name], self._requested[job.job_name] = "", request.study
 
-    def _publish_decisions(self) -> None:
-        """Tell researchers what was decided, also when a person decided in another process."""
+    def _publish_decisions(self) -> bool:
+        """Tell researchers what was decided, also by a person in another process; return whether anything was."""
+        published = False
         for job in self._session.jobs():
             if job.job_name not in self._published:
                 continue
@@ -247,6 +249,8 @@ class DomainService:
                 )
                 self._session.answer(job, status, {"decision.json": _as_bytes(signed)}, reason=decision.reason)
                 self._published[job.job_name] = digest
+                published = True
+        return published
 
     # -- tickets ---------------------------------------------------------------------------------------------
 

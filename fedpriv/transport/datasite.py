@@ -227,11 +227,19 @@ class OwnerSession(_Session):
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
+        self._syncer.sync(self._connected())  # type: ignore[union-attr]
+
+    def receive(self) -> None:
+        """Take what pinned researchers sent."""
+        for email in self._connected():
+            self._syncer.receive(email)  # type: ignore[union-attr]
+
+    def _connected(self) -> list[str]:
+        """Return the pinned researchers that are our peers; those who ask to be become it."""
         for email in self.settings.pins:
             if not self.is_connected(email):
                 self._connect(email)
-            if self.is_connected(email):
-                self._syncer.sync([email])  # type: ignore[union-attr]
+        return [email for email in self.settings.pins if self.is_connected(email)]
 
     def _connect(self, email: str) -> None:
         self._refresh_peers()
