@@ -188,10 +188,10 @@ def targets(report: Report) -> list[Target]:
             met=flat,
         ),
         Target(
-            what=f"time of adding, {few.domains} to {many.domains} updates: a straight line (R squared)",
+            what=f"CPU time of adding, {few.domains} to {many.domains} updates: a straight line (R squared)",
             wanted=f">= {_LEAST_LINEAR:g}",
-            measured=f"{slope.seconds.r_squared:.4f} ({slope.seconds.ms_per_domain:.1f} ms a domain, "
-            f"{slope.seconds.ns_per_parameter:.2f} ns a parameter)",
-            met=slope.seconds.r_squared >= _LEAST_LINEAR,
+            measured=f"{slope.cpu.r_squared:.4f} ({slope.cpu.ms_per_domain:.1f} ms a domain, "
+            f"{slope.cpu.ns_per_parameter:.2f} ns a parameter; wall clock {slope.seconds.r_squared:.4f})",
+            met=slope.cpu.r_squared >= _LEAST_LINEAR,
         ),
     ]

@@ -70,7 +70,7 @@ def slower(seconds):
         ({"overhead": slower(1.6), "flower": Flower(version="1.0", rounds_s=(2.0,))}, 0),
         ({"flower": Flower(version="1.0", rounds_s=(0.24,))}, 1),
         ({"adding": replace(ADDING, points=(ADDING.points[0], replace(ADDING.points[1], memory_mb=6.1)))}, 2),
-        ({"adding": replace(ADDING, seconds=replace(STRAIGHT, r_squared=0.979))}, 3),
+        ({"adding": replace(ADDING, cpu=replace(STRAIGHT, r_squared=0.979))}, 3),
     ],
 )
 def test_each_target_can_be_missed(change, missed):
