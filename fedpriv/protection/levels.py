@@ -27,6 +27,7 @@ from fedpriv.protection.ckks_tuned import (
     CkksTunedSealer,
     CkksTunedShape,
     make_ckks_tuned_key,
+    require_room,
 )
 from fedpriv.protection.groups import Group, groups_of
 from fedpriv.protection.keys import KEY_BYTES
@@ -67,7 +68,7 @@ def make_study_key(
     tensors : mapping of str to int
         Number of parameters of each tensor of the adapter, by name.
     clients : int
-        How many domains the cohort has, 2 to 64.
+        How many domains the cohort has, 2 to 256.
     study : str
         The study's id.
     generation : int
@@ -115,6 +116,8 @@ def describe(group: Group, *, clients: int, security: SecurityLevel) -> GroupPar
     if group.level in QUANTISED:
         packing = plan_packing(bits=group.bits, clients=clients, security=security if group.level == "sealed" else None)
         facts = {name: getattr(packing, name) for name in facts} | {"prime": str(packing.prime)}
+    elif group.level == "ckks-tuned":
+        require_room(clients)
     return GroupParameters.model_validate(
         {"level": group.level, "bits": group.bits, "parameters": group.parameters} | facts
     )

@@ -23,7 +23,7 @@ def update_bytes(protection: ProtectionChoice, *, tensors: Mapping[str, int], cl
     tensors : mapping of str to int
         Number of parameters of each tensor of the adapter, by name.
     clients : int
-        How many domains the cohort has, 2 to 64.
+        How many domains the cohort has, 2 to 256.
 
     Raises
     ------

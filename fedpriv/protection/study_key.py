@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from fedpriv.errors import UntrustedError
 from fedpriv.files import canonical_json, parse_json, sha256_hex
 from fedpriv.protection.keys import KEY_BYTES
-from fedpriv.study.plan import ProtectionLevel, Section, SecurityLevel, Sha256
+from fedpriv.study.plan import MAX_COHORT, ProtectionLevel, Section, SecurityLevel, Sha256
 
 MAX_KEY_BYTES = 8 * 2**20
 _MAX_LINE_BYTES = 65536
@@ -39,7 +39,7 @@ class KeyParameters(Section):
     fedpriv_key: Literal[3] = 3
     study: Sha256
     generation: int = Field(ge=1, le=1000, description="1, and one more for each key made in place of a retired one")
-    clients: int = Field(ge=2, le=64, description="most updates in a sum")
+    clients: int = Field(ge=2, le=MAX_COHORT, description="most updates in a sum")
     security: SecurityLevel
     groups: tuple[GroupParameters, ...] = Field(min_length=1, max_length=64)
     commitment: Sha256 = Field(description="digest of the secrets")

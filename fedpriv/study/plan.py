@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection
@@ -20,6 +21,9 @@ from fedpriv.study.section import Section
 
 MAX_PLAN_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 16
+
+MAX_COHORT = 256
+"""Most domains of a study: what packing, energies of sums and the sizes of messages are laid out for."""
 
 Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$")]
 """Lower-case and without any character that means something in a path, a shell or HTML: emails become folder names."""
@@ -254,7 +258,7 @@ class Plan(Section):
     title: Title = "LoRA fine-tuning"
     dataset: Slug = "mimic-iii"
     researcher: MemberChoice
-    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=64)
+    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=MAX_COHORT)
     base_model: BaseModelChoice
     lora: LoraChoice = LoraChoice()
     training: TrainingChoice = TrainingChoice()
@@ -401,8 +405,9 @@ def load_yaml(text: str, *, source: str) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=16)
 def parse_plan(text: str, *, source: str = "plan.yaml") -> Plan:
-    """Read a plan from YAML text.
+    """Read a plan from YAML text; a text that was read lately is not read again, since a plan never changes.
 
     Raises
     ------

@@ -124,10 +124,11 @@ class OwnerSyncer(DatasiteOwnerSyncer):
 
     def sync(self, peer_emails: list[str], recompute_hashes: bool = True) -> None:
         for peer in peer_emails:
-            self._receive(peer)
+            self.receive(peer)
             self.publish(peer)
 
-    def _receive(self, peer: str) -> None:
+    def receive(self, peer: str) -> None:
+        """Take what ``peer`` sent since the last time."""
         last = int(self._journal.get(f"taken/{peer}", 0))
         for sequence, key in self._connection.messages_from(peer, "inbox", after=last):
             envelope = None
