@@ -18,6 +18,7 @@ from fedpriv.errors import ContainerError, RefusedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
+from fedpriv.study.averaging import alike
 from fedpriv.training.adapter import (
     adapter_digest,
     adapter_layout_digest,
@@ -95,13 +96,16 @@ class Sealing:
                 context.blobs.remove(context.researcher, self._name(round_number, attempt))
             context.folder.sealed_path(round_number, attempt).unlink(missing_ok=True)
         for number in range(1, context.last_sum(round_number)):
+            if not alike(context.plan.averaging, number, round_number):
+                continue  # what rounds of other tensors need is theirs to remove
             for attempt in context.folder.attempts(number):
                 context.folder.residual_path(number, attempt).unlink(missing_ok=True)
 
     def _seal_now(self, ticket: Ticket, raw: Path, weight: float) -> SealedRound:
         context, folder = self.context, self.context.folder
         before = context.adapter(ticket.round - 1)
-        update = check_update(raw, before, context.plan)
+        update = check_update(raw, before, context.plan, ticket.round)
+        sent = context.sent(before, ticket.round)
         # Training code may write where its outputs lie: what a later attempt seals is what the first one sealed.
         start = adapter_digest(before)[:16]
         if not folder.claim(f"update-{ticket.round:04d}-{start}", hashlib.sha256(update.data).hexdigest()):
@@ -109,7 +113,7 @@ class Sealing:
                 f"The training output of round {ticket.round} was changed after it was sealed",
                 kept="Nothing was sealed",
             )
-        update = self._noised(update, before, ticket.round, start)
+        update = self._noised(update, sent, ticket.round, start)
         key = context.key_room.load()
         masks = context.masks(ticket.members)
         scales = context.scales(ticket.round)
@@ -123,7 +127,7 @@ class Sealing:
             weight=weight,
             nonce=secrets.token_hex(16),
             key_id=key.key_id,
-            layout=adapter_layout_digest(before),
+            layout=adapter_layout_digest(sent),
             scales=scales_digest(scales),
             parameters=len(update),
         )
@@ -131,6 +135,7 @@ class Sealing:
             context.plan.protection,
             key,
             context.tensors(),
+            turns=context.turns(),
             masks=masks,
             workers=context.workers(),
         )
@@ -146,9 +151,7 @@ class Sealing:
         clipped = round(file.clipped / len(update), 3)
         return SealedRound(update=signed, members=ticket.members, clipped=clipped)
 
-    def _noised(
-        self, update: np.ndarray, before: Mapping[str, np.ndarray], round_number: int, start: str
-    ) -> np.ndarray:
+    def _noised(self, update: np.ndarray, sent: Mapping[str, np.ndarray], round_number: int, start: str) -> np.ndarray:
         """Return what leaves: with privacy of unit domain, the update clipped and noised, drawn once and kept.
 
         It is on the disk before it is used first, so that no kill and no further attempt draws noise again on the same
@@ -167,8 +170,8 @@ class Sealing:
             if charge is None:
                 raise RefusedError(f"Round {round_number} was not charged", kept="Nothing was sealed")
             sigma = charge.mechanism.noise_multiplier
-            save_state(unflatten(privatise(update, clip=privacy.bound, noise_multiplier=sigma), before), path)
-        return flatten(load_state(path, layout_of(before)))
+            save_state(unflatten(privatise(update, clip=privacy.bound, noise_multiplier=sigma), sent), path)
+        return flatten(load_state(path, layout_of(sent)))
 
     def _record(self, sealed: SealedRound) -> None:
         context, header = self.context, sealed.update.header

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 
 from fedpriv.errors import PlanError
 from fedpriv.study.aggregation import AggregationChoice
+from fedpriv.study.averaging import Averaging
 from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
 from fedpriv.study.section import Section
 
@@ -91,6 +92,9 @@ class TrainingChoice(Section):
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
     seed: int = Field(default=0, ge=0, lt=2**31)
+    proximal: float = Field(
+        default=0.0, ge=0, le=1000, description="mu: how strongly a local round is held near where it began (FedProx)"
+    )
 
 
 TensorPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,200}$")]
@@ -280,7 +284,32 @@ class Plan(Section):
             raise ValueError(
                 "lora > dropout must be 0 with privacy: one patient's draw would change another's gradient"
             )
+        if self.privacy is not None and self.privacy.unit == "patient":
+            if self.averaging != "b_only":
+                raise ValueError(
+                    f"aggregation > averaging cannot be {self.averaging} with privacy of unit patient, which trains "
+                    "lora_B alone: leave it out"
+                )
+            if self.training.proximal > 0:
+                raise ValueError(
+                    "training > proximal has no meaning with privacy of unit patient, whose steps are fedpriv's own: "
+                    "leave it out"
+                )
         return self
+
+    @property
+    def averaging(self) -> Averaging:
+        """Which of LoRA's factors a round trains and sends."""
+        by_patient = self.privacy is not None and self.privacy.unit == "patient"
+        return self.aggregation.averaging or ("b_only" if by_patient else "both")
+
+    @property
+    def server_rate(self) -> float:
+        """Learning rate of the server optimiser; adam's default is what Adam moves a parameter in a local round."""
+        server, training = self.aggregation.server, self.training
+        if server.learning_rate is not None:
+            return server.learning_rate
+        return training.learning_rate * training.steps if server.optimizer == "adam" else 1.0
 
     @property
     def leaving_metrics(self) -> tuple[MetricName, ...]:
