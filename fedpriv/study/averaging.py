@@ -88,7 +88,7 @@ class ServerChoice(Section):
     beta1: float = Field(default=0.9, ge=0, lt=1, description="how much of the mean updates before is kept")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="how much of their squares before is kept (adam)")
     tau: float = Field(
-        default=1e-3, gt=0, le=1, description="below it, the size of a mean update does not count any more (adam)"
+        default=1e-4, gt=0, le=1, description="below it, the size of a mean update does not count any more (adam)"
     )
 
     @model_validator(mode="after")
