@@ -1,12 +1,12 @@
-"""Which averaging of LoRA's factors, and which server optimiser, helps on unequal shards? The same rounds several times.
+"""Which averaging of LoRA's factors, and which server optimiser, helps on unequal shards?
 
     python benchmarks/lora_averaging.py [--model tiny] [--rounds 8] [--steps 4] [--seeds 0 1 2] > lora_averaging.json
 
 Every run of a seed starts from the same synthetic tables, the same adapter and the same order of examples. Each domain
 has the patients of one care unit, whose notes are about other things, and unequal numbers of them: the second keeps a
-third of its training examples, the next ones a ninth. The rounds are those of a study (stock training, weights by number
-of examples, the server optimiser of `fedpriv.training.server`) in one process and without quantisation; bytes are those
-of level sealed at 10 bits, by domain and over all rounds.
+third of its training examples, the next ones a ninth. The rounds are those of a study (stock training, weights by
+number of examples, the server optimiser of `fedpriv.training.server`) in one process and without quantisation; bytes
+are those of level sealed at 10 bits, by domain and over all rounds.
 """
 
 from __future__ import annotations

@@ -182,3 +182,15 @@ def test_a_private_study_by_patients_sends_lora_b_alone(tmp_path, ada):
     sealed = cohort.seal(1, CHANGES)[FIRST], whole.seal(1, CHANGES)[FIRST]
     assert [update.header.parameters for update in sealed] == [80, 120]
     assert A not in cohort.domains[FIRST].turns()
+
+
+def test_an_update_that_missed_its_round_waits_for_one_that_sends_its_tensors(tmp_path, ada):
+    cohort = make(tmp_path, ada, "alternate")
+    updates = cohort.seal(1, CHANGES)
+    manifest, data = cohort.aggregate(1, {email: updates[email] for email in (SECOND, THIRD)})
+    for email in MEMBERS:
+        cohort.open(email, manifest, data)
+    for number in (2, 3):
+        whole_round(cohort, number)
+    carried = [cohort.domains[FIRST].folder.sealed(number, 1).carried for number in (1, 2, 3)]
+    assert carried == [(), (), (1,)]

@@ -62,9 +62,9 @@ def test_a_round_has_one_weight_and_one_training_output(cohort):
     cohort.rekey(2)
     with pytest.raises(RefusedError, match="Another weight was asked for in round 1"):
         cohort.seal(1, CHANGES, attempt=2, weight=0.5)
-    with pytest.raises(RefusedError, match="training output of round 1 was changed"):
-        cohort.seal(1, CHANGES | {FIRST: 0.011}, attempt=2)
     assert [len(cohort.facts(email, "update.sealed")) for email in MEMBERS] == [1, 1, 1]
+    whole_round(cohort, 1, CHANGES | {FIRST: 0.018}, attempt=2)  # what its code wrote later is not looked at
+    assert cohort.moved(FIRST, 1) == pytest.approx(0.006, abs=2e-4)
 
 
 def test_what_was_cut_off_is_sent_in_the_next_round_and_said_once(tmp_path, ada):

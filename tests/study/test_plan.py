@@ -195,6 +195,10 @@ def test_a_plan_cannot_be_changed():
             "averaging cannot be alternate with privacy of unit patient, which trains lora_B alone",
         ),
         ({"aggregation__averaging": "both", "privacy__epsilon": 8.0}, "averaging cannot be both with privacy"),
+        (
+            {"aggregation__averaging": "alternate", "schedule": {"mode": "buffered", "buffer": 2}},
+            "averaging cannot be alternate in a buffered schedule",
+        ),
         ({"training__proximal": 0.1, "privacy__epsilon": 8.0}, "training > proximal has no meaning with privacy"),
         ({"fedpriv": 2}, "fedpriv: "),
         ({"lora__targets": []}, "lora > targets: "),
