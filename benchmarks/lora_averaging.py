@@ -50,9 +50,14 @@ class Case:
 
 
 def cases_of(options):
-    servers = [("none", None), ("momentum", options.momentum_rate), ("adam", options.adam_rate)]
-    found = [Case(a, name, rate, options.tau) for a in AVERAGINGS for name, rate in servers]
-    return [*found, *(Case(a, proximal=options.proximal) for a in AVERAGINGS)]
+    ways = {
+        "none": {},
+        "momentum": {"optimizer": "momentum", "learning_rate": options.momentum_rate},
+        "adam": {"optimizer": "adam", "learning_rate": options.adam_rate, "tau": options.tau},
+        "proximal": {"proximal": options.proximal},
+    }
+    pairs = [(averaging, way) for way in ways for averaging in AVERAGINGS]
+    return [Case(a, **ways[way]) for a, way in pairs if options.cases is None or f"{a}:{way}" in options.cases]
 
 
 def unequal_shards(folder, domains, seed):
@@ -155,6 +160,7 @@ def main():
     parser.add_argument("--adam-rate", type=float, default=None)
     parser.add_argument("--tau", type=float, default=1e-4)
     parser.add_argument("--proximal", type=float, default=0.1)
+    parser.add_argument("--cases", nargs="+", help="such as both:none alternate:adam b_only:proximal; by default all")
     options = parser.parse_args()
     model, runs, cohorts = ensure_model(options.model), [], []
     for seed in options.seeds:

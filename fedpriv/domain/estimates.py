@@ -129,8 +129,9 @@ def _update_bytes(plan: Plan, tensors: dict[str, int], turns: dict[str, Turn]) -
         return []
     try:
         clients = len(plan.cohort)
+        bits = max(plan.protection.bits, *plan.protection.bits_choices, 0)
         return [
-            update_bytes(plan.protection, tensors=tensors, turns=turns, clients=clients, round_number=number)
+            update_bytes(plan.protection, tensors=tensors, turns=turns, clients=clients, round_number=number, bits=bits)
             for number in (1, 2)
         ]
     except ProtectionError:

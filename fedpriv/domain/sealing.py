@@ -91,6 +91,20 @@ class Sealing:
             )
         return ticket.weight
 
+    def _bits(self, ticket: Ticket) -> int:
+        """Return the bits of a ticket's round: the plan's, or one of its choices.
+
+        Raises
+        ------
+        RefusedError
+            If the plan does not provide for them.
+        """
+        protection = self.context.plan.protection
+        bits = ticket.bits or protection.bits
+        if bits not in (protection.bits, *protection.bits_choices):
+            raise RefusedError(f"The plan does not provide for a round of {bits} bits", kept="Nothing was sealed")
+        return bits
+
     def _parts(self, ticket: Ticket) -> SealedParts:
         """Return what this round's update is made of, decided when it was sealed first and the same ever since."""
         folder, updates = self.context.folder, Updates(self.context)
@@ -127,6 +141,7 @@ class Sealing:
             member=context.member,
             cohort=masks.cohort,
             level=context.plan.protection.level,
+            bits=self._bits(ticket),
             weight=weight,
             nonce=secrets.token_hex(16),
             key_id=key.key_id,

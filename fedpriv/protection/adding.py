@@ -61,7 +61,7 @@ class UpdateAdder:
         headers = [signed.header for signed, _ in updates]
         first = require_alike(headers)
         parameters = self._parameters
-        groups = live(parameters.groups, first.round)
+        groups = live(parameters.groups, first.round, first.bits)
         size = sum(parameters.groups[index].parameters for index in groups)
         if (first.key_id, first.study, first.parameters) != (self.key_id, parameters.study, size):
             raise ProtectionError("the updates were sealed for another study key", kept="Nothing was added")

@@ -1,7 +1,8 @@
 """Groups: which tensors of an update are protected alike, from the plan's default level and its rules.
 
-One key serves all rounds of a study. Where rounds send different tensors, a group holds tensors of one turn only, and
-an update holds the groups whose turn it is: :func:`live` says which, to sealer, adder and opener alike.
+One key serves all rounds of a study. Where rounds send different tensors, a group holds tensors of one turn only; where
+a round chooses its bits, a tensor lies in a group for each choice. An update holds the groups whose turn it is with the
+bits of the round: :func:`live` says which, to sealer, adder and opener alike.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Group:
-    """The tensors of one level, number of bits and turn.
+    """The tensors of one level, number of bits and turn, and of one choice of bits.
 
     Attributes
     ----------
@@ -47,12 +48,15 @@ class Group:
         The tensors, in sorted-name order. Neighbouring tensors of a group need not be neighbours in the update.
     turn : int
         In which rounds they are sent: 0 in every one, 1 in odd ones, 2 in even ones.
+    choice : int
+        The bits of the rounds in which they are sent with this group; 0 if it is so whatever a round chooses.
     """
 
     level: ProtectionLevel
     bits: int
     spans: tuple[Span, ...]
     turn: Turn = 0
+    choice: int = 0
 
     @property
     def parameters(self) -> int:
@@ -65,9 +69,10 @@ def groups_of(
 ) -> tuple[Group, ...]:
     """Divide the tensors of a study among the levels of its plan.
 
-    *Guarantee*: every parameter lies in exactly one group, and all who hold the same plan and the same tensors get the
-    same groups in the same order: by level as :data:`~fedpriv.study.plan.ProtectionLevel` lists them, then by bits,
-    most first, then by turn. No group is empty.
+    *Guarantee*: every parameter lies in exactly one group that is live in a round that sends it (:func:`live`), and all
+    who hold the same plan and the same tensors get the same groups in the same order: by level as
+    :data:`~fedpriv.study.plan.ProtectionLevel` lists them, then by bits, most first, then by turn, then those that no
+    choice is about first. No group is empty.
 
     Parameters
     ----------
@@ -92,33 +97,58 @@ def groups_of(
     if not tensors:
         raise ProtectionError("There is no tensor to protect", todo="name at least one layer in lora > targets")
     _refuse_rules_about_nothing(protection, tensors)
-    found: dict[tuple[ProtectionLevel, int, Turn], list[Span]] = {}
+    found: dict[tuple[ProtectionLevel, int, Turn, int], list[Span]] = {}
     start = 0
     for name in sorted(tensors):
         size = tensors[name]
         if size < 1:
             raise ProtectionError(f"The tensor {name} has {size} parameters")
         turn: Turn = turns[name] if turns is not None else 0
-        found.setdefault((*protection.of_tensor(name), turn), []).append(Span(name, start, size))
+        level, bits = protection.of_tensor(name)
+        for choice in protection.choices_of_tensor(name) or (0,):
+            found.setdefault((level, choice or bits, turn, choice), []).append(Span(name, start, size))
         start += size
     order = get_args(ProtectionLevel)
-    keys = sorted(found, key=lambda key: (order.index(key[0]), -key[1], key[2]))
-    return tuple(Group(level, bits, tuple(found[level, bits, turn]), turn) for level, bits, turn in keys)
+    keys = sorted(found, key=lambda key: (order.index(key[0]), -key[1], *key[2:]))
+    return tuple(
+        Group(level, bits, tuple(found[level, bits, turn, choice]), turn, choice) for level, bits, turn, choice in keys
+    )
 
 
-class HasTurn(Protocol):
+class InSomeRounds(Protocol):
     """A group, or what a key says of one."""
 
     @property
     def turn(self) -> Turn: ...
 
+    @property
+    def choice(self) -> int: ...
 
-def live(groups: Sequence[HasTurn], round_number: int) -> tuple[int, ...]:
+
+def live(groups: Sequence[InSomeRounds], round_number: int, bits: int) -> tuple[int, ...]:
     """Return the numbers of the groups that are in the updates of a round.
 
     *Guarantee*: all who hold the same key get the same, whatever else they know; it is the only place that decides.
+
+    Parameters
+    ----------
+    groups : sequence of Group or GroupParameters
+        All of the plan, or of the key.
+    round_number, bits : int
+        As the header of each update of the round says.
+
+    Raises
+    ------
+    ProtectionError
+        If the plan does not provide for a round of so many bits.
     """
-    return tuple(index for index, group in enumerate(groups) if is_live(group.turn, round_number))
+    choices = {group.choice for group in groups} - {0}
+    if choices and bits not in choices:
+        known = ", ".join(map(str, sorted(choices)))
+        raise ProtectionError(f"The plan has rounds of {known} bits, not of {bits}", kept="It was not used")
+    return tuple(
+        index for index, group in enumerate(groups) if is_live(group.turn, round_number) and group.choice in (0, bits)
+    )
 
 
 def in_update(groups: Sequence[Group], indices: Collection[int]) -> dict[int, Group]:

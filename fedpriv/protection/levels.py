@@ -125,9 +125,8 @@ def describe(group: Group, *, clients: int, security: SecurityLevel) -> GroupPar
     if group.level in QUANTISED:
         packing = plan_packing(bits=group.bits, clients=clients, security=security if group.level == "sealed" else None)
         facts = {name: getattr(packing, name) for name in facts} | {"prime": str(packing.prime)}
-    return GroupParameters.model_validate(
-        {"level": group.level, "bits": group.bits, "turn": group.turn, "parameters": group.parameters} | facts
-    )
+    names = ("level", "bits", "turn", "choice", "parameters")
+    return GroupParameters.model_validate({name: getattr(group, name) for name in names} | facts)
 
 
 def packing_of(parameters: KeyParameters, index: int) -> Packing:

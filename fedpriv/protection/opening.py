@@ -84,7 +84,7 @@ class UpdateOpener:
         if not 2 <= clients <= self._parameters.clients:
             what = f"a sum of {clients} updates is not opened with a key for {self._parameters.clients} domains"
             raise ProtectionError(what, kept="Nothing was opened")
-        places = Places(self._groups, live(self._parameters.groups, header.round))
+        places = Places(self._groups, live(self._parameters.groups, header.round, header.bits))
         if header.parameters != places.size:
             what = f"the study key is for {places.size} parameters in that round, not {header.parameters}"
             raise ProtectionError(what, kept="Nothing was opened")

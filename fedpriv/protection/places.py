@@ -43,12 +43,15 @@ class Places:
         The groups that the update holds, by their numbers in the plan; spans count over the update.
     size : int
         Number of parameters of the update.
+    tensors_in_all : int
+        Number of tensors of the study.
     """
 
     def __init__(self, groups: Sequence[Group], indices: Collection[int] | None = None) -> None:
         names = sorted({span.name for group in groups for span in group.spans})
         self._numbers = {name: number for number, name in enumerate(names)}
         self.groups = in_update(groups, range(len(groups)) if indices is None else indices)
+        self.tensors_in_all = len(names)
         self.size = sum(group.parameters for group in self.groups.values())
         self._starts: dict[int, list[int]] = {}
         for index, group in self.groups.items():

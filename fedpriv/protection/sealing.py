@@ -108,8 +108,8 @@ class UpdateSealer:
         ProtectionError
             If header, key, masks, scales and residual do not belong together.
         """
-        places = Places(self._groups, live(self._parameters.groups, header.round))
-        masks = self._require(header, update, scales, places.size)
+        places = Places(self._groups, live(self._parameters.groups, header.round, header.bits))
+        masks = self._require(header, update, scales, places)
         shapes = {
             f"group-{i}": (blocks_of(self._parameters, i), shape_of(self._parameters, i).row_bytes)
             for i in places.groups
@@ -154,14 +154,15 @@ class UpdateSealer:
                     update.show(place.update)
                 yield group, first
 
-    def _require(self, header: UpdateHeader, update: np.ndarray, scales: Scales, size: int) -> MaskStreams:
+    def _require(self, header: UpdateHeader, update: np.ndarray, scales: Scales, places: Places) -> MaskStreams:
         require_header(header, self._key, scales)
+        size = places.size
         if header.parameters != size:
             raise ProtectionError(f"the study key is for {size} parameters, not {header.parameters}", kept=_KEPT)
         if update.dtype != np.float32 or update.shape != (size,):
             what = f"the update is {update.dtype} {update.shape}, not float32 ({size},)"
             raise GatekeeperError(what, kept=_KEPT)
-        if len(scales) != sum(len(group.spans) for group in self._groups):
+        if len(scales) != places.tensors_in_all:
             raise ProtectionError("there is not one scale for each tensor", kept=_KEPT)
         if self._masks is None:
             return MaskStreams(added=(), subtracted=())

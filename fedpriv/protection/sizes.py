@@ -21,6 +21,7 @@ def update_bytes(
     turns: Mapping[str, Turn] | None = None,
     clients: int,
     round_number: int = 1,
+    bits: int | None = None,
 ) -> int:
     """Return about how many bytes one protected update has: its blocks exactly, and about 1 KiB for its header.
 
@@ -36,6 +37,8 @@ def update_bytes(
         How many domains the cohort has, 2 to 64.
     round_number : int
         Which round's update.
+    bits : int, optional
+        The bits that the round chose; by default those of the plan.
 
     Raises
     ------
@@ -51,5 +54,8 @@ def update_bytes(
         groups=tuple(describe(group, clients=clients, security=protection.security) for group in groups),
         commitment=_NOBODY,
     )
-    sizes = (blocks_of(parameters, i) * shape_of(parameters, i).row_bytes for i in live(groups, round_number))
+    sizes = (
+        blocks_of(parameters, i) * shape_of(parameters, i).row_bytes
+        for i in live(groups, round_number, bits or protection.bits)
+    )
     return sum(sizes) + _HEADER_BYTES

@@ -28,6 +28,7 @@ class GroupParameters(Section):
     level: ProtectionLevel
     bits: int
     turn: Turn = Field(description="sent in every round (0), in odd ones (1) or in even ones (2)")
+    choice: int = Field(ge=0, le=16, description="sent so in rounds of so many bits only; 0: in all")
     parameters: int = Field(ge=1)
     digits: int
     plain_bits: int
@@ -43,7 +44,7 @@ class KeyParameters(Section):
     generation: int = Field(ge=1, le=1000, description="1, and one more for each key made in place of a retired one")
     clients: int = Field(ge=2, le=64, description="most updates in a sum")
     security: SecurityLevel
-    groups: tuple[GroupParameters, ...] = Field(min_length=1, max_length=64)
+    groups: tuple[GroupParameters, ...] = Field(min_length=1, max_length=256)
     commitment: Sha256 = Field(description="digest of the secrets")
 
 

@@ -165,6 +165,11 @@ class ProtectionChoice(Section):
 
     level: ProtectionLevel = Field(default="sealed", description="the level of every tensor that no rule is about")
     bits: int = Field(default=10, ge=4, le=16, description="bits of a quantised value (levels sealed and masked)")
+    bits_choices: tuple[Annotated[int, Field(ge=4, le=16)], ...] = Field(
+        default=(),
+        max_length=13,
+        description="what a round's ticket may say in place of bits, for every tensor without bits of its own",
+    )
     clip: float | None = Field(
         default=None,
         gt=0,
@@ -194,6 +199,17 @@ class ProtectionChoice(Section):
             seen |= asked
         return self
 
+    @model_validator(mode="after")
+    def _choices_mean_something(self) -> ProtectionChoice:
+        if not self.bits_choices:
+            return self
+        if len(set(self.bits_choices)) != len(self.bits_choices) or self.bits not in self.bits_choices:
+            raise ValueError("bits_choices must name bits, and each number once")
+        following = [(self.level, None), *((rule.level, rule.bits) for rule in self.rules)]
+        if not any(level in QUANTISED and bits is None for level, bits in following):
+            raise ValueError("bits_choices have no meaning where no tensor has the bits of protection: leave them out")
+        return self
+
     @property
     def levels(self) -> tuple[ProtectionLevel, ...]:
         """Every level that the plan names, in the order of :data:`ProtectionLevel`."""
@@ -210,9 +226,17 @@ class ProtectionChoice(Section):
 
         Bits are 0 at the levels that do not quantise.
         """
+        level, bits = self._own(name)
+        return level, (bits or self.bits) if level in QUANTISED else 0
+
+    def choices_of_tensor(self, name: str) -> tuple[int, ...]:
+        """Return the bits among which a round chooses for a tensor; nothing where it has the same in every round."""
+        level, bits = self._own(name)
+        return self.bits_choices if level in QUANTISED and bits is None else ()
+
+    def _own(self, name: str) -> tuple[ProtectionLevel, int | None]:
         rule = next((rule for rule in self.rules if rule.matches(name)), None)
-        level, bits = (self.level, self.bits) if rule is None else (rule.level, rule.bits or self.bits)
-        return level, bits if level in QUANTISED else 0
+        return (self.level, None) if rule is None else (rule.level, rule.bits)
 
     def in_words(self, tensors: Collection[str] = ()) -> str:
         """Return what the plan's protection means, for a person who decides about it.
@@ -223,7 +247,7 @@ class ProtectionChoice(Section):
             Names of the adapter's tensors where they are known: then the sentence counts them.
         """
         if not self.rules:
-            return f"{self._with_bits(self.level, self.bits)}: {_SEEN[self.level]}"
+            return f"{self._with_bits(self.level)}: {_SEEN[self.level]}"
         left, parts = sorted(tensors), []
         for rule in self.rules:
             mine = [name for name in left if rule.matches(name)]
@@ -233,15 +257,19 @@ class ProtectionChoice(Section):
             if len(mine) == 1:
                 about = about.replace("tensors", "tensor", 1)
             verb = "is" if len(mine) == 1 else "are"
-            which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits or self.bits)}"
+            which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits)}"
             parts.append(f"{which}: {_SEEN[rule.level]}")
         rest = f" ({len(left)} tensor{'' if len(left) == 1 else 's'})" if tensors else ""
-        first = f"{self._with_bits(self.level, self.bits)}{rest}: {_SEEN[self.level]}"
+        first = f"{self._with_bits(self.level)}{rest}: {_SEEN[self.level]}"
         return f"{first}; except {'; and '.join(parts)}"
 
-    @staticmethod
-    def _with_bits(level: ProtectionLevel, bits: int) -> str:
-        return f"{level} at {bits} bits" if level in QUANTISED else level
+    def _with_bits(self, level: ProtectionLevel, own: int | None = None) -> str:
+        if level not in QUANTISED:
+            return level
+        if own is None and len(self.bits_choices) > 1:
+            least, most = min(self.bits_choices), max(self.bits_choices)
+            return f"{level} at {least} to {most} bits, as the researcher chooses for each round"
+        return f"{level} at {own or self.bits} bits"
 
 
 class MemberChoice(Section):

@@ -109,11 +109,11 @@ class Cohort:
         save_state(after, path)
         return path
 
-    def seal(self, number, changes, *, attempt=1, weight=1.0, members=MEMBERS):
+    def seal(self, number, changes, *, attempt=1, weight=1.0, members=MEMBERS, bits=None):
         """Seal in every domain that is named; return its signed update by address."""
         updates = {}
         for email, change in changes.items():
-            ticket = self.ticket(email, "train", number, attempt, members=members, weight=weight)
+            ticket = self.ticket(email, "train", number, attempt, members=members, weight=weight, bits=bits)
             sealing = Sealing(self.domains[email])
             Updates(self.domains[email]).keep(number, self.trained(email, number, change))
             updates[email] = sealing.seal(ticket)

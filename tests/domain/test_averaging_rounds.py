@@ -194,3 +194,20 @@ def test_an_update_that_missed_its_round_waits_for_one_that_sends_its_tensors(tm
         whole_round(cohort, number)
     carried = [cohort.domains[FIRST].folder.sealed(number, 1).carried for number in (1, 2, 3)]
     assert carried == [(), (), (1,)]
+
+
+def test_a_round_has_the_bits_of_its_ticket_if_the_plan_has_them(tmp_path, ada, monkeypatch):
+    monkeypatch.setitem(PLANS, "chosen", ProtectionChoice(clip=0.02, bits_choices=(4, 10)))
+    cohort = make(tmp_path, ada, "alternate", protection="chosen")
+    for number, bits in zip((1, 2, 3), (None, 4, 4), strict=True):
+        manifest, _ = whole_round(cohort, number, bits=bits)
+        assert {update.header.bits for update in manifest.updates} == {bits or 10}
+        assert len({adapter_digest(context.adapter(number)) for context in cohort.domains.values()}) == 1
+    with pytest.raises(RefusedError, match="does not provide for a round of 8 bits"):
+        cohort.seal(4, CHANGES, bits=8)
+
+
+def test_without_choices_a_ticket_cannot_ask_for_other_bits(tmp_path, ada):
+    cohort = make(tmp_path, ada)
+    with pytest.raises(RefusedError, match="does not provide for a round of 4 bits"):
+        cohort.seal(1, CHANGES, bits=4)

@@ -115,6 +115,7 @@ class Cohort:
             "member": email,
             "cohort": self.masks(email, members).cohort,
             "level": self.protection.level,
+            "bits": self.protection.bits,
             "weight": 1 / len(self.keys),
             "nonce": hashlib.sha256(email.encode()).hexdigest()[:32],
             "key_id": self.key.key_id,
@@ -186,10 +187,11 @@ def make_cohort(
     turns: Mapping[str, int] | None = None,
     security: str = "tc192",
     rules=(),
+    bits_choices=(),
     keys: Callable[[str], IdentityKeys] = identity_keys,
 ) -> Cohort:
     tensors = tensors or {"a": 700, "b": 300}
-    protection = ProtectionChoice(level=level, bits=bits, security=security, rules=rules)
+    protection = ProtectionChoice(level=level, bits=bits, security=security, rules=rules, bits_choices=bits_choices)
     members = {email: keys(email) for email in (f"d{number:02}@example.org" for number in range(clients))}
     key = make_study_key(protection, tensors=tensors, turns=turns, clients=clients, study=STUDY)
     return Cohort(protection, tensors, members, key, folder, first_scales(CLIP, tensors), turns)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpriv.errors import ContainerError, ProtectionError
+from fedpriv.errors import ContainerError, ProtectionError, UntrustedError
 from fedpriv.files import file_sha256
 from fedpriv.protection import adder_for, opener_for, sealer_for, sign_update
 from fedpriv.protection.groups import groups_of, in_update, live
@@ -30,13 +30,19 @@ def names_in(cohort, number):
     return sorted(name for name in cohort.tensors if is_live(cohort.turns[name], number))
 
 
-@given(tensors, st.integers(1, 1000), st.integers(0, 3))
-def test_an_update_holds_each_live_tensor_once_and_in_order(drawn, number, masked):
+choices = st.sampled_from([(), (10,), (4, 10), (16, 6, 10)])
+
+
+@given(tensors, st.integers(1, 1000), st.integers(0, 3), choices, st.data())
+def test_an_update_holds_each_live_tensor_once_and_in_order(drawn, number, masked, several, data):
     sizes, turns = ({name: both[part] for name, both in drawn.items()} for part in (0, 1))
     some = tuple(sorted(drawn)[:masked])
-    rules = (LevelRule(tensors=some, level="masked"),) if some else ()
-    groups = groups_of(ProtectionChoice(rules=rules), sizes, turns)
-    indices = live(groups, number)
+    own = data.draw(st.sampled_from([None, 6, 10]))
+    rules = (LevelRule(tensors=some, level="masked", bits=own),) if some else ()
+    protection = ProtectionChoice(rules=rules, bits_choices=several)
+    groups = groups_of(protection, sizes, turns)
+    bits = data.draw(st.sampled_from(several or (10,)))
+    indices = live(groups, number, bits)
     found = sorted((s.start, s.size, s.name) for g in in_update(groups, indices).values() for s in g.spans)
     wanted, start = [], 0
     for name in sorted(drawn):
@@ -45,8 +51,11 @@ def test_an_update_holds_each_live_tensor_once_and_in_order(drawn, number, maske
             start += sizes[name]
     assert found == wanted
     assert Places(groups, indices).size == start
-    both_turns = set(live(groups, number)) | set(live(groups, number + 1))
-    assert both_turns == set(range(len(groups)))  # no group is left out of both
+    for index in indices:
+        for span in groups[index].spans:
+            assert groups[index].bits == ((own or bits) if span.name in some else bits)
+    ever = {i for n in (number, number + 1) for b in several or (10,) for i in live(groups, n, b)}
+    assert ever == set(range(len(groups)))  # no group is left out of all
 
 
 @given(tensors)
@@ -148,3 +157,63 @@ def test_groups_of_different_turns_have_masks_and_secrets_of_their_own(tmp_path)
     same = float((rows[0] == rows[1]).mean())
     assert same == pytest.approx(1 / 256, abs=0.002)
     assert set(cohort.key.secrets) == {"tag", "group-0", "group-1"}
+
+
+CHOICES = {"bits": 10, "bits_choices": (4, 6, 10)}
+
+
+@pytest.mark.parametrize("turns", [None, TURNS], ids=["both", "alternate"])
+@pytest.mark.parametrize("level", ["sealed", "masked"])
+def test_one_key_serves_rounds_of_any_of_its_bits_and_nothing_is_lost_on_the_way(tmp_path, level, turns):
+    cohort = make_cohort(tmp_path, level, tensors=TENSORS, turns=turns, **CHOICES)
+    residuals = dict.fromkeys(cohort.members)
+    rng = np.random.default_rng(5)
+    sent = total = 0.0
+    for number, bits in zip((1, 3, 5), (10, 4, 6), strict=True):
+        updates = {e: rng.normal(0, 0.02, cohort.size_in(number)).astype(np.float32) for e in cohort.members}
+        parts = [
+            cohort.seal(e, u, round=number, bits=bits, name=f"{e[:3]}-{number}.part", residual=residuals[e])
+            for e, u in updates.items()
+        ]
+        residuals = {e: tmp_path / f"{e[:3]}-{number}.residual" for e in cohort.members}
+        path, digest = cohort.add(parts)
+        opened = cohort.open(path, cohort.manifest(parts, digest))
+        cohort.scales = opened.next_scales
+        sent = sent + opened.sum.astype(np.float64)
+        total = total + sum(update.astype(np.float64) for update in updates.values()) / 3
+    left = sum(part.residual.astype(np.float64) for part in parts)
+    np.testing.assert_allclose(sent + left, total, atol=1e-5)
+
+
+def test_fewer_bits_are_fewer_bytes(tmp_path):
+    cohort = make_cohort(tmp_path, "sealed", tensors={"a": 120_000}, **CHOICES)
+    zeros = np.zeros(120_000, np.float32)
+    sizes = {b: cohort.seal("d00@example.org", zeros, bits=b).signed.container_bytes for b in (4, 6, 10)}
+    assert sizes[4] < 0.6 * sizes[10]
+    for bits, size in sizes.items():
+        estimate = update_bytes(cohort.protection, tensors=cohort.tensors, clients=3, bits=bits)
+        assert size == pytest.approx(estimate, abs=1024)
+
+
+def test_bits_that_the_plan_does_not_have_are_refused_by_every_role(tmp_path):
+    cohort = make_cohort(tmp_path, "masked", **CHOICES)
+    with pytest.raises(ProtectionError, match="rounds of 4, 6, 10 bits, not of 8"):
+        cohort.seal_all(bits=8)
+    parts = list(cohort.seal_all(bits=6).values())
+    path, digest = cohort.add(parts)
+    manifest = cohort.manifest(parts, digest)
+    lying = [u.model_copy(update={"header": u.header.model_copy(update={"bits": 8})}) for u in manifest.updates]
+    with pytest.raises(ProtectionError, match="not of 8"):
+        adder_for(cohort.key.public).add(
+            [(signed, part.path) for signed, part in zip(lying, parts, strict=True)], tmp_path / "again"
+        )
+    with pytest.raises(ProtectionError, match="not of 8"):
+        cohort.open(path, manifest.model_copy(update={"updates": tuple(lying)}))
+
+
+def test_updates_of_different_bits_are_not_added(tmp_path):
+    cohort = make_cohort(tmp_path, "masked", **CHOICES)
+    parts = list(cohort.seal_all(bits=6).values())
+    other = cohort.seal(cohort.members[0], np.zeros(cohort.size, np.float32), bits=4, name="other")
+    with pytest.raises(UntrustedError, match="differ in bits"):
+        cohort.add([other, *parts[1:]])

@@ -160,6 +160,13 @@ def test_a_plan_cannot_be_changed():
         ({"protection__clip": 0}, "protection > clip: input should be greater than 0"),
         ({"protection__bits": 32}, "protection > bits: "),
         ({"protection__bits": 3}, "protection > bits: input should be greater than or equal to 4, not 3"),
+        ({"protection__bits_choices": [4, 8]}, "bits_choices must name bits, and each number once"),
+        ({"protection__bits_choices": [10, 10]}, "bits_choices must name bits, and each number once"),
+        ({"protection__bits_choices": [10, 17]}, "protection > bits_choices > 2: "),
+        (
+            {"protection": {"level": "ckks", "bits_choices": [4, 10]}},
+            "bits_choices have no meaning where no tensor has the bits of protection",
+        ),
         ({"protection__security": "tc128"}, "protection > security: "),
         ({"protection__level": "none"}, "protection > level: "),
         ({"protection__rules": [{"layers": [0]}]}, "protection > rules > 1 > level: this setting is missing"),
