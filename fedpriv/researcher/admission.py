@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher.answers import require_same_adapter
-from fedpriv.researcher.courier import POLL_SECONDS, Courier, now
+from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Decided, DomainJoined, Event
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
 from fedpriv.study import RequestDecision, Result, Ticket
+
+_LOOK_SECONDS = 0.5
 
 
 class Admission:
@@ -47,7 +49,7 @@ class Admission:
             present = [email for email in self._courier.active() if email in self.prepared]
             if len(present) >= need() and (self._folder.keys() is not None or maker not in self._courier.active()):
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def look(self) -> None:
         """Begin to admit whoever is not admitted yet; raise what went wrong with others."""
@@ -119,7 +121,7 @@ class Admission:
                 return False
             if decision is None or decision.decision != "approved":
                 since = self._courier.say_waiting(since, [email], "approval")
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(_LOOK_SECONDS)
         return True
 
     def _leave_out_or_stop(self, email: str, reason: str) -> None:

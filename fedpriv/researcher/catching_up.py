@@ -51,6 +51,7 @@ class CatchingUp:
         if known is not None and known.status == "done":
             await self._note(email, opened=after, generation=generation)
             return await self._courier.ask(ticket)
+        replayed = False
         for number in range(self._folder.standing(email).opened + 1, after + 1):
             manifest = self._manifest(number)
             if number == after and manifest.attempt == generation:
@@ -62,12 +63,13 @@ class CatchingUp:
             if result is None or result.status != "done":
                 return result
             await self._note(email, opened=number, generation=manifest.attempt)
-            if number == after:
-                self._emit(DomainCaughtUp(study=ticket.study, domain=email, round=number))
+            replayed = True
         carried = await self._carried(email, after, generation)
         result = await self._courier.ask(ticket.model_copy(update=carried), required=required)
         if result is not None and result.status == "done":
             await self._note(email, opened=after, generation=generation)
+            if replayed:
+                self._emit(DomainCaughtUp(study=ticket.study, domain=email, round=after))
         return result
 
     def forget(self, before: int) -> None:

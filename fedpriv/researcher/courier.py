@@ -62,6 +62,7 @@ class Courier:
         self._folder, self._researcher, self._session, self._emit = folder, researcher, session, emit
         self.plan, self.study = request.plan, request.study
         self._signs: dict[str, float] = {}
+        self._given_up: dict[str, float] = {}
         self._asked: dict[str, Ticket] = {}  # the newest ticket of each domain
         self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
         self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
@@ -80,6 +81,14 @@ class Courier:
     def last_sign(self, email: str) -> float:
         """Return when a domain was last seen to do something, on the clock of the event loop; 0 if never."""
         return self._signs.get(email, 0.0)
+
+    def give_up(self, email: str) -> None:
+        """Note that a domain went quiet: it is away until it is seen to do something again."""
+        self._given_up[email] = now()
+
+    def is_away(self, email: str) -> bool:
+        """Say whether a domain was given up and has shown no sign of life since."""
+        return email in self._given_up and self.last_sign(email) <= self._given_up[email]
 
     async def ask_all(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fedpriv.study import Progress
 
@@ -293,4 +293,22 @@ class AdapterReleased(Event):
     adapter_sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackerStopped(Event):
+    """A tracker failed and gets no more; the study goes on without it."""
+
+    tracker: str
+    reason: str
+
+
 Subscriber = Callable[[Event], None]
+"""Called for each event on the event loop's thread: it returns at once, and raises nothing."""
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A subscriber that is told when no more events of this run come."""
+
+    def close(self) -> None:
+        """Take the end of a run; called once, after the last event, also when the run failed."""
+        ...

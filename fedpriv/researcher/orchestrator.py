@@ -21,7 +21,7 @@ from fedpriv.researcher.admission import Admission
 from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, require_same_adapter
 from fedpriv.researcher.buffered import BufferedRounds
 from fedpriv.researcher.catching_up import CatchingUp
-from fedpriv.researcher.courier import POLL_SECONDS, Courier
+from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import Event, Paused, StudyFinished, StudyStarted, Unpaused
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.round import RoundParts, RoundRunner
@@ -31,6 +31,8 @@ from fedpriv.researcher.summing import Summing
 from fedpriv.researcher.weighing import Weighing
 from fedpriv.study import Consent, RequestDecision, Result, Ticket
 from fedpriv.training.adapter import adapter_digest, load_state
+
+_STEERING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,12 +175,12 @@ class Orchestrator:
             return
         self._emit(Paused(study=self.study, round=number))
         while not self._steering.read().lets_begin(number):
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_STEERING_SECONDS)
         self._emit(Unpaused(study=self.study, round=number))
 
     async def _until_stopped(self) -> NoReturn:
         while not self._steering.read().stopped:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_STEERING_SECONDS)
         raise StoppedError(
             "The study was asked to stop",
             kept="All that was done is kept",

@@ -87,7 +87,7 @@ class RoundRunner:
         """Return who is asked to train in this attempt of a round, and for how many steps; decided once."""
         asked = self._folder.asked(number, attempt)
         if asked is None:
-            members = fixed or tuple(email for email in self._courier.active() if email in prepared)
+            members = fixed or self._present(prepared)
             earlier = self._folder.asked(number, attempt - 1)
             steps = earlier.steps if earlier else self._parts.weighing.steps(members, self._newest, self._update_bytes)
             asked = AskedMembers(attempt=attempt, members=tuple(sorted(members)), steps=steps)
@@ -96,6 +96,12 @@ class RoundRunner:
                 RoundStarted(study=self.study, round=number, attempt=attempt, domains=asked.members, steps=asked.steps)
             )
         return asked
+
+    def _present(self, prepared: Mapping[str, Result]) -> tuple[str, ...]:
+        """Return the domains that can be asked; those that are away too, where there are too few without them."""
+        able = tuple(email for email in self._courier.active() if email in prepared)
+        present = tuple(email for email in able if not self._courier.is_away(email))
+        return present if len(present) >= self.need() else able
 
     def _members(
         self,

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,13 +14,16 @@ from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher.courier import Courier, request_job_name
-from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
+from fedpriv.researcher.event_stream import EventStream
+from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
+from fedpriv.researcher.listeners import Listeners
 from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -47,6 +50,7 @@ class Study:
         self.folder = folder
         self.researcher = researcher
         self.history = History(folder.history_path)
+        self._listeners = Listeners(self.history)
 
     @classmethod
     def create(cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str) -> Study:
@@ -77,6 +81,11 @@ class Study:
     def plan(self) -> Plan:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
+
+    @property
+    def trackers_folder(self) -> Path:
+        """Where experiment trackers that write files write them, for all studies of a researcher."""
+        return self.researcher.root / "trackers"
 
     def submit(self, *, on_wait: Callable[[str], None] = lambda what: None) -> str:
         """Send the code request to every domain of the cohort and return the study id.
@@ -117,11 +126,23 @@ class Study:
 
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
-        with self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._orchestrator() as orchestrator:
             return _run(orchestrator.wait_for_decisions())
 
+    def events(self, *, limit: int = 1024) -> EventStream:
+        """Return what happens from now on, to be read with ``async for``; it ends with the run.
+
+        It may be read in a notebook's event loop while :meth:`run` works in another thread. Before a run it waits for
+        one. A reader that is slower than ``limit`` events misses progress, and nothing else.
+        """
+        return self._listeners.stream(limit)
+
     def run(
-        self, *subscribers: Subscriber, resume: bool = False, weights: WeightFunction | None = None
+        self,
+        *subscribers: Subscriber,
+        resume: bool = False,
+        weights: WeightFunction | None = None,
+        report_to: ReportTo = "none",
     ) -> StudyFinished:
         """Run the rounds to the end.
 
@@ -135,9 +156,13 @@ class Study:
             How much each domain's update counts, where the plan's weights are ``custom``: a function of
             :class:`~fedpriv.aggregation.MemberFacts` by address that gives a weight by address. It is called once a
             round; what it gives is kept, so that a resumed round does not call it again.
+        report_to : str or sequence of str, optional
+            Experiment trackers: ``tensorboard``, ``mlflow``, ``wandb``; ``all`` that are installed, or ``none``.
 
         Raises
         ------
+        ConfigError
+            If a tracker is unknown or not installed.
         LockError
             If another process runs it, or a run was killed and ``resume`` is false.
         StoppedError
@@ -145,12 +170,23 @@ class Study:
         StudyError
             If a domain refuses or fails, or ``weights`` is given without the plan asking for it or the reverse.
         """
+        with self._listeners.during(subscribers):
+            self._require_function(weights)
+            self._require_whole_end(resume=resume)
+            trackers = open_trackers(report_to, self, self._listeners)
+            with self._locked(), self._listeners.during(trackers), self._orchestrator(weights) as orchestrator:
+                self.steering.change(stopped=False)
+                return _run(orchestrator.run())
+
+    def _require_function(self, weights: WeightFunction | None) -> None:
         if (self.folder.submitted().plan.aggregation.weights == "custom") != (weights is not None):
             raise StudyError(
                 "A function of weights goes with aggregation > weights: custom in the plan, and only with that",
                 kept="Nothing was run",
                 todo="call run(weights=FUNCTION) for such a plan, and run() for every other one",
             )
+
+    def _require_whole_end(self, *, resume: bool) -> None:
         dead = stale_lock_pid(self.folder.lock_path)
         if dead is not None and not resume:
             raise LockError(
@@ -158,17 +194,16 @@ class Study:
                 kept="Everything it did is kept; nothing was changed",
                 todo="run `fedpriv study resume` to go on where it stopped",
             )
-        with self._locked(), self._orchestrator(subscribers, weights) as orchestrator:
-            self.steering.change(stopped=False)
-            return _run(orchestrator.run())
 
-    def resume(self, *subscribers: Subscriber, weights: WeightFunction | None = None) -> StudyFinished:
+    def resume(
+        self, *subscribers: Subscriber, weights: WeightFunction | None = None, report_to: ReportTo = "none"
+    ) -> StudyFinished:
         """Go on with a study that was paused or stopped, or whose run was killed, in the middle of a round if need be.
 
         No domain trains again what it has trained. Parameters and errors as :meth:`run`.
         """
         self.unpause()
-        return self.run(*subscribers, resume=True, weights=weights)
+        return self.run(*subscribers, resume=True, weights=weights, report_to=report_to)
 
     # -- steering, from any process -----------------------------------------------------------------------------------
 
@@ -224,7 +259,7 @@ class Study:
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
-        with self._locked(), self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
             released = _run(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
@@ -244,7 +279,7 @@ class Study:
         StudyError
             If a domain has not approved the study (any more).
         """
-        with self._locked(), self._orchestrator(()) as orchestrator:
+        with self._locked(), self._orchestrator() as orchestrator:
             return _run(orchestrator.ping(times))
 
     def exclude(self, email: str, reason: str = "") -> str:
@@ -374,9 +409,7 @@ class Study:
         return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
 
     @contextmanager
-    def _orchestrator(
-        self, subscribers: tuple[Subscriber, ...], weights: WeightFunction | None = None
-    ) -> Iterator[Orchestrator]:
+    def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:
         request = self.folder.submitted()
         session = self.researcher.session(self.folder.cohort())
         enough = request.plan.schedule.quorum or request.plan.schedule.buffer
@@ -388,16 +421,9 @@ class Study:
 
         _wait_until_none(missing, "an answer of", lambda w: None)
 
-        def emit(event: Event) -> None:
-            for subscriber in (self.history, *subscribers):
-                subscriber(event)
-
-        courier = Courier(self.folder, request, self.researcher, session, emit)
-        orchestrator = Orchestrator(self.folder, courier, emit, weights)
-        try:
+        courier = Courier(self.folder, request, self.researcher, session, self._listeners)
+        with closing(Orchestrator(self.folder, courier, self._listeners, weights)) as orchestrator:
             yield orchestrator
-        finally:
-            orchestrator.close()
 
 
 def _wait_until_none(look: Callable[[], list[str]], what: str, on_wait: Callable[[str], None]) -> None:

@@ -99,6 +99,8 @@ class Summing:
         if failed and (len(gathered.done) < need or any(result.retired_key for result in failed)):
             self._courier.stop(failed)
         reasons = {result.member: result.reason for result in failed}
+        for email in gathered.silent:
+            self._courier.give_up(email)
         reasons |= {email: f"no sign of life for {seconds:.0f} s" for email, seconds in gathered.silent.items()}
         for email, reason in sorted(reasons.items()):
             carried = self.plan.schedule.late_updates == "carry"

@@ -49,8 +49,5 @@ def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     DeadlockError
         If it waits for something that never comes.
     """
-    loop = VirtualLoop()
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.close()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)

@@ -131,7 +131,7 @@ class SimulatedDomain:
     """
 
     def __init__(
-        self, folder: Path, keys: IdentityKeys, request: CodeRequest, trace: Trace, start: Adapter, relay: Relay
+        self, folder: Path, keys: IdentityKeys, request: CodeRequest, *, trace: Trace, start: Adapter, relay: Relay
     ) -> None:
         self.email, self.trace, plan = keys.identity.email, trace, request.plan
         number = plan.emails.index(self.email)

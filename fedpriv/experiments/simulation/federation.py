@@ -76,14 +76,23 @@ class SimulatedFederation:
         self.study = self._study(plan or {})
         request = self.study.folder.submitted()
         half = parameters // 2
-        start = {
+        self._start = {
             "base_model.model.layers.0.q_proj.lora_A.weight": np.full((1, half), 0.01, np.float32),
             "base_model.model.layers.0.q_proj.lora_B.weight": np.zeros((parameters - half, 1), np.float32),
         }
-        self.domains = {
-            email: SimulatedDomain(folder / email, keys, request, trace, start, Relay(email, self.blobs))
-            for (email, keys), trace in zip(self.keys.items(), traces, strict=True)
-        }
+        self._request, self._traces = request, dict(zip(emails, traces, strict=True))
+        self.domains = {email: self.domain(email) for email in emails}
+
+    def domain(self, email: str) -> SimulatedDomain:
+        """Return a domain made from its folder, as its service is when it starts."""
+        return SimulatedDomain(
+            self.folder / email,
+            self.keys[email],
+            self._request,
+            trace=self._traces[email],
+            start=self._start,
+            relay=Relay(email, self.blobs),
+        )
 
     def run(self, *subscribers: Callable[[Event], None], weights: WeightFunction | None = None) -> SimulatedRun:
         """Run the study from where it is to its end, in virtual time.

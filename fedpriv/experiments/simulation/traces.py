@@ -52,7 +52,7 @@ class Trace(Section):
 
 
 def spread_traces(number: int, seed: int) -> list[Trace]:
-    """Return traces of unequal domains: sizes, speeds and links spread log-normally, over one order of magnitude or two.
+    """Return traces of unequal domains: sizes, speeds and links are log-normal.
 
     Examples and steps have a standard deviation of a factor 2 around 200 and 1 s; links of a factor 3 around 30 Mbit/s
     up, three times that down, with 20 ms.
