@@ -171,8 +171,8 @@ class Study:
             If a domain refuses or fails, or ``weights`` is given without the plan asking for it or the reverse.
         """
         with self._listeners.during(subscribers):
-            self._require_function(weights)
             self._require_whole_end(resume=resume)
+            self._require_function(weights)
             trackers = open_trackers(report_to, self, self._listeners)
             with self._locked(), self._listeners.during(trackers), self._orchestrator(weights) as orchestrator:
                 self.steering.change(stopped=False)

@@ -115,8 +115,8 @@ def test_a_tampered_sum_retires_the_key_and_a_new_one_takes_the_round_again(coho
     cohort.rekey(2)
     first_sum = adapter_digest(cohort.domains[SECOND].adapter(1))
     _, data = whole_round(cohort, 1, attempt=2)
-    assert {adapter_digest(context.adapter(1)) for context in cohort.domains.values()} != {first_sum}
-    assert len({adapter_digest(context.adapter(1)) for context in cohort.domains.values()}) == 1
+    # The same changes, rounded alike: whoever opened the first sum learns nothing new from the second.
+    assert {adapter_digest(context.adapter(1)) for context in cohort.domains.values()} == {first_sum}
     assert [fact["attempt"] for fact in cohort.facts(SECOND, "aggregate.opened")] == [1, 2]
     with pytest.raises(UntrustedError, match="A later sum of that round was opened"):
         cohort.open(SECOND, manifest, data)

@@ -37,7 +37,7 @@ def rounds(study, monkeypatch):
 
     def let(number, failure=None):
         @contextmanager
-        def orchestrator():
+        def orchestrator(weights):
             yield Rounds(study, number, failure)
 
         monkeypatch.setattr(study, "_orchestrator", orchestrator)
