@@ -71,6 +71,7 @@ class UpdateHeader(Section):
     member: Email
     cohort: Sha256 = Field(description="digest of the members whose pairwise masks are in the update")
     level: ProtectionLevel = Field(description="the plan's level; rules may give some tensors another")
+    bits: int = Field(ge=4, le=16, description="of a quantised value in this round; rules may give some tensors others")
     weight: float = Field(gt=0, le=1)
     nonce: Nonce = Field(description="new for each sealing; its self mask, tag and encryption are bound to it")
     key_id: Sha256 = Field(description="digest of the study key's public bytes")
@@ -179,6 +180,9 @@ class Ticket(Section):
     weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train, seal)")
     steps: int | None = Field(
         default=None, ge=1, le=100_000, description="optimiser steps, if fewer than the plan's (train)"
+    )
+    bits: int | None = Field(
+        default=None, ge=4, le=16, description="bits of this round, one of the plan's choices (train, seal)"
     )
     trained: int | None = Field(default=None, ge=1, le=1000, description="round whose training is sealed (seal)")
     updates: tuple[SignedUpdate, ...] = Field(

@@ -54,6 +54,7 @@ HEADER = {
     "member": "heart@north.example",
     "cohort": DIGEST,
     "level": "sealed",
+    "bits": 10,
     "weight": 0.5,
     "nonce": "0" * 32,
     "key_id": DIGEST,
