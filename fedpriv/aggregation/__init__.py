@@ -1,6 +1,6 @@
 """The aggregator's side: weights, links, and rounds of sealed updates. Holds no key."""
 
-from fedpriv.aggregation.links import Link, balanced_steps, relative_bandwidths
+from fedpriv.aggregation.links import Link, affordable_bits, balanced_steps, relative_bandwidths
 from fedpriv.aggregation.rounds import aggregate_round, verify_round
 from fedpriv.aggregation.weights import (
     MemberFacts,
@@ -20,6 +20,7 @@ __all__ = [
     "Link",
     "MemberFacts",
     "WeightFunction",
+    "affordable_bits",
     "aggregate_round",
     "balanced_steps",
     "factors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
@@ -88,6 +88,31 @@ def balanced_steps(
         member: max(min(steps, fewest), min(steps, math.floor((ready - transfer_s[member]) / seconds + 1e-9)))
         for member, seconds in step_s.items()
     }
+
+
+def affordable_bits(sizes: Mapping[int, int], links: Iterable[Link], train_s: float) -> int:
+    """Return the most bits whose update and sum move over the slowest link in the time that training takes.
+
+    Coarser rounding costs little while error feedback brings back what it leaves out; a link that is busy for longer
+    than the processors holds everybody up.
+
+    Parameters
+    ----------
+    sizes : mapping of int to int
+        Bytes of an update by its bits; the sum is as large.
+    links : iterable of Link
+        Of all who seal together: they share one packing, hence one number of bits.
+    train_s : float
+        Seconds of local training in a round.
+
+    Returns
+    -------
+    int
+        The fewest of ``sizes`` if none is quick enough, the most if no link was measured.
+    """
+    known = list(links)
+    able = [bits for bits, size in sizes.items() if max(link.seconds(size, size) for link in known) <= train_s]
+    return max(able, default=min(sizes))
 
 
 def _rate(before: float | None, size_bytes: int, seconds: float, latency_s: float) -> float | None:

@@ -54,8 +54,13 @@ def update_bytes(
         groups=tuple(describe(group, clients=clients, security=protection.security) for group in groups),
         commitment=_NOBODY,
     )
+    return update_bytes_of_key(parameters, round_number, bits or protection.bits)
+
+
+def update_bytes_of_key(parameters: KeyParameters, round_number: int, bits: int) -> int:
+    """Return about how many bytes an update of a round has, from a study key's public parameters alone."""
     sizes = (
         blocks_of(parameters, i) * shape_of(parameters, i).row_bytes
-        for i in live(groups, round_number, bits or protection.bits)
+        for i in live(parameters.groups, round_number, bits)
     )
     return sum(sizes) + _HEADER_BYTES

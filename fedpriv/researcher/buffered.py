@@ -102,12 +102,17 @@ class BufferedRounds:
             return decided
         trained = {email: self._ready[email].round for email in group}
         if known:
-            by_member = known[0].factors
+            by_member, bits = known[0].factors, known[0].bits
         else:
             results = {email: self._ready[email] for email in sorted(group)}
             by_member = self._parts.weighing.factors(number, results, self._admission.prepared, trained)
+            bits = self._parts.weighing.bits(number, tuple(sorted(group)), results, self._parts.keys.public)
         members = RoundMembers(
-            attempt=attempt, members=tuple(sorted(group)), factors=by_member, trained=dict(sorted(trained.items()))
+            attempt=attempt,
+            members=tuple(sorted(group)),
+            factors=by_member,
+            trained=dict(sorted(trained.items())),
+            bits=bits,
         )
         self._folder.keep_round_members(number, members)
         return members

@@ -111,12 +111,15 @@ class RoundStarted(Event):
     ----------
     steps : dict[str, int]
         Optimiser steps of each one where they are not the plan's.
+    bits : int or None
+        That all seal with, where they are not the plan's.
     """
 
     round: int
     attempt: int
     domains: tuple[str, ...]
     steps: dict[str, int]
+    bits: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

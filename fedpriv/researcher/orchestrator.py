@@ -91,6 +91,7 @@ class Orchestrator:
         self._parts = RoundParts(
             folder=folder,
             courier=self._courier,
+            keys=self._keys,
             catching_up=self._catching_up,
             weighing=Weighing(folder, self._courier, emit, weights),
             summing=Summing(folder, self._courier, self._keys, self._catching_up, emit),

@@ -10,6 +10,7 @@ from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Event, RoundStarted
+from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.round_summary import RoundSummary
 from fedpriv.researcher.study_folder import AskedMembers, RoundMembers, StudyFolder
 from fedpriv.researcher.summing import Summing
@@ -23,6 +24,7 @@ class RoundParts:
 
     folder: StudyFolder
     courier: Courier
+    keys: KeyRelay
     catching_up: CatchingUp
     weighing: Weighing
     summing: Summing
@@ -88,14 +90,31 @@ class RoundRunner:
         asked = self._folder.asked(number, attempt)
         if asked is None:
             members = fixed or self._present(prepared)
-            earlier = self._folder.asked(number, attempt - 1)
-            steps = earlier.steps if earlier else self._parts.weighing.steps(members, self._newest, self._update_bytes)
-            asked = AskedMembers(attempt=attempt, members=tuple(sorted(members)), steps=steps)
+            asked = self._fit(number, attempt, tuple(sorted(members)))
             self._folder.keep_asked(number, asked)
             self._emit(
-                RoundStarted(study=self.study, round=number, attempt=attempt, domains=asked.members, steps=asked.steps)
+                RoundStarted(
+                    study=self.study,
+                    round=number,
+                    attempt=attempt,
+                    domains=asked.members,
+                    steps=asked.steps,
+                    bits=asked.bits,
+                )
             )
         return asked
+
+    def _fit(self, number: int, attempt: int, members: tuple[str, ...]) -> AskedMembers:
+        """Return the steps and bits of a round; those of its first attempt when it is summed again."""
+        earlier, fit = self._folder.asked(number, attempt - 1), self._parts.weighing
+        if earlier is not None:
+            return AskedMembers(attempt=attempt, members=members, steps=earlier.steps, bits=earlier.bits)
+        return AskedMembers(
+            attempt=attempt,
+            members=members,
+            steps=fit.steps(members, self._newest, self._update_bytes),
+            bits=fit.bits(number, members, self._newest, self._parts.keys.public),
+        )
 
     def _present(self, prepared: Mapping[str, Result]) -> tuple[str, ...]:
         """Return the domains that can be asked; those that are away too, where there are too few without them."""
@@ -123,7 +142,7 @@ class RoundRunner:
             by_member = {email: known[0].factors[email] for email in who}
         else:
             by_member = self._parts.weighing.factors(number, {e: (results or prepared)[e] for e in who}, prepared)
-        members = RoundMembers(attempt=asked.attempt, members=tuple(sorted(who)), factors=by_member)
+        members = RoundMembers(attempt=asked.attempt, members=tuple(sorted(who)), factors=by_member, bits=asked.bits)
         self._folder.keep_round_members(number, members)
         return members
 
@@ -142,6 +161,7 @@ class RoundRunner:
                 members=members.members if members else (),
                 weight=members.factors[email] if members else None,
                 steps=asked.steps.get(email),
+                bits=asked.bits if members else None,
             )
 
         work = {

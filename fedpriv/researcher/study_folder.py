@@ -53,23 +53,30 @@ class Standing(Section):
 
 
 class AskedMembers(Section):
-    """Who is asked to train in one attempt of a round, and for how many steps where that is not what the plan says."""
+    """Who is asked to train in one attempt of a round.
+
+    ``steps``  of each one, where they are not the plan's
+    ``bits``   that all seal with, where they are not the plan's
+    """
 
     attempt: int
     members: tuple[Email, ...]
     steps: dict[Email, int] = Field(default_factory=dict)
+    bits: int | None = None
 
 
 class RoundMembers(Section):
     """Who seals in one attempt of a round, and the factor of each one's update.
 
     ``trained``  the round that each one's update was trained for, where that is not this one
+    ``bits``     that all seal with, where they are not the plan's
     """
 
     attempt: int
     members: tuple[Email, ...]
     factors: dict[Email, float]
     trained: dict[Email, int] = Field(default_factory=dict)
+    bits: int | None = None
 
 
 class SumMembers(Section):

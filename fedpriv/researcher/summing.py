@@ -69,6 +69,7 @@ class Summing:
                 members=members.members,
                 weight=members.factors[email],
                 trained=members.trained.get(email),
+                bits=members.bits,
             )
 
         work = {

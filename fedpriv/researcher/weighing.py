@@ -1,10 +1,20 @@
-"""Weighing a round: what is known of its members, the plan's rule, and the factors that they seal with."""
+"""Fitting a round to its members: the factors that they seal with, their steps, and the bits of the round."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fedpriv.aggregation import MemberFacts, WeightFunction, balanced_steps, factors, relative_bandwidths, weights_for
+from fedpriv.aggregation import (
+    MemberFacts,
+    WeightFunction,
+    affordable_bits,
+    balanced_steps,
+    factors,
+    relative_bandwidths,
+    weights_for,
+)
+from fedpriv.protection.sizes import update_bytes_of_key
+from fedpriv.protection.study_key import read_parameters
 from fedpriv.researcher.answers import metric
 from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import Event, Weighed
@@ -18,7 +28,7 @@ _ROUND_MESSAGES = 8
 
 
 class Weighing:
-    """Decides how much each update of a round counts, and how many steps each domain takes."""
+    """Decides how much each update of a round counts, how many steps each domain takes, and with how many bits."""
 
     def __init__(
         self,
@@ -75,6 +85,23 @@ class Weighing:
             )
         )
         return factors(weights)
+
+    def bits(self, number: int, members: tuple[str, ...], before: Mapping[str, Result], public: bytes) -> int | None:
+        """Return the bits of a round where the plan lets it choose: see :func:`fedpriv.aggregation.affordable_bits`.
+
+        Parameters
+        ----------
+        public : bytes
+            The study key's public bytes, which say how large an update is.
+        """
+        protection = self._plan.protection
+        taken = [before[email].seconds.get("train", 0.0) for email in members if email in before]
+        if not protection.bits_choices or not taken:
+            return None
+        parameters = read_parameters(public)
+        choices = (protection.bits, *protection.bits_choices)
+        sizes = {bits: update_bytes_of_key(parameters, number, bits) for bits in choices}
+        return affordable_bits(sizes, [self._folder.link(email) for email in members], max(taken))
 
     def steps(self, members: tuple[str, ...], before: Mapping[str, Result], update_bytes: int) -> dict[str, int]:
         """Return how many steps each domain takes in a round, or nothing where all take the plan's.

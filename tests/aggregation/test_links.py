@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpriv.aggregation import Link, balanced_steps, relative_bandwidths
+from fedpriv.aggregation import Link, affordable_bits, balanced_steps, relative_bandwidths
 from fedpriv.aggregation.links import SMOOTHING
 from fedpriv.study.messages import LinkSample
 
@@ -70,6 +70,13 @@ def test_with_balanced_steps_nobody_is_later_than_with_all_steps(domains, steps)
             assert step_s[member] * number + transfer_s[member] <= first * (1 + 1e-6) + 1e-6 * step_s[member]
         if number < steps:  # one more would be later
             assert step_s[member] * (number + 1) + transfer_s[member] > first * (1 - 1e-6)
+
+
+def test_bits_are_as_many_as_the_slowest_link_moves_while_all_train():
+    sizes = {4: MB, 8: 2 * MB, 10: 3 * MB}
+    links = [Link(up_mbps=100, down_mbps=100), Link(up_mbps=8, down_mbps=8)]  # 8 Mbit/s: 2 s for each MB, up and down
+    assert [affordable_bits(sizes, links, train_s) for train_s in (1, 3, 4, 5.9, 6, 60)] == [4, 4, 8, 8, 10, 10]
+    assert affordable_bits(sizes, [Link()], 0.0) == 10
 
 
 def test_a_transfer_takes_its_bytes_and_its_messages():

@@ -22,6 +22,7 @@ from fedpriv.experiments.simulation.traces import Trace
 from fedpriv.files import canonical_json, sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys
 from fedpriv.study import BlobRef, CodeRequest, Limits, Progress, RequestDecision, Result, Ticket
+from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.messages import LinkSample
 from fedpriv.training.adapter import flatten, load_state, save_state, unflatten
 
@@ -108,7 +109,9 @@ class SimulatedTraining:
             after, loss = self._objective.descend(
                 parameters, steps or choice.steps, choice.learning_rate, (choice.seed, self._number, round_number)
             )
-            save_state(unflatten(after.astype(np.float32), state), output / "adapter_after.safetensors")
+            trained, names = unflatten(after.astype(np.float32), state), set(state)
+            frozen = names - set(trained_tensors(self._plan.averaging, state, round_number))
+            save_state(trained | {name: state[name] for name in frozen}, output / "adapter_after.safetensors")
             metrics |= {"train_loss": loss, "train_tokens": 100}
         write_atomic(output / "metrics.json", json.dumps(metrics).encode())
 

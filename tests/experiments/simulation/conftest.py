@@ -24,11 +24,11 @@ def federation(folder):
     """Make a federation of so many domains, or of traces, with sections of a plan; several in one test are apart."""
     made = []
 
-    def make(traces=3, **sections):
+    def make(traces=3, *, parameters=2048, **sections):
         if isinstance(traces, int):
             traces = [Trace(examples=50 * (number + 1), step_s=1.0) for number in range(traces)]
         made.append(traces)
         plan = {"training": TRAINING} | sections
-        return SimulatedFederation(folder / str(len(made)), traces, plan=plan)
+        return SimulatedFederation(folder / str(len(made)), traces, parameters=parameters, plan=plan)
 
     return make

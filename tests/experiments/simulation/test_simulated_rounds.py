@@ -183,6 +183,32 @@ def test_balanced_steps_make_all_domains_ready_together(federation):
     assert len(digests(study)) == 1
 
 
+def test_a_slow_link_makes_the_rounds_coarser_and_shorter(federation):
+    fast = Trace(step_s=0.02, up_mbps=1000.0, down_mbps=1000.0)
+    slow = fast.model_copy(update={"up_mbps": 0.5, "down_mbps": 0.5})
+    protection = {"bits": 10, "bits_choices": [4, 10]}
+    study = federation([fast, fast, slow], parameters=60_000, protection=protection)
+    run = study.run()
+    assert [event.bits for event in run.of(RoundStarted)] == [None, 4, 4, 4]
+    sizes = [event.bytes_up for event in run.of(RoundFinished)]
+    assert sizes[1] < sizes[0]
+    assert len(digests(study)) == 1
+    quick = federation([fast, fast, fast], parameters=60_000, protection=protection).run()
+    assert [event.bits for event in quick.of(RoundStarted)] == [None, 10, 10, 10]
+
+
+@pytest.mark.parametrize("averaging", ["b_only", "alternate"])
+def test_rounds_of_one_factor_and_a_server_optimiser_survive_an_absence(federation, averaging):
+    traces = [Trace(), Trace(), Trace(away=((30.0, 90.0),))]
+    aggregation = {"averaging": averaging, "server": {"optimizer": "adam"}}
+    schedule = {"quorum": 2, "patience_s": 20}
+    study = federation(traces, training=TRAINING | {"rounds": 12}, aggregation=aggregation, schedule=schedule)
+    run = study.run()
+    assert run.of(DomainMissed)
+    assert opened(study, emails(study)[2]) == list(range(1, 13))
+    assert len(digests(study)) == 1
+
+
 def test_too_few_for_the_quorum_stops_with_what_they_said(federation):
     study = federation(3, schedule={"quorum": 3})
     first = emails(study)[0]
