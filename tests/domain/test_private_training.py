@@ -28,7 +28,9 @@ class Training:
     def __init__(self, context, failures=0):
         self.context, self.failures, self.asked = context, failures, []
 
-    def run(self, kind, round_number, adapter, output, on_step, *, evaluate=False, private=None, watch=None):
+    def run(
+        self, kind, round_number, adapter, output, on_step, *, evaluate=False, private=None, watch=None, steps=None
+    ):
         charged = [e for e in self.context.ledger.entries() if e.kind == CHARGED]
         self.asked.append((kind, evaluate, private, len(charged)))
         if len(self.asked) <= self.failures:
