@@ -33,12 +33,14 @@ from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticke
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
+from fedpriv.transport.newest import Newest
 
 TICKET_FILE = "ticket.json"
 _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.25, 30.0
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _MAX_TICKET_BYTES = 1 * 2**20
+_TROUBLE = "trouble with"
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
@@ -66,11 +68,15 @@ class DomainService:
     _prepared: PreparedData = field(init=False)
     _session: OwnerSession = field(init=False)
     _researchers: dict[str, Identity] = field(init=False)
+    _progress: Newest[tuple[str, Progress]] = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._progress = Newest(lambda news: self._session.blobs.show_progress(*news))
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
         """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
@@ -161,14 +167,14 @@ class DomainService:
             try:
                 if self._a_researcher_appeared():
                     self._connect()
-                self._session.poll()
+                self._session.receive()
                 self._handle_jobs()
                 self._publish_decisions()
-                self._session.poll()
+                self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
                 pause = min(_MAX_BACKOFF_SECONDS, max(pause, _FIRST_BACKOFF_SECONDS) * 2)
-                self._say(f"waiting for the store: {error}")
+                self._say(f"{_TROUBLE} {'this machine' if isinstance(error, OSError) else 'the store'}: {error}")
                 self.notify(f"{error} Trying again in {pause:.0f} s.")
             if once:
                 return
@@ -177,7 +183,7 @@ class DomainService:
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
         resources = self.domain.config.resources
-        if self._said.startswith("waiting for the store"):
+        if self._said.startswith(_TROUBLE):
             self._say("waiting for tickets")
         quiet_s = time.monotonic() - self._acted_s
         return resources.poll_seconds if quiet_s < _QUIET_SECONDS else max(resources.poll_seconds, _QUIET_POLL_SECONDS)
@@ -275,7 +281,7 @@ class DomainService:
         """Say to people here, and to the researcher, that a ticket waits."""
         if self._say(state):
             progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
-            self._session.blobs.show_progress(self.domain.requests.get(ticket.study).researcher, progress)
+            self._progress.put((self.domain.requests.get(ticket.study).researcher, progress))
 
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
@@ -358,10 +364,7 @@ class DomainService:
     def _on_progress(self, researcher: str, progress: Progress) -> None:
         steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
         self._say(f"{progress.state}{steps}, round {progress.round}")
-        try:
-            self._session.blobs.show_progress(researcher, progress)
-        except TransportError:
-            return  # progress is a courtesy; the result will say whether the store works
+        self._progress.put((researcher, progress))
 
     def _on_refusal(self, peer: str, reason: str) -> None:
         self.domain.ledger.append("message.refused", peer=peer, reason=reason)

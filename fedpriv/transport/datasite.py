@@ -190,11 +190,30 @@ class OwnerSession(_Session):
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
+        self.receive()
+        self.publish()
+
+    def receive(self) -> None:
+        """Take what pinned researchers sent; where nothing came, one request to the store for each."""
         for email in self.settings.pins:
             if not self.is_connected(email):
                 self._connect(email)
             if self.is_connected(email):
-                self._syncer.sync([email])  # type: ignore[union-attr]
+                self._owner_syncer.receive(email)
+
+    def publish(self) -> None:
+        """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
+        connected = [email for email in self.settings.pins if self.is_connected(email)]
+        for email in connected:
+            self._owner_syncer.publish(email)
+        for email in connected:
+            self._owner_syncer.acknowledge(email)
+
+    @property
+    def _owner_syncer(self) -> OwnerSyncer:
+        if not isinstance(self._syncer, OwnerSyncer):
+            raise ConfigError("This session is no data owner's")
+        return self._syncer
 
     def _connect(self, email: str) -> None:
         self._refresh_peers()
