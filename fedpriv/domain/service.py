@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -26,6 +27,7 @@ from fedpriv.domain.policy import review
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
+from fedpriv.domain.trouble import Trouble
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign, signed_identity
@@ -36,11 +38,9 @@ from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 from fedpriv.transport.newest import Newest
 
 TICKET_FILE = "ticket.json"
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.25, 30.0
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _MAX_TICKET_BYTES = 1 * 2**20
-_TROUBLE = "trouble with"
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
@@ -69,6 +69,7 @@ class DomainService:
     _session: OwnerSession = field(init=False)
     _researchers: dict[str, Identity] = field(init=False)
     _progress: Newest[tuple[str, Progress]] = field(init=False)
+    _trouble: Trouble = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class DomainService:
     _acted_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self._trouble = Trouble(say=self._say, notify=self.notify)
         self._progress = Newest(lambda news: self._session.blobs.show_progress(*news))
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
@@ -129,8 +131,8 @@ class DomainService:
             examples=self._prepared.examples + self._prepared.heldout_examples,
         )
         self._say("connecting")
-        self._connect()
-        self._register_dataset(folder)
+        self._trouble.patiently(self._connect)
+        self._trouble.patiently(lambda: self._register_dataset(folder))
 
     def _connect(self) -> None:
         config, folder = self.domain.config, self.domain.folder
@@ -160,7 +162,6 @@ class DomainService:
     # -- the loop --------------------------------------------------------------------------------------------
 
     def _loop(self, once: bool) -> None:
-        pause = self.domain.config.resources.poll_seconds
         self.notify("ready: waiting for requests")
         self._say("waiting for requests")
         while True:
@@ -173,9 +174,7 @@ class DomainService:
                 self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
-                pause = min(_MAX_BACKOFF_SECONDS, max(pause, _FIRST_BACKOFF_SECONDS) * 2)
-                self._say(f"{_TROUBLE} {'this machine' if isinstance(error, OSError) else 'the store'}: {error}")
-                self.notify(f"{error} Trying again in {pause:.0f} s.")
+                pause = self._trouble.met(error)
             if once:
                 return
             time.sleep(pause)
@@ -183,7 +182,7 @@ class DomainService:
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
         resources = self.domain.config.resources
-        if self._said.startswith(_TROUBLE):
+        if self._trouble.over():
             self._say("waiting for tickets")
         quiet_s = time.monotonic() - self._acted_s
         return resources.poll_seconds if quiet_s < _QUIET_SECONDS else max(resources.poll_seconds, _QUIET_POLL_SECONDS)
@@ -375,9 +374,9 @@ class DomainService:
         if state == self._said:
             return False
         self._said, self._acted_s = state, time.monotonic()
-        write_json(
-            self.domain.folder.status_path, {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
-        )
+        status = {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
+        with contextlib.suppress(OSError):  # on a full disk too, the service goes on and says what is wrong
+            write_json(self.domain.folder.status_path, status)
         return True
 
     def _handle_signals(self, parent: int | None) -> None:

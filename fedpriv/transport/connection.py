@@ -78,6 +78,7 @@ class StoreConnection(SyftboxPlatformConnection):
     _store: Store = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
+    _deleted: dict[str, int] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: ConnectionConfig) -> StoreConnection:
@@ -233,9 +234,18 @@ class StoreConnection(SyftboxPlatformConnection):
         """Delete our inbox messages that ``peer`` said it took."""
         data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
         taken = parse_json(data, source="taken.json")["sequence"] if data else 0
-        for entry in self._store.entries(self.key(peer, "inbox")):
-            if isinstance(taken, int) and _is_numbered(entry.name) and int(entry.name) <= taken:
-                self._store.delete(self.key(peer, "inbox", entry.name))
+        if not isinstance(taken, int):
+            return
+        deleted, inbox = self._deleted.get(peer), self.key(peer, "inbox")
+        if deleted is None:  # after a start, whatever lies there; later on, the names are known
+            numbers = (int(entry.name) for entry in self._store.entries(inbox) if _is_numbered(entry.name))
+        else:
+            sent = int(self._counters().get(f"{peer}/inbox", 0))
+            numbers = iter(range(deleted + 1, min(taken, sent) + 1))
+        for number in numbers:
+            if number <= taken:
+                self._store.delete(f"{inbox}/{_numbered(number)}")
+        self._deleted[peer] = taken
 
     def _append(self, recipient: str, box: str, data: bytes) -> None:
         if len(data) > MAX_MESSAGE_BYTES:
@@ -243,12 +253,18 @@ class StoreConnection(SyftboxPlatformConnection):
                 f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
             )
         with self._lock:
-            path = self._settings.state_folder / "sequence.json"
-            counters = read_json(path) if path.exists() else {}
+            counters = self._counters()
             number = int(counters.get(f"{recipient}/{box}", 0)) + 1
             # The counter goes first: a number may be lost by a kill, but is never used twice.
-            write_json(path, {**counters, f"{recipient}/{box}": number})
+            write_json(self._counters_path, {**counters, f"{recipient}/{box}": number})
             self._store.put(self.key(recipient, box, _numbered(number)), data)
+
+    @property
+    def _counters_path(self) -> Path:
+        return self._settings.state_folder / "sequence.json"
+
+    def _counters(self) -> dict[str, Any]:
+        return read_json(self._counters_path) if self._counters_path.exists() else {}
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
 

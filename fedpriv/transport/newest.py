@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from fedpriv.errors import TransportError
+from fedpriv.errors import FedprivError
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ class Newest(Generic[T]):
     Parameters
     ----------
     send : Callable[[T], None]
-        Does the sending; its ``TransportError`` is dropped: news are a courtesy.
+        Does the sending; what it raises of ours, or of the system, is dropped: news are a courtesy.
     """
 
     def __init__(self, send: Callable[[T], None]) -> None:
@@ -48,8 +48,8 @@ class Newest(Generic[T]):
                 value, self._busy = self._next.pop(), True
             try:
                 self._send(value)
-            except TransportError:
-                pass
+            except (FedprivError, OSError):
+                pass  # whoever waits for more than news hears of it there
             finally:
                 with self._changed:
                     self._busy = False

@@ -28,6 +28,7 @@ _UNDER_WAY_SECONDS = 0.5
 ANSWER_SECONDS = 30.0
 """A request that has no answer for so long ends the connection; the next one makes another."""
 _CONNECT_SECONDS = 30.0
+_READ_ONLY, _LEAST_FREE_BYTES = 1, 64 * 1024
 _ALIVE_SECONDS = 10
 _LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError, ConnectionError, EOFError)
 _ABSENT = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
@@ -47,6 +48,7 @@ class SftpFiles:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._client: asyncssh.SFTPClient | None = None
         self._left_behind: list[str] = []
+        self._folders: set[str] = set()
 
     @classmethod
     def open(cls, url: str) -> tuple[SftpFiles, str]:
@@ -70,7 +72,9 @@ class SftpFiles:
         self._run(lambda client: _in_time(client.remove(path)))
 
     def make_folder(self, path: str) -> None:
-        self._run(lambda client: _make_folder(client, path))
+        if path not in self._folders:
+            self._run(lambda client: _make_folder(client, path))
+            self._folders.add(path)  # if it goes away, the next write makes it again
 
     def close(self) -> None:
         """End the connection; the next call makes another."""
@@ -172,8 +176,11 @@ class SftpFiles:
         try:
             await _write_all(file, data)
             await _gather(file.close(), client.posix_rename(temporary, path))  # the server takes them in this order
-        except BaseException:
+        except BaseException as error:
             self._left_behind.append(temporary)
+            _later(file.close())
+            if isinstance(error, asyncssh.SFTPFailure):  # what the server says of a full disk, and of much else
+                raise OSError(await _why(client, path, len(data)) or error.reason) from error
             raise
         finally:
             if self._left_behind:
@@ -231,6 +238,18 @@ async def _write_all(file: asyncssh.SFTPClientFile, data: bytes) -> None:
         pass
 
 
+async def _why(client: asyncssh.SFTPClient, path: str, size: int) -> str:
+    """Return why a write may have failed, from the state of the server's disk; nothing if it does not tell."""
+    try:
+        disk = await _in_time(client.statvfs(path.rpartition("/")[0]))
+    except (asyncssh.Error, OSError, ValueError):
+        return ""
+    if (disk.flags or 0) & _READ_ONLY:
+        return "its disk is read-only"
+    free = (disk.bavail or 0) * (disk.frsize or 0)
+    return f"its disk is full: {free} bytes are left for {size}" if free < 2 * size + _LEAST_FREE_BYTES else ""
+
+
 async def _flush(file: asyncssh.SFTPClientFile) -> None:
     with contextlib.suppress(asyncssh.SFTPOpUnsupported):
         await file.fsync()
@@ -277,8 +296,16 @@ async def _list(client: asyncssh.SFTPClient, path: str) -> list[Item]:
 
 
 async def _make_folder(client: asyncssh.SFTPClient, path: str) -> None:
-    if not await _in_time(client.isdir(path)):
-        await _in_time(client.makedirs(path, exist_ok=True))
+    """Make a folder, and its parents from the nearest one that is there: most of the time that is the last but one."""
+    try:
+        await _in_time(client.mkdir(path))
+    except _ABSENT:
+        await _make_folder(client, path.rpartition("/")[0] or "/")
+        with contextlib.suppress(asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):  # another was faster
+            await _in_time(client.mkdir(path))
+    except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists, asyncssh.SFTPPermissionDenied):
+        if not await _in_time(client.isdir(path)):
+            raise
 
 
 async def _gather(*requests: Coroutine[Any, Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A federation whose parties are in different clouds: a domain behind each slow link, a store, a researcher beside it."""
+"""A federation across clouds: a domain behind each slow link, a store on an SFTP server, a researcher beside it."""
 
 from __future__ import annotations
 
