@@ -163,6 +163,10 @@ class Federation:
         self._processes[name] = _serve(self.domains[name], self.places.get(name, ()))
         return self._processes[name]
 
+    def serve_pid(self, name: str) -> int:
+        """Return the process of a domain that was started."""
+        return self._processes[name].pid
+
     def stop(self) -> None:
         """End every process that was started."""
         for process in self._processes.values():

@@ -32,6 +32,7 @@ COMMANDS = [
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(["study", name] for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release")),
+    *(["bench", name] for name in ("protection", "domain", "crosscloud")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]
 

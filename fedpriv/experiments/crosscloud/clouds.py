@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Clouds:
         model: str = "tiny",
         seed: int = 0,
         around_store: Sequence[str] = (),
-        around_domains: Mapping[int, Sequence[str]] | None = None,
+        around_domain: Callable[[Path], Sequence[str]] = lambda root: (),
     ) -> Iterator[Clouds]:
         """Make everything, start the store and the domains, and end them all on the way out.
 
@@ -67,8 +67,10 @@ class Clouds:
             Of the domains, in the order of their names.
         work : Path
             A folder for everything.
-        around_store, around_domains
-            More words before the store's command, and before that of some domains, by their number from 0.
+        around_store : sequence of str
+            More words before the store's command.
+        around_domain : Callable[[Path], sequence of str]
+            Gives more words before a domain's command, from the domain's folder.
         """
         places = [f"cloud{number}" for number in range(len(links))]  # the domains have no names yet
         nodes = dict(zip(places, links, strict=True)) | {RESEARCHER: BESIDE_THE_STORE, STORE: Link()}
@@ -87,10 +89,9 @@ class Clouds:
             )
             stack.callback(federation.close)
             cloud_of = dict(zip(federation.domains, places, strict=True))
-            extra = around_domains or {}
             federation.places = {
-                name: (*bed.inside(place), *extra.get(number, ()))
-                for number, (name, place) in enumerate(cloud_of.items())
+                name: (*bed.inside(place), *around_domain(federation.domains[name].folder.root))
+                for name, place in cloud_of.items()
             }
             federation.start()
             yield cls(bed=bed, server=server, federation=federation, cloud_of=cloud_of)
@@ -141,29 +142,34 @@ class Clouds:
         lines = (self.federation.researcher.root / "study.log").read_text(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
 
+    def submit(self, name: str, plan: Plan, seconds: float) -> Study:
+        """Make a study and send it to the domains, from the researcher's place."""
+        study = self.study(name, plan)
+        self.wait(self.start("submit", name), seconds)
+        return study
+
     def run(
-        self, name: str, plan: Plan, seconds: float, on_record: Callable[[dict[str, Any]], None] = lambda record: None
+        self, name: str, seconds: float, on_record: Callable[[dict[str, Any]], None] = lambda record: None
     ) -> list[dict[str, Any]]:
-        """Submit a study and run it to its end; return its history.
+        """Run a submitted study to its end; return its history.
 
         Parameters
         ----------
         on_record : Callable[[dict], None]
             Called with each record of the history as it comes.
         """
-        study, seen = self.study(name, plan), 0
+        history, seen = Study.open(self.federation.researcher, name).history, 0
 
         def look() -> None:
             nonlocal seen
-            records = study.history.records()
+            records = history.records()
             for record in records[seen:]:
                 on_record(record)
             seen = len(records)
 
-        self.wait(self.start("submit", name), seconds)
         self.wait(self.start("run", name), seconds, look)
         look()
-        return study.history.records()
+        return history.records()
 
     def traffic(self) -> dict[str, Traffic]:
         """Return what crossed the link of each domain so far."""

@@ -6,6 +6,7 @@ import random
 
 from pydantic import Field
 
+from fedpriv.errors import ConfigError
 from fedpriv.study.section import Section
 
 MTU_BYTES = 1500
@@ -77,3 +78,21 @@ class Shaper:
         self.bytes += size
         self.packets += 1
         return start + link.delay_ms / 1e3
+
+
+def parse_links(rates: str, delays: str) -> tuple[Link, ...]:
+    """Return the links of ``"100,20,2"`` Mbit/s and ``"10,50,150"`` ms.
+
+    Raises
+    ------
+    ConfigError
+        If one is no number in range, they are not of the same length, or fewer than two.
+    """
+    try:
+        pairs = zip(map(float, rates.split(",")), map(float, delays.split(",")), strict=True)
+        links = tuple(Link(rate_mbps=rate, delay_ms=delay) for rate, delay in pairs)
+    except ValueError as error:
+        raise ConfigError(f"Rates {rates} and delays {delays} are no links", todo="write them like 100,20,2") from error
+    if len(links) < 2:
+        raise ConfigError("One link makes no federation", todo="give at least two")
+    return links
