@@ -8,6 +8,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from syft_job.models import JobStatus
 
 from fedpriv.errors import ConfigError, SignatureError, TransportError
 from fedpriv.experiments.crosscloud.programs import program
@@ -15,6 +16,7 @@ from fedpriv.experiments.crosscloud.sftp_server import SftpServer
 from fedpriv.transport import Store
 from fedpriv.transport.sftp import CHUNK_BYTES, SftpFiles
 from fedpriv.transport.sftp_address import SftpAddress
+from tests.transport.conftest import OWNER, make_pair
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,68 @@ def test_what_a_refused_write_leaves_is_removed(server, store, monkeypatch):
     assert store.get("k", max_bytes=9) == b"old"
     files, _ = SftpFiles.open(server.url)
     assert not [item.name for item in files.list(store._root) if item.name != "k"]
+
+
+# -- sessions over it ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """Count what is sent to the server."""
+    from asyncssh.sftp import SFTPClientHandler
+
+    sent, send = [], SFTPClientHandler._make_request
+
+    def count(self, kind, *arguments):
+        sent.append(kind)
+        return send(self, kind, *arguments)
+
+    monkeypatch.setattr(SFTPClientHandler, "_make_request", count)
+    return sent
+
+
+def test_a_job_and_its_answer_cross_it_and_asking_for_news_is_one_request(server, tmp_path, requests):
+    pair = make_pair(tmp_path, server.url.replace("/served?", "/served/sessions?"))
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"{}"
+    for ask in (pair.owner.receive, pair.researcher.poll, pair.owner.poll):
+        requests.clear()
+        ask()
+        assert len(requests) == 1
+
+
+def test_a_message_after_one_that_never_came_is_found(server, tmp_path, monkeypatch):
+    pair = make_pair(tmp_path, server.url.replace("/served?", "/served/gap?"))
+    store = pair.researcher.connection.store
+
+    def refuse(*_):
+        raise TransportError("no space")
+
+    monkeypatch.setattr(store, "put", refuse)
+    with pytest.raises(TransportError):
+        pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    monkeypatch.undo()
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    monkeypatch.setattr("fedpriv.transport.connection._LIST_SECONDS", 0.0)
+    pair.owner.poll()
+    assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
+
+
+def test_a_message_that_is_too_large_does_not_stop_the_next_one(server, tmp_path, monkeypatch):
+    pair = make_pair(tmp_path, server.url.replace("/served?", "/served/large?"))
+    connection = pair.researcher.connection
+    monkeypatch.setattr("fedpriv.transport.connection.MAX_MESSAGE_BYTES", 10**6)
+    connection.watcher_send_raw_bytes_to_inbox(OWNER, "large", bytes(10**5))
+    monkeypatch.setattr("fedpriv.transport.connection.MAX_MESSAGE_BYTES", 50_000)
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
+    assert "larger than 50000 bytes" in pair.refusals[0]
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
