@@ -57,7 +57,7 @@ class Running:
 
     def __init__(self, clouds, name):
         self.clouds, self.name = clouds, name
-        plan = clouds.federation.plan(rounds=3, steps=2, title=name)
+        plan = clouds.federation.plan(rounds=2, steps=2, title=name)
         self.study = clouds.submit(name, plan, 120)
         self.process = clouds.start("run", name)
 
@@ -82,7 +82,7 @@ class Running:
         for name in self.clouds.federation.domains:
             mine = self.study.folder.submitted().study
             entries = [e for e in ledger(self.clouds, name).verified() if e.facts.get("study") == mine]
-            assert [e.facts["round"] for e in entries if e.kind == "round.trained"] == [1, 2, 3]
+            assert [e.facts["round"] for e in entries if e.kind == "round.trained"] == [1, 2]
 
 
 def ledger(clouds, name):
@@ -148,8 +148,8 @@ def test_the_store_refuses_writes_for_a_while(clouds, fault, words):
         remount_store(clouds, "ro")
     try:
         logs = [domain.folder.root / "serve.log" for domain in clouds.federation.domains.values()]
-        said = lambda: all(words in log.read_text() for log in logs)  # noqa: E731
-        wait_for(said, seconds=120, what=f"every domain to say that {words}")
+        said = lambda: any(words in log.read_text() for log in logs)  # noqa: E731
+        wait_for(said, seconds=120, what=f"a domain to say that {words}")
         assert not running.records("RoundFinished")
     finally:
         if filler is not None:
