@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedpriv.errors import ConfigError
+from fedpriv.errors import ConfigError, StudyError
 from fedpriv.experiments.crosscloud.links import Link
 from fedpriv.experiments.crosscloud.programs import program
 
@@ -129,5 +129,5 @@ class Bed:
         process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            raise ConfigError("The test bed's network ended", todo="read what it says above")
+            raise StudyError("The test bed's network ended", todo="read what it says above")
         return json.loads(line)
