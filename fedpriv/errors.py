@@ -21,6 +21,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── TransportError        the store cannot be read or written
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
+        └── StoppedError      it was asked to stop
 """
 
 from __future__ import annotations
@@ -142,3 +143,7 @@ class StudyError(FedprivError):
     """A study cannot go on."""
 
     exit_code = 4
+
+
+class StoppedError(StudyError):
+    """A study was asked to stop, and did."""

@@ -45,6 +45,9 @@ def requirements(*extras):
     return [Requirement(text) for text in texts if not text.startswith("fedpriv[")]
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
 def pins():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
@@ -71,7 +74,7 @@ def test_every_pin_is_exact_and_there_once():
     assert names == sorted(names)
 
 
-@pytest.mark.parametrize("requirement", requirements("lab", "dev"), ids=str)
+@pytest.mark.parametrize("requirement", requirements("lab", "dev", *TRACKERS), ids=str)
 def test_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
     versions = dict(line.split("==") for line in pins())
     version = versions.get(canonicalize_name(requirement.name))
@@ -98,7 +101,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
     for line in pins():
         name, wanted = line.split("==")
-        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev")):
+        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev", *TRACKERS)):
             assert version(name).split("+")[0] == wanted, name
 
 
@@ -106,7 +109,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab")}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", *TRACKERS)}
     owners = packages_distributions()
     undeclared = set()
     for path in (ROOT / "fedpriv").rglob("*.py"):
@@ -163,6 +166,7 @@ def test_imports_go_down_only():
 
 def test_the_extra_for_development_has_everything_for_demo_and_tests():
     assert "fedpriv[lab]" in PROJECT["optional-dependencies"]["dev"]
+    assert f"fedpriv[{','.join(TRACKERS)}]" in PROJECT["optional-dependencies"]["dev"]
     assert {"pytest", "hypothesis", "ruff", "pyright"} <= {requirement.name for requirement in requirements("dev")}
 
 
@@ -282,10 +286,19 @@ def fake_venv(folder):
 
 def test_a_ready_environment_is_used_at_once_and_arguments_go_through(copy):
     fake_venv(copy)
+    fake(copy, "nproc", "echo 1")
     assert bootstrap(copy, "test", "-k", "two words").stdout == "python -m pytest -k two words\n"
     done = bootstrap(copy, "demo", "--model", "tiny")
     assert done.stdout == "fedpriv demo --model tiny\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(2, 2), (4, 4), (64, 4)])
+def test_tests_run_on_several_cores(copy, cores, workers):
+    fake_venv(copy)
+    fake(copy, "nproc", f"echo {cores}")
+    options = f"--numprocesses={workers} --dist=loadfile --no-loadscope-reorder"
+    assert bootstrap(copy, "test", "-x").stdout == f"python -m pytest {options} -x\n"
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", ".venv/fedpriv-unfinished"])
@@ -307,6 +320,23 @@ def test_a_failed_installation_ends_with_a_sentence(copy):
     done = bootstrap(copy, "setup")
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("then run the same command again.")
+    assert not (copy / ".venv" / "fedpriv-unfinished").exists()
+
+
+def test_setup_compiles_what_a_training_worker_may_not(copy):
+    fake_venv(copy)
+    (copy / "constraints.txt").write_text("")
+    script = '[ "$1" = -V ] && echo "Python 3.11.7" && exit\necho "[$PYTHONDONTWRITEBYTECODE] $*" >>calls\n'
+    for name in ("python", "uv"):
+        (copy / ".venv" / "bin" / name).write_text(f"#!/bin/sh\n{script}")
+        (copy / ".venv" / "bin" / name).chmod(0o755)
+    fake(copy, "df", "echo; echo 'x 1 1 99999999 1% /'")
+    environment = {"PATH": f"{copy / 'bin'}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(["/bin/sh", "bootstrap.sh", "setup"], cwd=copy, env=environment, timeout=60, check=True)
+    calls = (copy / "calls").read_text().splitlines()
+    installed = next(number for number, call in enumerate(calls) if "pip install" in call and "-e .[dev]" in call)
+    assert "[] -m fedpriv.training.worker" in calls[installed:]
+    assert (copy / ".venv" / "fedpriv-stamp").exists()
     assert not (copy / ".venv" / "fedpriv-unfinished").exists()
 
 

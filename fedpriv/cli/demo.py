@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedpriv.cli.view import StudyView
+from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.study.plan import ProtectionLevel
 
@@ -38,10 +38,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the adapter, report, history and ledgers go.")] = Path(
         "fedpriv-demo"
     ),
+    report_to: Annotated[list[str] | None, typer.Option(help=REPORT_TO_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Run a real federated LoRA study on this machine: domains, approvals, rounds, release, report."""
     from fedpriv.experiments.demo import Demo, DemoOptions
+    from fedpriv.researcher.trackers import tracker_names
 
     if protection not in _LEVELS:
         raise ConfigError(f"There is no protection {protection!r}", todo=f"choose one of {', '.join(_LEVELS)}")
@@ -59,6 +61,7 @@ def demo(
         epsilon=epsilon,
         seed=seed,
         out=out,
+        report_to=tracker_names(report_to),
     )
 
     def say(sentence: str) -> None:

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedpriv.cli.domain import parse_pin
-from fedpriv.cli.view import StudyView
+from fedpriv.cli.history_view import print_history
+from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
@@ -32,6 +33,7 @@ console = Console()
 
 Home = Annotated[Path, typer.Option(help="The researcher's home folder.")]
 Name = Annotated[str, typer.Argument(help="The study's name.")]
+ReportTo = Annotated[list[str] | None, typer.Option(help=REPORT_TO_HELP)]
 DEFAULT_HOME = Path(".fedpriv/researcher")
 _LEVELS = get_args(ProtectionLevel)
 _ROWS_SHOWN = 24
@@ -215,15 +217,86 @@ def submit(name: Name, home: Home = DEFAULT_HOME) -> None:
 
 
 @app.command()
-def run(name: Name, home: Home = DEFAULT_HOME) -> None:
+def run(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
     """Wait for the approvals and run the rounds, with a live view."""
-    _run(name, home, resume=False)
+    _run(name, home, resume=False, report_to=report_to)
 
 
 @app.command()
-def resume(name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Go on with a study whose last run was stopped or killed; no domain trains twice."""
-    _run(name, home, resume=True)
+def resume(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
+    """Go on with a study that was paused, stopped or killed; no domain trains twice."""
+    study = Study.open(Researcher.open(home), name)
+    study.unpause()
+    if study.status()["running"]:
+        console.print(f"{escape(name)} goes on in the process that runs it.")
+        return
+    _run(name, home, resume=True, report_to=report_to)
+
+
+@app.command()
+def events(
+    name: Name,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what happens, until the study is finished.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the history's JSON lines.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Show what happened, to whom and when; in another terminal than the one that runs the study."""
+    print_history(console, Study.open(Researcher.open(home), name), follow=follow, as_json=as_json)
+
+
+@app.command()
+def pause(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """Begin no further round, also in a study that runs in another process."""
+    after = Study.open(Researcher.open(home), name).pause()
+    console.print(f"{escape(name)} pauses {_after(after)}; `fedpriv study resume {escape(name)}` goes on.")
+
+
+@app.command()
+def step(
+    name: Name,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="So many more rounds.")] = 1,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Pause after some more rounds; a study that waits goes on until then."""
+    after = Study.open(Researcher.open(home), name).step(rounds)
+    console.print(f"{escape(name)} pauses {_after(after)}; `fedpriv study resume {escape(name)}` goes on.")
+
+
+@app.command()
+def stop(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """End a study's run, wherever it is, in whatever process; everything is kept."""
+    study = Study.open(Researcher.open(home), name)
+    running = study.status()["running"]
+    study.stop()
+    words = "stops now" if running else "does not run"
+    console.print(f"{escape(name)} {words}; `fedpriv study resume {escape(name)}` goes on in the middle of its round.")
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, max=4, help="Exponent of the links' speed in the weights.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, max=86_400, help="Seconds without progress after which a domain is late.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Change how a study goes on, from the next round on; the plan that was approved stays as it is."""
+    changes = {"alpha": alpha, "patience_s": patience}
+    given = {key: value for key, value in changes.items() if value is not None}
+    if not given:
+        raise ConfigError("There is nothing to change", todo="give --alpha or --patience")
+    steering = Study.open(Researcher.open(home), name).steering.change(**given)
+    shown = {"alpha": steering.alpha, "patience": steering.patience_s}
+    console.print(", ".join(f"{key} {value}" for key, value in shown.items() if value is not None) + ".")
+
+
+def _after(round_number: int) -> str:
+    return f"after round {round_number}" if round_number else "before its first round"
 
 
 @app.command()
@@ -283,9 +356,20 @@ def exclude(
         console.print(f"A running study goes on without it; otherwise run `fedpriv study resume {escape(name)}`.")
 
 
-def _run(name: str, home: Path, *, resume: bool) -> None:
+@app.command()
+def readmit(
+    name: Name,
+    email: Annotated[str, typer.Argument(help="The domain that takes part again.")],
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Let a domain that was excluded take part again from the next round on; it opens the sums it missed first."""
+    Study.open(Researcher.open(home), name).readmit(email)
+    console.print(f"{escape(email)} takes part in {escape(name)} again from the next round on.")
+
+
+def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) -> None:
     study = Study.open(Researcher.open(home), name)
     with StudyView(console) as view:
-        finished = study.run(view, resume=resume)
+        finished = study.run(view, resume=resume, report_to=report_to)
     console.print(f"Held-out loss {finished.loss_before:.4f} before, [bold]{finished.loss_after:.4f}[/] after.")
     console.print(f"Next: `fedpriv study release {escape(name)} --out adapter`.")

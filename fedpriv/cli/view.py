@@ -13,23 +13,26 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedpriv.domain.finding import visible
+from fedpriv.researcher.event_words import sentence
 from fedpriv.researcher.events import (
-    Decided,
     DomainExcluded,
     DomainProgress,
     Event,
-    KeyRenewed,
     ResultReceived,
     RoundFinished,
-    StudyFinished,
     StudyStarted,
     TicketSent,
+    TrackerStopped,
     UpdateReceived,
     Waiting,
 )
 
+REPORT_TO_HELP = "Experiment tracker: tensorboard, mlflow or wandb; once for each; or all that are installed."
 _BAR_WIDTH = 24
 _WAITING_SECONDS = 30.0
+_MOST_SHOWN = 500
+_QUIET = (TicketSent, DomainProgress, UpdateReceived)
 
 
 class StudyView:
@@ -72,11 +75,11 @@ class StudyView:
     def __call__(self, event: Event) -> None:
         with self._lock:
             line = self._take(event)
-        if line and not self._console.is_terminal:
-            self._console.print(f"• {escape(line)}", highlight=False)
+        if line and (isinstance(event, TrackerStopped) or not self._console.is_terminal):
+            self._console.print(f"• {escape(visible(line, _MOST_SHOWN))}", highlight=False)
 
     def _take(self, event: Event) -> str | None:
-        """Note an event and return a line for outputs that are no terminal."""
+        """Note an event and return a line for outputs that are no terminal, if it is worth one."""
         self._stage = None
         now = time.monotonic()
         shown = _shown_state(event)
@@ -92,28 +95,7 @@ class StudyView:
                 self._rounds = [before for before in self._rounds if before.round < event.round] + [event]
             case Waiting():
                 return self._waiting_line(event, now)
-        return self._line(event)
-
-    def _line(self, event: Event) -> str | None:
-        match event:
-            case StudyStarted():
-                return "going on where the study stopped" if event.resumed else "rounds begin"
-            case ResultReceived() if event.kind != "confirm" or event.status != "done":  # confirm follows each update
-                return f"{event.domain}: {event.kind} {event.status}" + (
-                    f", round {event.round}" if event.round else ""
-                )
-            case Decided():
-                return f"{event.domain}: {event.decision}"
-            case DomainExcluded():
-                return f"{event.domain} is excluded" + (f": {event.reason}" if event.reason else "")
-            case KeyRenewed():
-                refused = ", ".join(event.retired_by)
-                return f"a new study key was made; round {event.round} is summed again ({refused} refused its sum)"
-            case RoundFinished():
-                return f"round {event.round} of {self._expected}: {_shown_loss(event)}"
-            case StudyFinished():
-                return f"held-out loss {event.loss_before:.4f} before, {event.loss_after:.4f} after"
-        return None
+        return None if _is_quiet(event) else sentence(event)
 
     def _waiting_line(self, event: Waiting, now: float) -> str | None:
         if now - self._waited.get(event.domain, -_WAITING_SECONDS) < _WAITING_SECONDS:
@@ -159,10 +141,11 @@ class StudyView:
         return table
 
 
-def _shown_loss(event: RoundFinished) -> str:
-    if event.train_loss is None:  # with differential privacy no loss of training patients leaves a domain
-        return f"held-out loss {event.heldout_loss:.4f} at its start"
-    return f"train loss {event.train_loss:.4f}"
+def _is_quiet(event: Event) -> bool:
+    """Say whether an event is not worth a line: it follows from another one, or comes too often."""
+    if isinstance(event, ResultReceived):  # confirm follows each update
+        return event.kind == "confirm" and event.status == "done"
+    return isinstance(event, _QUIET)
 
 
 def _shown_state(event: Event) -> tuple[str, str, int, int] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.study_folder import ConfirmedRound, SealedRound
+from fedpriv.domain.updates import Updates
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import needs_unlock, updates_digest, verify_manifest, verify_updates
@@ -139,6 +140,7 @@ class Confirming:
             attempt=ticket.attempt,
             expected_members=members,
         )
+        Updates(context).require_unmoved(ticket.round)
         _require_different_containers(ticket.updates)
         self._require_balance(ticket.updates, kept=_KEPT)
         return members

@@ -17,6 +17,7 @@ from fedpriv.domain.keyroom import KeyRoom
 from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.domain.traffic import Traffic
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import IdentityKeys, MaskSource, Scales, fingerprint, first_scales, useful_workers
 from fedpriv.study import Identity, Limits, Plan, Progress, RequestDecision
@@ -45,6 +46,8 @@ class StudyContext:
         Called with where a ticket is, for the researcher; with a sentence, for people at this domain.
     seconds : dict of str to float
         Wall clock of the parts of the ticket at work.
+    traffic : Traffic
+        What it moved to and from the store.
     """
 
     config: DomainConfig
@@ -57,6 +60,7 @@ class StudyContext:
     on_progress: Callable[[Progress], None]
     notify: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
     _shown_s: float = 0.0
 
     @property
@@ -186,7 +190,12 @@ class StudyContext:
             return
         self._shown_s = now
         value = {"study": self.study, "round": round_number, "state": state, "step": step, "steps": steps}
-        self.on_progress(Progress.model_validate(value))
+        with self.traffic.small_put():
+            self.on_progress(Progress.model_validate(value))
+
+    def start_measuring(self) -> None:
+        """Forget what the ticket before took."""
+        self.seconds, self.traffic = {}, Traffic()
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

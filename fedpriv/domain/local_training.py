@@ -79,10 +79,12 @@ class LocalTraining:
         evaluate: bool = False,
         watch: Callable[[], object] = lambda: None,
         private: PrivateSteps | None = None,
+        steps: int | None = None,
     ) -> None:
         """Run one job that starts from the adapter after round ``adapter`` and writes to ``output``.
 
-        With ``private``, fedpriv's own DP-SGD takes the place of the recipe, which is not run.
+        With ``private``, fedpriv's own DP-SGD takes the place of the recipe, which is not run. ``steps`` take the place
+        of the plan's.
 
         Raises
         ------
@@ -91,6 +93,7 @@ class LocalTraining:
         BaseException
             Whatever ``watch`` raises, which is called while the job runs; the job is ended then.
         """
+        training = self.plan.training.model_copy(update={} if steps is None else {"steps": steps})
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self.model.folder),
@@ -101,7 +104,7 @@ class LocalTraining:
             "heldout": str(self.prepared.heldout),
             "evaluate": evaluate,
             "lora": self.plan.lora.model_dump(mode="json"),
-            "training": self.plan.training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
             "round": max(1, round_number),
             "seed": self.plan.training.seed,
             "threads": self.resources.threads,

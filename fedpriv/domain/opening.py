@@ -44,7 +44,7 @@ class Opening:
             raise UntrustedError("The aggregate is not the one that its manifest names", kept="It was not opened")
         context.show("opening", ticket.round)
         path = context.folder.round(manifest.round, manifest.attempt) / "aggregate.safetensors"
-        with context.timed("transfer"):
+        with context.timed("transfer"), context.traffic.down(blob.size_bytes):
             context.blobs.receive(context.researcher, blob, path)
         with context.timed("open"):
             self._move(path, manifest)
@@ -55,7 +55,7 @@ class Opening:
         manifest, blob = ticket.aggregate, ticket.aggregate_blob
         if manifest is None or blob is None:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
-        wanted = ticket.round if ticket.kind == "finish" else ticket.round - 1
+        wanted = ticket.round if ticket.kind in ("finish", "replay") else ticket.round - 1
         if manifest.round != wanted or manifest.study != ticket.study:
             raise UntrustedError("The aggregate is of another round or study", kept="It was not opened")
         return manifest, blob

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fedpriv.domain.context import StudyContext
-from fedpriv.domain.gatekeeper import check_update, privatise
-from fedpriv.domain.privacy_budget import PrivacyBudget
-from fedpriv.domain.study_folder import SealedRound
+from fedpriv.domain.study_folder import SealedParts, SealedRound
+from fedpriv.domain.updates import TrainedUpdate, Updates
 from fedpriv.errors import ContainerError, RefusedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
-from fedpriv.training.adapter import (
-    adapter_digest,
-    adapter_layout_digest,
-    flatten,
-    layout_of,
-    load_state,
-    save_state,
-    unflatten,
-)
+from fedpriv.training.adapter import adapter_layout_digest
 
 _MUCH_CLIPPED = 0.01
 
@@ -37,7 +25,7 @@ class Sealing:
 
     context: StudyContext
 
-    def seal(self, ticket: Ticket, raw: Path) -> SignedUpdate:
+    def seal(self, ticket: Ticket) -> SignedUpdate:
         """Seal this round's update once for this attempt; a restart finds the sealed container and its signed header.
 
         *Guarantee*: all attempts of a round seal the same change with the same weight, so that no two sums differ by
@@ -46,31 +34,21 @@ class Sealing:
         Parameters
         ----------
         ticket : Ticket
-            Of kind ``train``, with weight and members.
-        raw : Path
-            The adapter after training, as the child wrote it.
+            Of kind ``train`` or ``seal``, with weight and members. The update was kept (:class:`Updates`).
 
         Raises
         ------
         RefusedError
-            If another weight was asked for in this round before.
-        GatekeeperError
-            If the update may not leave.
+            If another weight was asked for in this round before, or the update is not here or is in another sum.
         """
         context = self.context
-        if ticket.weight is None:
-            raise RefusedError("A train ticket must say this member's weight", kept="Nothing was sealed")
-        work = sha256_hex(canonical_json(ticket.weight))
-        if not context.folder.claim(f"weight-{ticket.round:04d}", work):
-            raise RefusedError(
-                f"Another weight was asked for in round {ticket.round} before",
-                kept="The first one stands; nothing was sealed",
-            )
+        weight = self._weight(ticket)
         sealed = context.folder.sealed(ticket.round, ticket.attempt)
         if sealed is None:
+            parts = self._parts(ticket)
             context.show("sealing", ticket.round)
             with context.timed("seal"):
-                sealed = self._seal_now(ticket, raw, ticket.weight)
+                sealed = self._seal_now(ticket, weight, parts)
             context.folder.keep_sealed(sealed)
             self._warn(sealed)
         self._record(sealed)
@@ -85,7 +63,8 @@ class Sealing:
             data = context.folder.sealed_path(header.round, header.attempt).read_bytes()
             if sha256_hex(data) != update.container_sha256:
                 raise ContainerError("The sealed update on this domain's disk was changed", kept="It was not sent")
-            return context.blobs.send(context.researcher, self._name(header.round, header.attempt), data)
+            with context.traffic.up(len(data)):
+                return context.blobs.send(context.researcher, self._name(header.round, header.attempt), data)
 
     def forget(self, round_number: int) -> None:
         """Remove the sealed updates of a round whose sum was opened, and residuals that no attempt needs any more."""
@@ -97,19 +76,44 @@ class Sealing:
         for number in range(1, context.last_sum(round_number)):
             for attempt in context.folder.attempts(number):
                 context.folder.residual_path(number, attempt).unlink(missing_ok=True)
+        Updates(context).forget(context.last_sum(round_number))
 
-    def _seal_now(self, ticket: Ticket, raw: Path, weight: float) -> SealedRound:
-        context, folder = self.context, self.context.folder
-        before = context.adapter(ticket.round - 1)
-        update = check_update(raw, before, context.plan)
-        # Training code may write where its outputs lie: what a later attempt seals is what the first one sealed.
-        start = adapter_digest(before)[:16]
-        if not folder.claim(f"update-{ticket.round:04d}-{start}", hashlib.sha256(update.data).hexdigest()):
+    def _weight(self, ticket: Ticket) -> float:
+        if ticket.weight is None:
+            raise RefusedError("The ticket does not say this member's weight", kept="Nothing was sealed")
+        if not self.context.folder.claim(f"weight-{ticket.round:04d}", sha256_hex(canonical_json(ticket.weight))):
             raise RefusedError(
-                f"The training output of round {ticket.round} was changed after it was sealed",
-                kept="Nothing was sealed",
+                f"Another weight was asked for in round {ticket.round} before",
+                kept="The first one stands; nothing was sealed",
             )
-        update = self._noised(update, before, ticket.round, start)
+        return ticket.weight
+
+    def _parts(self, ticket: Ticket) -> SealedParts:
+        """Return what this round's update is made of, decided when it was sealed first and the same ever since."""
+        folder, updates = self.context.folder, Updates(self.context)
+        own = updates.trained_for(ticket.trained or ticket.round)
+        parts = folder.parts(ticket.round, own.start)
+        if parts is None:
+            late = updates.late(ticket.round)
+            parts = SealedParts(parts=tuple((update.round, update.start) for update in (own, *late)))
+            folder.keep_parts(ticket.round, own.start, parts)
+        for number, start in parts.parts:
+            updates.claim(TrainedUpdate(round=number, start=start), ticket.round)
+        return parts
+
+    def _change(self, ticket: Ticket, parts: SealedParts) -> np.ndarray:
+        """Return what is sealed: the round's own update, and what missed earlier rounds, the older the less of it."""
+        updates, schedule = Updates(self.context), self.context.plan.schedule
+        (number, start), *late = parts.parts
+        change = updates.read(TrainedUpdate(round=number, start=start))
+        for number, start in late:
+            part = updates.read(TrainedUpdate(round=number, start=start))
+            change += np.float32(schedule.discount(ticket.round - number)) * part
+        return change
+
+    def _seal_now(self, ticket: Ticket, weight: float, parts: SealedParts) -> SealedRound:
+        context, folder = self.context, self.context.folder
+        update = self._change(ticket, parts)
         key = context.key_room.load()
         masks = context.masks(ticket.members)
         scales = context.scales(ticket.round)
@@ -123,7 +127,7 @@ class Sealing:
             weight=weight,
             nonce=secrets.token_hex(16),
             key_id=key.key_id,
-            layout=adapter_layout_digest(before),
+            layout=adapter_layout_digest(context.adapter(0)),
             scales=scales_digest(scales),
             parameters=len(update),
         )
@@ -133,6 +137,8 @@ class Sealing:
             context.tensors(),
             masks=masks,
             workers=context.workers(),
+            # Rounding hides nothing: the same study with the same seed rounds alike, whoever was killed in between.
+            seed=(context.plan.training.seed, ticket.round, context.plan.emails.index(context.member)),
         )
         file = sealer.seal(
             header,
@@ -144,31 +150,8 @@ class Sealing:
         )
         signed = sign_update(context.keys, header, file.sha256, file.size_bytes)
         clipped = round(file.clipped / len(update), 3)
-        return SealedRound(update=signed, members=ticket.members, clipped=clipped)
-
-    def _noised(
-        self, update: np.ndarray, before: Mapping[str, np.ndarray], round_number: int, start: str
-    ) -> np.ndarray:
-        """Return what leaves: with privacy of unit domain, the update clipped and noised, drawn once and kept.
-
-        It is on the disk before it is used first, so that no kill and no further attempt draws noise again on the same
-        update, which would cost epsilon again.
-
-        Raises
-        ------
-        RefusedError
-            If the round was not charged.
-        """
-        privacy, path = self.context.plan.privacy, self.context.folder.noised_path(round_number, start)
-        if privacy is None or privacy.unit != "domain":
-            return update
-        if not path.exists():
-            charge = PrivacyBudget(self.context.ledger).charge_of(self.context.study, round_number, start)
-            if charge is None:
-                raise RefusedError(f"Round {round_number} was not charged", kept="Nothing was sealed")
-            sigma = charge.mechanism.noise_multiplier
-            save_state(unflatten(privatise(update, clip=privacy.bound, noise_multiplier=sigma), before), path)
-        return flatten(load_state(path, layout_of(before)))
+        carried = tuple(number for number, _ in parts.parts[1:])
+        return SealedRound(update=signed, members=ticket.members, clipped=clipped, carried=carried)
 
     def _record(self, sealed: SealedRound) -> None:
         context, header = self.context, sealed.update.header
@@ -185,6 +168,7 @@ class Sealing:
             members=list(sealed.members),
             key_id=header.key_id,
             clipped=sealed.clipped,
+            **({"carried": list(sealed.carried)} if sealed.carried else {}),
         )
 
     def _warn(self, sealed: SealedRound) -> None:

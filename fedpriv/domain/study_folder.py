@@ -15,11 +15,30 @@ RecordT = TypeVar("RecordT", bound=Section)
 
 
 class SealedRound(Section):
-    """What this domain sealed in one attempt of a round, with whom, and which share of it was beyond the clip."""
+    """What this domain sealed in one attempt of a round, with whom, and which share of it was beyond the clip.
+
+    ``carried`` are earlier rounds whose updates came too late for their sums and are in this one.
+    """
 
     update: SignedUpdate
     members: tuple[Email, ...]
     clipped: float
+    carried: tuple[int, ...] = ()
+
+
+class UsedUpdate(Section):
+    """The rounds that a trained update was sealed for, in this order; only the last one may be confirmed."""
+
+    rounds: tuple[int, ...]
+
+
+class SealedParts(Section):
+    """Which trained updates a round's sealed update is made of: the round's own, and late ones that it carries on.
+
+    ``parts`` are pairs of the round that an update was trained for and the digits of the adapter it started from.
+    """
+
+    parts: tuple[tuple[int, str], ...]
 
 
 class ConfirmedRound(Section):
@@ -91,9 +110,14 @@ class StudyFolder:
         """What sealing left out in that round: the domain's own, never sent."""
         return self.round(round_number, attempt) / "residual.f32"
 
-    def noised_path(self, round_number: int, start: str) -> Path:
-        """The update with its noise on, from the adapter with the digest ``start``: every attempt seals this one."""
-        return private_folder(self.root / "noised") / f"{round_number:04d}-{start}.safetensors"
+    @property
+    def updates(self) -> Path:
+        """Trained updates as they passed the gatekeeper, with their noise on: every attempt seals these."""
+        return private_folder(self.root / "updates")
+
+    def update_path(self, round_number: int, start: str) -> Path:
+        """The update of a round from the adapter whose digest begins with ``start``."""
+        return self.updates / f"{round_number:04d}-{start}.safetensors"
 
     def attempts(self, round_number: int) -> list[int]:
         """Return the attempts of a round that have a folder here."""
@@ -157,6 +181,21 @@ class StudyFolder:
     def keep_sealed(self, sealed: SealedRound) -> None:
         header = sealed.update.header
         _write(self.round(header.round, header.attempt) / "update.json", sealed)
+
+    def used(self, round_number: int, start: str) -> tuple[int, ...]:
+        """Return the rounds that a trained update was sealed for, in order."""
+        found = _read(self.updates / f"{round_number:04d}-{start}.used.json", UsedUpdate)
+        return () if found is None else found.rounds
+
+    def keep_used(self, round_number: int, start: str, rounds: tuple[int, ...]) -> None:
+        _write(self.updates / f"{round_number:04d}-{start}.used.json", UsedUpdate(rounds=rounds))
+
+    def parts(self, round_number: int, start: str) -> SealedParts | None:
+        """Return what a round's sealed update is made of, decided when it was sealed first, or None."""
+        return _read(self.updates / f"{round_number:04d}-{start}.parts.json", SealedParts)
+
+    def keep_parts(self, round_number: int, start: str, parts: SealedParts) -> None:
+        _write(self.updates / f"{round_number:04d}-{start}.parts.json", parts)
 
     def confirmed(self, round_number: int, attempt: int) -> ConfirmedRound | None:
         """Return which updates were agreed on in an attempt of a round, or None."""

@@ -16,6 +16,7 @@ from fedpriv.domain.opening import Opening
 from fedpriv.domain.privacy_budget import PrivacyBudget, private_steps
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
+from fedpriv.domain.updates import Updates
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.study import Result, Ticket
@@ -63,11 +64,13 @@ class StudyWork:
                 todo="ask the data owner to approve more (`fedpriv domain approve --rounds`)",
             )
         self._claim(ticket)
-        context.seconds = {}
+        context.start_measuring()
         work = {
             "prepare": self._prepare,
             "rekey": self._rekey,
+            "replay": self._replay,
             "train": self._train,
+            "seal": self._seal,
             "confirm": self._confirm,
             "finish": self._finish,
             "consent": self.releasing.consent,
@@ -84,6 +87,7 @@ class StudyWork:
             member=context.member,
             status="done",
             seconds={name: round(value, 4) for name, value in context.seconds.items()},
+            link=context.traffic.sample(),
             **facts,
         )
 
@@ -122,26 +126,57 @@ class StudyWork:
         context = self.context
         return context.key_room.make(context.folder.identities(), context.tensors(), generation=ticket.attempt)
 
+    def _replay(self, ticket: Ticket) -> dict[str, Any]:
+        self._catch_up(ticket)
+        return {"adapter_sha256": self._digest(ticket.round)}
+
     def _train(self, ticket: Ticket) -> dict[str, Any]:
         context = self.context
-        context.require_members(ticket.members)
+        if ticket.members:
+            context.require_members(ticket.members)
+        self._require_open(ticket)
+        self._catch_up(ticket)
+        context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
+        raw = self._train_locally(ticket)
+        Updates(context).keep(ticket.round, raw / "adapter_after.safetensors")
+        facts = {
+            "metrics": self._metrics_of_training(ticket, raw),
+            "adapter_sha256": self._digest(ticket.round - 1),
+        }
+        return facts | self._publish(ticket) if ticket.members else facts
+
+    def _seal(self, ticket: Ticket) -> dict[str, Any]:
+        self.context.require_members(ticket.members)
+        trained = ticket.trained or ticket.round
+        if trained > ticket.round or (trained < ticket.round and not self.context.plan.schedule.is_buffered):
+            raise RefusedError(
+                f"The plan does not provide for an update of round {trained} in round {ticket.round}",
+                kept="Nothing was sealed",
+            )
+        self._catch_up(ticket)
+        return {"adapter_sha256": self._digest(ticket.round - 1)} | self._publish(ticket)
+
+    def _publish(self, ticket: Ticket) -> dict[str, Any]:
+        sealing = Sealing(self.context)
+        update = sealing.seal(ticket)
+        return {"update": update, "update_blob": sealing.publish(update)}
+
+    def _require_open(self, ticket: Ticket) -> None:
+        """Refuse to train for a round that is over: the ticket of a domain that was away came late."""
+        opened = self.context.folder.opened(ticket.round)
+        if opened is not None and opened.attempt >= ticket.attempt:
+            raise RefusedError(f"Round {ticket.round} is over: its sum was opened", kept="Nothing was run")
+
+    def _catch_up(self, ticket: Ticket) -> None:
+        """Take the key and open the sum that a ticket carries, so that this domain has the adapter it builds on."""
+        context = self.context
+        before = ticket.round if ticket.kind == "replay" else ticket.round - 1
         if ticket.key is not None:
             context.key_room.take(ticket.key, context.folder.identities())
         if ticket.aggregate is not None:
             Opening(context).open(ticket)
-        elif ticket.round > 1 and context.folder.opened(ticket.round - 1) is None:
+        elif before > 0 and context.folder.opened(before) is None:
             raise RefusedError("The ticket carries no aggregate to open", kept="Nothing was run")
-        context.key_room.load()  # without a key nothing could be sealed, so nothing is trained
-        raw = self._train_locally(ticket)
-        metrics = self._metrics_of_training(ticket, raw)
-        sealing = Sealing(context)
-        update = sealing.seal(ticket, raw / "adapter_after.safetensors")
-        return {
-            "metrics": metrics,
-            "adapter_sha256": self._digest(ticket.round - 1),
-            "update": update,
-            "update_blob": sealing.publish(update),
-        }
 
     def _confirm(self, ticket: Ticket) -> dict[str, Any]:
         return {"unlock": Confirming(self.context).confirm(ticket)}
@@ -180,7 +215,16 @@ class StudyWork:
                 # The first adapter was measured when the study was prepared.
                 evaluate = ticket.round > 1 and not self._only_measured_apart
                 on_step = functools.partial(context.show, "training", ticket.round)
-                self._run("train", ticket.round, ticket.round - 1, output, on_step, evaluate=evaluate, private=private)
+                self._run(
+                    "train",
+                    ticket.round,
+                    ticket.round - 1,
+                    output,
+                    on_step,
+                    evaluate=evaluate,
+                    private=private,
+                    steps=self._steps(ticket),
+                )
         except FedprivError as error:
             context.ledger.append("round.stopped", study=ticket.study, round=ticket.round, reason=error.what)
             raise
@@ -194,6 +238,22 @@ class StudyWork:
             sandbox=self.training.walls,
         )
         return output
+
+    def _steps(self, ticket: Ticket) -> int:
+        """Return the optimiser steps of a ticket: the plan's, or fewer where the plan balances them.
+
+        Raises
+        ------
+        RefusedError
+            If the plan provides for no other number, or for fewer.
+        """
+        plan = self.context.plan
+        steps = ticket.steps or plan.training.steps
+        if steps > plan.training.steps or (steps != plan.training.steps and plan.schedule.local_steps != "balanced"):
+            raise RefusedError(
+                f"The ticket asks for {steps} steps; the plan has {plan.training.steps}", kept="Nothing was run"
+            )
+        return steps
 
     def _run(self, kind: Literal["train", "evaluate"], *arguments: Any, **options: Any) -> None:
         """Run a job that ends as soon as the data owner's approval does."""

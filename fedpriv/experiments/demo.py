@@ -55,6 +55,8 @@ class DemoOptions:
         Where the results go.
     work : Path
         Where the parties' folders go; made anew each time.
+    report_to : tuple of str
+        Experiment trackers; what they write into files goes to ``out``, too.
     """
 
     mimic: Path | None = None
@@ -68,6 +70,7 @@ class DemoOptions:
     seed: int = 0
     out: Path = Path("fedpriv-demo")
     work: Path = DEFAULT_WORK
+    report_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +213,7 @@ class Demo:
         for email, decision in decisions.items():
             self.say(f"{email}: {decision.decision} ({decision.reason}); checked: {'; '.join(decision.checked)}")
         with self._timed("rounds"):
-            finished = study.run(federation.watch, *subscribers)
+            finished = study.run(federation.watch, *subscribers, report_to=self.options.report_to)
         with self._timed("release"):
             study.release(self.options.work / "results" / "adapter", federation.watch)
         return study, decisions, finished
@@ -266,9 +269,11 @@ class Demo:
         return result
 
     def _collect(self, study: Study, domains: dict[str, Domain]) -> None:
-        """Copy the history and the verified ledgers beside the adapter."""
+        """Copy the history, the trackers' files and the verified ledgers beside the adapter."""
         results = self.options.work / "results"
         shutil.copyfile(study.folder.history_path, results / "history.jsonl")
+        if study.trackers_folder.exists():
+            shutil.copytree(study.trackers_folder, results / "trackers", symlinks=True)
         (results / "ledgers").mkdir()
         for name, domain in domains.items():
             domain.ledger.verify()

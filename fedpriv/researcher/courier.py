@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fedpriv.errors import StudyError, TransportError, UntrustedError
-from fedpriv.files import canonical_json, sha256_hex, write_json
+from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import open_signed, sign
-from fedpriv.researcher.events import DomainExcluded, DomainProgress, Event, ResultReceived, TicketSent, Waiting
+from fedpriv.researcher.events import (
+    DomainExcluded,
+    DomainProgress,
+    DomainReadmitted,
+    Event,
+    LinkMeasured,
+    ResultReceived,
+    TicketSent,
+    Waiting,
+)
 from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
@@ -54,6 +62,9 @@ class Courier:
     ) -> None:
         self._folder, self._researcher, self._session, self._emit = folder, researcher, session, emit
         self.plan, self.study = request.plan, request.study
+        self._signs: dict[str, float] = {}
+        self._given_up: dict[str, float] = {}
+        self._asked: dict[str, Ticket] = {}  # the newest ticket of each domain
         self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
         self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
 
@@ -67,6 +78,18 @@ class Courier:
     def active(self) -> tuple[str, ...]:
         """Return the domains that are not excluded; the first time that one is seen to be, say so."""
         return tuple(email for email in self.plan.emails if not self._is_excluded(email))
+
+    def last_sign(self, email: str) -> float:
+        """Return when a domain was last seen to do something, on the clock of the event loop; 0 if never."""
+        return self._signs.get(email, 0.0)
+
+    def give_up(self, email: str) -> None:
+        """Note that a domain went quiet: it is away until it is seen to do something again."""
+        self._given_up[email] = now()
+
+    def is_away(self, email: str) -> bool:
+        """Say whether a domain was given up and has shown no sign of life since."""
+        return email in self._given_up and self.last_sign(email) <= self._given_up[email]
 
     async def ask_all(
         self,
@@ -99,48 +122,68 @@ class Courier:
         StudyError
             Naming the domains that refused or failed, with their reasons, after all have answered.
         """
-        tickets = [make(email) for email in members]
-        answers = await asyncio.gather(*(self._ask(ticket, required=required) for ticket in tickets))
+        answers = await asyncio.gather(*(self.ask(make(email), required=required) for email in members))
         results = {r.member: r for r in answers if r is not None and (required or not self._is_excluded(r.member))}
-        failed = {result.member: result for result in results.values() if result.status != "done"}
+        failed = [result for result in results.values() if result.status != "done"]
         if failed and not may_refuse:
-            self._stop([ticket for ticket in tickets if ticket.member in failed], failed)
+            self.stop(failed)
         return results
 
-    def _stop(self, tickets: list[Ticket], failed: Mapping[str, Result]) -> NoReturn:
-        """Say why the study cannot go on; note a sum that was refused, so that resuming sums the round again."""
+    def stop(self, failed: Sequence[Result]) -> NoReturn:
+        """Say why the study cannot go on; note a sum that was refused, so that resuming sums the round again.
+
+        Raises
+        ------
+        StudyError
+            Always.
+        """
         keys = self._folder.keys()
-        retired = sorted(e for e, result in failed.items() if keys is not None and result.retired_key == keys.key_id)
+        retired = [result for result in failed if keys is not None and result.retired_key == keys.key_id]
         if keys is not None and retired:
-            refused = [t.aggregate.round if t.aggregate else t.round for t in tickets if t.member in retired]
-            number = max(1, min(refused))
-            self._folder.keep_keys(keys.model_copy(update={"redo_round": number, "retired_by": tuple(retired)}))
+            tickets = [self._asked[result.member] for result in retired]
+            number = max(1, min(t.aggregate.round if t.aggregate else t.round for t in tickets))
+            names = sorted(result.member for result in retired)
+            self._folder.keep_keys(keys.model_copy(update={"redo_round": number, "retired_by": tuple(names)}))
             raise StudyError(
-                f"{', '.join(retired)} refused the sum of round {number} and retired the study's key "
-                f"({failed[retired[0]].reason})",
+                f"{', '.join(names)} refused the sum of round {number} and retired the study's key "
+                f"({retired[0].reason})",
                 kept="The rounds before it and every domain's training are kept",
                 todo="run `fedpriv study resume`: it makes a new key and sums the round again",
             )
-        reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed.values())
+        reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed)
         raise StudyError(
-            f"{tickets[0].kind} of round {tickets[0].round} was not done by every domain ({reasons})",
+            f"{failed[0].kind} of round {failed[0].round} was not done by every domain ({reasons})",
             kept="The finished rounds are kept",
             todo="settle it with the data owner, then run `fedpriv study resume`",
         )
 
-    async def _ask(self, ticket: Ticket, *, required: bool) -> Result | None:
+    async def ask(self, ticket: Ticket, *, required: bool = False) -> Result | None:
+        """Send a domain its ticket, unless it is answered already, and wait for the answer, whatever it is.
+
+        A ticket is sent again as it was sent first: to the domain it is the same work. After a refusal or a failure it
+        is asked once more, under another name.
+
+        Returns
+        -------
+        Result or None
+            None if the domain is excluded before it answers, and its answer is not required.
+        """
         while (known := self._folder.result(ticket)) is not None:
             if known.status == "done" or known.retired_key:
+                self._asked[ticket.member] = self._folder.sent_ticket(ticket) or ticket
                 return known
             ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
         if not required and self._is_excluded(ticket.member):
             return None
-        await self._on_syft(self._send_ticket, ticket)
+        ticket = self._folder.sent_ticket(ticket) or ticket
+        self._asked[ticket.member] = ticket
+        await self._send(ticket)
         self._emit(TicketSent(study=self.study, domain=ticket.member, kind=ticket.kind, round=ticket.round))
         result = await self._answer(ticket, required=required)
         if result is None:
             return None
         self._folder.keep_result(ticket, result)
+        self._saw(ticket.member)
         self._emit(
             ResultReceived(
                 study=self.study,
@@ -152,11 +195,15 @@ class Courier:
                 status=result.status,
             )
         )
+        self._measure(result)
         return result
+
+    async def _send(self, ticket: Ticket) -> None:
+        await self._on_syft(self._send_ticket, ticket)
 
     async def _answer(self, ticket: Ticket, *, required: bool) -> Result | None:
         """Wait for a domain's answer; None as soon as it is excluded, unless it is required."""
-        since, what = time.monotonic(), f"{ticket.kind} of round {ticket.round}"
+        since, what = now(), f"{ticket.kind} of round {ticket.round}"
         told = False
         while True:
             result = await self._on_syft(self._read_result, ticket)
@@ -171,20 +218,41 @@ class Courier:
             since = self.say_waiting(since, [ticket.member], what)
             await asyncio.sleep(POLL_SECONDS)
 
+    def _measure(self, result: Result) -> None:
+        """Put what a domain measured of its link into the estimate of it."""
+        if result.link is None:
+            return
+        before = self._folder.link(result.member)
+        link = before.observe(result.link)
+        if link != before:
+            self._folder.keep_link(result.member, link)
+            self._emit(
+                LinkMeasured(
+                    study=self.study,
+                    domain=result.member,
+                    up_mbps=link.up_mbps,
+                    down_mbps=link.down_mbps,
+                    latency_s=link.latency_s,
+                )
+            )
+
+    def _saw(self, email: str) -> None:
+        self._signs[email] = now()
+
     def _is_excluded(self, email: str) -> bool:
         exclusion = self._folder.excluded(email)
-        if exclusion is None:
-            return False
         record = f"announced/{email}"
-        if self._folder.record(record) is None:
+        announced = self._folder.record(record) is not None
+        if exclusion is not None and not announced:
             self._folder.keep_record(record, {"email": email})
             self._emit(DomainExcluded(study=self.study, domain=email, reason=exclusion.reason))
-        return True
+        if exclusion is None and announced:
+            self._folder.remove_record(record)
+            self._emit(DomainReadmitted(study=self.study, domain=email))
+        return exclusion is not None
 
     def _send_ticket(self, ticket: Ticket) -> None:
-        signed = sign(self._researcher.keys, "ticket", ticket)
-        code = self._folder.state / "tickets" / f"{ticket.name}-{ticket.member}"
-        write_json(code / "ticket.json", signed.model_dump(mode="json"))
+        code = self._folder.keep_ticket(ticket, sign(self._researcher.keys, "ticket", ticket))
         (code / "ticket.py").write_text(_TICKET_CODE, encoding="utf-8")
         self._session.submit(ticket.member, ticket.name, code, entrypoint="ticket.py")
 
@@ -222,12 +290,6 @@ class Courier:
 
     # -- blobs -----------------------------------------------------------------------------------------------
 
-    async def send_to_all(self, name: str, data: bytes, members: Sequence[str]) -> dict[str, BlobRef]:
-        """Leave a blob for each of some domains, encrypted to each."""
-        send = self._session.blobs.send
-        blobs = await asyncio.gather(*(self.in_background(send, email, name, data) for email in members))
-        return dict(zip(members, blobs, strict=True))
-
     async def send(self, email: str, name: str, data: bytes) -> BlobRef:
         """Leave a blob for one domain."""
         return await self.in_background(self._session.blobs.send, email, name, data)
@@ -242,21 +304,25 @@ class Courier:
 
     # -- polling and threads ----------------------------------------------------------------------------------------
 
-    async def with_polling(self, work: Awaitable[T]) -> T:
-        """Run ``work`` beside a task that fetches messages and progress; the first error of either ends both."""
-        polling = asyncio.create_task(self._poll())
+    async def with_polling(self, work: Awaitable[T], *beside: Awaitable[NoReturn]) -> T:
+        """Run ``work`` beside a task that fetches messages and progress, and others that only ever end with an error.
+
+        The first error of any of them ends all.
+        """
         working = asyncio.ensure_future(work)
+        others = [asyncio.ensure_future(task) for task in (self._poll(), *beside)]
         try:
-            await asyncio.wait({polling, working}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                polling.result()
+            await asyncio.wait({working, *others}, return_when=asyncio.FIRST_COMPLETED)
+            for task in others:
+                if task.done() and not working.done():
+                    task.result()
             return await working
         finally:
-            for task in (polling, working):
+            for task in (working, *others):
                 task.cancel()
-            await asyncio.gather(polling, working, return_exceptions=True)
+            await asyncio.gather(working, *others, return_exceptions=True)
 
-    async def _poll(self) -> None:
+    async def _poll(self) -> NoReturn:
         last: dict[str, Any] = {}
         while True:
             await self._on_syft(self._session.poll)
@@ -264,15 +330,16 @@ class Courier:
                 progress = await self.in_background(self._session.blobs.progress_of, email)
                 if progress is not None and progress.study == self.study and progress != last.get(email):
                     last[email] = progress
+                    self._saw(email)
                     self._emit(DomainProgress(study=self.study, domain=email, progress=progress))
             await asyncio.sleep(POLL_SECONDS)
 
     def say_waiting(self, since: float, domains: list[str], what: str) -> float:
-        if time.monotonic() - since < _WAITING_SECONDS:
+        if now() - since < _WAITING_SECONDS:
             return since
         for domain in domains:
             self._emit(Waiting(study=self.study, domain=domain, what=what))
-        return time.monotonic()
+        return now()
 
     async def _on_syft(self, function: Callable[..., T], *arguments: Any) -> T:
         return await self._in(self._syft, function, *arguments)
@@ -287,6 +354,11 @@ class Courier:
 
     def _on_trouble(self, error: TransportError) -> None:
         self._emit(Waiting(study=self.study, domain="the store", what=str(error)))
+
+
+def now() -> float:
+    """Return the time on the event loop's clock, which a simulation sets."""
+    return asyncio.get_running_loop().time()
 
 
 def request_job_name(study: str) -> str:

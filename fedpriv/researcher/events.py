@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fedpriv.study import Progress
 
@@ -63,6 +63,106 @@ class DomainExcluded(Event):
 
     domain: str
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainReadmitted(Event):
+    """A domain that was excluded takes part again from the next round on."""
+
+    domain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainJoined(Event):
+    """A domain is prepared: it takes part from the next round on."""
+
+    domain: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainMissed(Event):
+    """A round goes on without a domain that was asked.
+
+    Attributes
+    ----------
+    carried : bool
+        Whether its late update will be in the next sum that it takes part in.
+    """
+
+    domain: str
+    round: int
+    reason: str
+    carried: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainCaughtUp(Event):
+    """A domain opened the sums of rounds that it had missed, up to this one."""
+
+    domain: str
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundStarted(Event):
+    """Domains are asked to train.
+
+    Attributes
+    ----------
+    steps : dict[str, int]
+        Optimiser steps of each one where they are not the plan's.
+    """
+
+    round: int
+    attempt: int
+    domains: tuple[str, ...]
+    steps: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed(Event):
+    """It is decided how much each update of a round counts.
+
+    Attributes
+    ----------
+    shares : dict[str, float]
+        They sum to 1.
+    bandwidths : dict[str, float]
+        Each domain's upload rate over the median one, where it was measured.
+    staleness : dict[str, int]
+        Rounds between the adapter that an update was trained from and the newest, where that is not 0.
+    """
+
+    round: int
+    rule: str
+    alpha: float
+    shares: dict[str, float]
+    bandwidths: dict[str, float]
+    staleness: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkMeasured(Event):
+    """What is known of a domain's link after one more ticket; None for what was never measured."""
+
+    domain: str
+    up_mbps: float | None
+    down_mbps: float | None
+    latency_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused(Event):
+    """The study was asked to pause: the next round is not begun."""
+
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpaused(Event):
+    """The study goes on after a pause with this round."""
+
+    round: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,4 +293,22 @@ class AdapterReleased(Event):
     adapter_sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackerStopped(Event):
+    """A tracker failed and gets no more; the study goes on without it."""
+
+    tracker: str
+    reason: str
+
+
 Subscriber = Callable[[Event], None]
+"""Called for each event on the event loop's thread: it returns at once, and raises nothing."""
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A subscriber that is told when no more events of this run come."""
+
+    def close(self) -> None:
+        """Take the end of a run; called once, after the last event, also when the run failed."""
+        ...

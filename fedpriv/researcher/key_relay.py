@@ -1,19 +1,19 @@
-"""The study key on its way: the researcher relays it, sealed, from the key maker to the other members."""
+"""The study key on its way: the researcher keeps the copies that the key maker sealed to the other members."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from fedpriv.errors import StudyError, UntrustedError
 from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import Event, KeyRenewed
 from fedpriv.researcher.study_folder import KeyState, StudyFolder
-from fedpriv.study import BlobRef, Result, Ticket
+from fedpriv.study import Result, Ticket
 
 
 class KeyRelay:
-    """Keeps what the key maker made, hands it on, and has a new key made in place of a retired one.
+    """Keeps what the key maker made, and has a new key made in place of a retired one.
 
     Every key is of one generation, and every ticket that uses it is of the attempt of that number: nothing that was
     sealed for one key can be mistaken for what is sealed for the next.
@@ -57,6 +57,7 @@ class KeyRelay:
         public = made.public_context_blob
         if public is None:
             raise UntrustedError(f"{made.member} answered without a study key", kept="Nothing was run")
+        before = self._folder.keys()
         blobs = (*made.key_blobs.values(), public)
         await asyncio.gather(*(self._courier.fetch(made.member, b, self._folder.blob_path(b)) for b in blobs))
         self._folder.keep_keys(
@@ -66,6 +67,7 @@ class KeyRelay:
                 key_id=public.sha256,
                 key_blobs=made.key_blobs,
                 public=public,
+                earlier={} if before is None else before.earlier | {before.generation: before.key_blobs},
             )
         )
 
@@ -94,18 +96,11 @@ class KeyRelay:
             [self._maker],
             required=True,
         )
+        for email in self._courier.plan.emails:  # the sum that is made again is opened again
+            standing = self._folder.standing(email)
+            opened = min(standing.opened, number - 1)
+            self._folder.keep_standing(email, standing.model_copy(update={"opened": opened}))
         await self.take(results[self._maker], generation=generation, from_round=number)
         self._emit(
             KeyRenewed(study=self._courier.study, generation=generation, round=number, retired_by=state.retired_by)
         )
-
-    async def send(self, number: int, members: Sequence[str]) -> dict[str, BlobRef]:
-        """Relay the sealed key to members in the first round that uses it; to us it is noise."""
-        state = self.state
-        if number != state.from_round:
-            return {}
-        sent = {}
-        for email, blob in state.key_blobs.items():
-            if email in members:
-                sent[email] = await self._courier.send(email, blob.name, self._folder.blob_path(blob).read_bytes())
-        return sent

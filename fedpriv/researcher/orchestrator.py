@@ -12,21 +12,27 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
-from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.aggregation import WeightFunction
+from fedpriv.errors import StoppedError, StudyError, UntrustedError
 from fedpriv.protection import open_signed
-from fedpriv.researcher.courier import POLL_SECONDS, Courier
-from fedpriv.researcher.events import Decided, Event, StudyFinished, StudyStarted
+from fedpriv.researcher.admission import Admission
+from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, require_same_adapter
+from fedpriv.researcher.buffered import BufferedRounds
+from fedpriv.researcher.catching_up import CatchingUp
+from fedpriv.researcher.courier import Courier
+from fedpriv.researcher.events import Event, Paused, StudyFinished, StudyStarted, Unpaused
 from fedpriv.researcher.key_relay import KeyRelay
-from fedpriv.researcher.researcher import Researcher
-from fedpriv.researcher.round import RoundRunner, mean_loss, mean_seconds, metric, require_same_adapter
+from fedpriv.researcher.round import RoundParts, RoundRunner
+from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
+from fedpriv.researcher.summing import Summing
+from fedpriv.researcher.weighing import Weighing
 from fedpriv.study import Consent, RequestDecision, Result, Ticket
 from fedpriv.training.adapter import adapter_digest, load_state
 
-if TYPE_CHECKING:
-    from fedpriv.transport import ResearcherSession
+_STEERING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +64,38 @@ class Orchestrator:
     ----------
     folder : StudyFolder
         The study.
-    researcher : Researcher
-        Whose study it is; holds signing keys only.
-    session : ResearcherSession
-        The connection to the cohort.
+    courier : Courier
+        The way to its cohort.
     emit : Callable[[Event], None]
         Called on the event loop's thread for each event.
+    weights : WeightFunction, optional
+        The rule of a plan whose weights are custom.
     """
 
     def __init__(
-        self, folder: StudyFolder, researcher: Researcher, session: ResearcherSession, emit: Callable[[Event], None]
+        self,
+        folder: StudyFolder,
+        courier: Courier,
+        emit: Callable[[Event], None],
+        weights: WeightFunction | None = None,
     ) -> None:
         self.folder = folder
         self.request = folder.submitted()
         self.plan = self.request.plan
         self.study = self.request.study
         self._emit = emit
-        self._courier = Courier(folder, self.request, researcher, session, emit)
+        self._steering = SteeringFile(folder.state)
+        self._courier = courier
         self._keys = KeyRelay(folder, self._courier, emit)
-        self._round = RoundRunner(folder, self._courier, self._keys, emit)
+        self._catching_up = CatchingUp(folder, self._courier, self._keys, emit)
+        self._parts = RoundParts(
+            folder=folder,
+            courier=self._courier,
+            catching_up=self._catching_up,
+            weighing=Weighing(folder, self._courier, emit, weights),
+            summing=Summing(folder, self._courier, self._keys, self._catching_up, emit),
+            emit=emit,
+        )
 
     async def run(self) -> StudyFinished:
         """Carry the study from its approvals to the opening of the last aggregate.
@@ -85,13 +104,15 @@ class Orchestrator:
         ------
         StudyError
             If a domain rejects the request, refuses or fails a ticket, or the domains' adapters differ.
+        StoppedError
+            If it was asked to stop.
         """
         started = time.time()
         resumed = self.folder.record("started") is not None
         self.folder.keep_record("started", {"time_s": started})
         domains = self.folder.active(self.plan.emails)
         self._emit(StudyStarted(study=self.study, domains=domains, rounds=self.plan.training.rounds, resumed=resumed))
-        return await self._courier.with_polling(self._rounds())
+        return await self._courier.with_polling(self._rounds(), self._until_stopped())
 
     async def wait_for_decisions(self) -> dict[str, RequestDecision]:
         """Wait until every domain approved.
@@ -101,7 +122,7 @@ class Orchestrator:
         StudyError
             As soon as one rejects, with its reason.
         """
-        return await self._courier.with_polling(self._approvals())
+        return await self._courier.with_polling(self._admission().approvals())
 
     async def release(self) -> Release:
         """Ask the data owners, wait for their decisions, and fetch the plain adapter from those who hand it over.
@@ -123,73 +144,64 @@ class Orchestrator:
 
     # -- the life of a study ----------------------------------------------------------------------------------------
 
+    def _admission(self) -> Admission:
+        return Admission(self.folder, self._courier, self._keys, self._emit)
+
     async def _rounds(self) -> StudyFinished:
-        await self._approvals()
-        prepared = await self._prepare()
-        await self._keys.renew()
-        for number in range(1, self.plan.training.rounds + 1):
-            if not self.folder.is_finished(number):
-                await self._round.run(number, prepared)
-        return await self._finish(prepared)
+        admission, whole = self._admission(), RoundRunner(self._parts)
+        buffered = BufferedRounds(self._parts, admission)
+        try:
+            await admission.open(whole.need)
+            await self._keys.renew()
+            for number in range(1, self.plan.training.rounds + 1):
+                if self.folder.is_finished(number):
+                    continue
+                await self._may_begin(number)
+                await admission.open(whole.need)
+                attempt = self._keys.state.generation
+                if self.plan.schedule.is_buffered:
+                    await buffered.run(number, attempt)
+                else:
+                    await whole.run(number, attempt, admission.prepared)
+            return await self._finish(admission.prepared)
+        finally:
+            await buffered.close()
+            await admission.close()
 
-    async def _approvals(self) -> dict[str, RequestDecision]:
-        decisions = self.folder.decisions()
-        since = time.monotonic()
-        while waiting := [e for e in self._courier.active() if not _approved(decisions.get(e))]:
-            for email in waiting:
-                decision = await self._courier.decision_of(email)
-                if decision is not None and decision != decisions.get(email):
-                    decisions[email] = decision
-                    self.folder.keep_decision(decision)
-                    self._emit(
-                        Decided(
-                            study=self.study,
-                            domain=email,
-                            decision=decision.decision,
-                            reason=decision.reason,
-                            checked=decision.checked,
-                        )
-                    )
-                if decision is not None and decision.decision in ("rejected", "revoked"):
-                    raise StudyError(
-                        f"{email} {decision.decision} the request: {decision.reason}",
-                        kept="Nothing was run",
-                        todo="change the plan and submit a new study",
-                    )
-            waiting = [email for email in waiting if not _approved(decisions.get(email))]
-            since = self._courier.say_waiting(since, waiting, "approval")
-            await asyncio.sleep(POLL_SECONDS)
-        return decisions
+    async def _may_begin(self, number: int) -> None:
+        """Wait while the study is paused, unless this round was begun before."""
+        begun = self.folder.asked(number, self._keys.state.generation) is not None
+        if begun or self._steering.read().lets_begin(number):
+            return
+        self._emit(Paused(study=self.study, round=number))
+        while not self._steering.read().lets_begin(number):
+            await asyncio.sleep(_STEERING_SECONDS)
+        self._emit(Unpaused(study=self.study, round=number))
 
-    async def _prepare(self) -> dict[str, Result]:
-        identities = tuple(identity for _, identity in sorted(self.folder.cohort().items()))
-        results = await self._courier.ask_all(
-            lambda email: Ticket(study=self.study, kind="prepare", round=0, member=email, identities=identities),
-            self._courier.active(),
+    async def _until_stopped(self) -> NoReturn:
+        while not self._steering.read().stopped:
+            await asyncio.sleep(_STEERING_SECONDS)
+        raise StoppedError(
+            "The study was asked to stop",
+            kept="All that was done is kept",
+            todo="run `fedpriv study resume` to go on where it stopped",
         )
-        require_same_adapter(results)
-        if self.folder.keys() is None and self.plan.key_maker in results:
-            await self._keys.take(results[self.plan.key_maker], generation=1, from_round=1)
-        return results
 
     async def _finish(self, prepared: Mapping[str, Result]) -> StudyFinished:
-        last, members = self.plan.training.rounds, self._courier.active()
-        manifest = self.folder.manifest(last)
-        aggregates = await self._round.send_aggregate(manifest, members)
-        results = await self._courier.ask_all(
-            lambda email: Ticket(
-                study=self.study,
-                kind="finish",
-                round=last,
-                attempt=self._keys.state.generation,
-                member=email,
-                aggregate=aggregates[email][0],
-                aggregate_blob=aggregates[email][1],
-            ),
-            members,
-        )
+        last = self.plan.training.rounds
+        members = [email for email in self._courier.active() if email in prepared]
+        attempt = self._keys.state.generation
+        work = {
+            email: self._catching_up.ask(
+                Ticket(study=self.study, kind="finish", round=last, attempt=attempt, member=email), after=last
+            )
+            for email in members
+        }
+        quorum = self.plan.schedule.quorum
+        gathered = await self._parts.summing.gather(work, enough=quorum)
+        results = self._parts.summing.settle(last, gathered, need=quorum or len(work))
         digest = require_same_adapter(results)
-        await self._round.remove_aggregate(manifest, members)
+        self._catching_up.forget(last + 1)
         event = StudyFinished(
             study=self.study,
             loss_before=mean_loss({email: prepared[email] for email in results}),
@@ -258,7 +270,3 @@ class Orchestrator:
         if (consent.study, consent.member, consent.adapter_sha256) != (self.study, email, result.adapter_sha256):
             raise UntrustedError(f"{email} consented to something else", kept="Nothing was asked for")
         return consent
-
-
-def _approved(decision: RequestDecision | None) -> bool:
-    return decision is not None and decision.decision == "approved"

@@ -6,19 +6,24 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
-from fedpriv.researcher.courier import request_job_name
-from fedpriv.researcher.events import AdapterReleased, Event, StudyFinished, Subscriber
+from fedpriv.researcher.courier import Courier, request_job_name
+from fedpriv.researcher.event_stream import EventStream
+from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
+from fedpriv.researcher.listeners import Listeners
 from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.researcher import Researcher
+from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -45,6 +50,7 @@ class Study:
         self.folder = folder
         self.researcher = researcher
         self.history = History(folder.history_path)
+        self._listeners = Listeners(self.history)
 
     @classmethod
     def create(cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str) -> Study:
@@ -75,6 +81,11 @@ class Study:
     def plan(self) -> Plan:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
+
+    @property
+    def trackers_folder(self) -> Path:
+        """Where experiment trackers that write files write them, for all studies of a researcher."""
+        return self.researcher.root / "trackers"
 
     def submit(self, *, on_wait: Callable[[str], None] = lambda what: None) -> str:
         """Send the code request to every domain of the cohort and return the study id.
@@ -115,10 +126,24 @@ class Study:
 
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
-        with self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._orchestrator() as orchestrator:
             return _run(orchestrator.wait_for_decisions())
 
-    def run(self, *subscribers: Subscriber, resume: bool = False) -> StudyFinished:
+    def events(self, *, limit: int = 1024) -> EventStream:
+        """Return what happens from now on, to be read with ``async for``; it ends with the run.
+
+        It may be read in a notebook's event loop while :meth:`run` works in another thread. Before a run it waits for
+        one. A reader that is slower than ``limit`` events misses progress, and nothing else.
+        """
+        return self._listeners.stream(limit)
+
+    def run(
+        self,
+        *subscribers: Subscriber,
+        resume: bool = False,
+        weights: WeightFunction | None = None,
+        report_to: ReportTo = "none",
+    ) -> StudyFinished:
         """Run the rounds to the end.
 
         Parameters
@@ -127,14 +152,41 @@ class Study:
             Called for each event, beside the history file.
         resume : bool
             Go on with a study whose last run was killed. Without it such a study is not touched.
+        weights : Callable, optional
+            How much each domain's update counts, where the plan's weights are ``custom``: a function of
+            :class:`~fedpriv.aggregation.MemberFacts` by address that gives a weight by address. It is called once a
+            round; what it gives is kept, so that a resumed round does not call it again.
+        report_to : str or sequence of str, optional
+            Experiment trackers: ``tensorboard``, ``mlflow``, ``wandb``; ``all`` that are installed, or ``none``.
 
         Raises
         ------
+        ConfigError
+            If a tracker is unknown or not installed.
         LockError
             If another process runs it, or a run was killed and ``resume`` is false.
+        StoppedError
+            If it is asked to stop.
         StudyError
-            If a domain refuses or fails.
+            If a domain refuses or fails, or ``weights`` is given without the plan asking for it or the reverse.
         """
+        with self._listeners.during(subscribers):
+            self._require_whole_end(resume=resume)
+            self._require_function(weights)
+            trackers = open_trackers(report_to, self, self._listeners)
+            with self._locked(), self._listeners.during(trackers), self._orchestrator(weights) as orchestrator:
+                self.steering.change(stopped=False)
+                return _run(orchestrator.run())
+
+    def _require_function(self, weights: WeightFunction | None) -> None:
+        if (self.folder.submitted().plan.aggregation.weights == "custom") != (weights is not None):
+            raise StudyError(
+                "A function of weights goes with aggregation > weights: custom in the plan, and only with that",
+                kept="Nothing was run",
+                todo="call run(weights=FUNCTION) for such a plan, and run() for every other one",
+            )
+
+    def _require_whole_end(self, *, resume: bool) -> None:
         dead = stale_lock_pid(self.folder.lock_path)
         if dead is not None and not resume:
             raise LockError(
@@ -142,8 +194,54 @@ class Study:
                 kept="Everything it did is kept; nothing was changed",
                 todo="run `fedpriv study resume` to go on where it stopped",
             )
-        with self._locked(), self._orchestrator(subscribers) as orchestrator:
-            return _run(orchestrator.run())
+
+    def resume(
+        self, *subscribers: Subscriber, weights: WeightFunction | None = None, report_to: ReportTo = "none"
+    ) -> StudyFinished:
+        """Go on with a study that was paused or stopped, or whose run was killed, in the middle of a round if need be.
+
+        No domain trains again what it has trained. Parameters and errors as :meth:`run`.
+        """
+        self.unpause()
+        return self.run(*subscribers, resume=True, weights=weights, report_to=report_to)
+
+    # -- steering, from any process -----------------------------------------------------------------------------------
+
+    @property
+    def steering(self) -> SteeringFile:
+        """What is asked of the study beside its plan; the process that runs it looks at it all the time."""
+        return SteeringFile(self.folder.state)
+
+    def pause(self) -> int:
+        """Begin no further round; return the last one that is finished before the study pauses (0: none)."""
+        return self.step(0)
+
+    def step(self, rounds: int = 1) -> int:
+        """Pause after so many more rounds; return the number of the last one."""
+        after = min(self.folder.last_begun() + rounds, self.plan.training.rounds)
+        self.steering.change(paused_after=after)
+        return after
+
+    def unpause(self) -> None:
+        """Go on after a pause."""
+        self.steering.change(paused_after=None, stopped=False)
+
+    def stop(self) -> None:
+        """End the run, wherever it is; :meth:`resume` goes on from there."""
+        self.steering.change(stopped=True)
+
+    def readmit(self, email: str) -> None:
+        """Let a domain that was excluded take part again, from the next round on.
+
+        It opens the sums that it missed first. Readmitting a domain that is not excluded changes nothing.
+
+        Raises
+        ------
+        StudyError
+            If it is not in the cohort.
+        """
+        self._require_member(email, self.folder.submitted().plan)
+        self.folder.readmit(email)
 
     def release(self, target: Path, *subscribers: Subscriber) -> Path:
         """Ask the data owners for the plain adapter and write it to ``target`` as a PEFT folder with its model card.
@@ -161,7 +259,7 @@ class Study:
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
-        with self._locked(), self._orchestrator(subscribers) as orchestrator:
+        with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
             released = _run(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
@@ -181,7 +279,7 @@ class Study:
         StudyError
             If a domain has not approved the study (any more).
         """
-        with self._locked(), self._orchestrator(()) as orchestrator:
+        with self._locked(), self._orchestrator() as orchestrator:
             return _run(orchestrator.ping(times))
 
     def exclude(self, email: str, reason: str = "") -> str:
@@ -210,14 +308,17 @@ class Study:
         plan = self.folder.submitted().plan
         lock = folder_lock(self.folder.state / "exclude.lock", holder="The list of excluded domains", todo="try again")
         with lock:
-            if email not in plan.emails:
-                raise StudyError(
-                    f"{email} is not in the cohort of this study", todo=f"choose one of {', '.join(plan.emails)}"
-                )
+            self._require_member(email, plan)
             if self.folder.excluded(email) is None:
                 self._require_dispensable(email, plan)
                 self.folder.exclude(Exclusion(email=email, reason=" ".join(reason.split())[:500]))
         return self._still_needed(email, plan)
+
+    def _require_member(self, email: str, plan: Plan) -> None:
+        if email not in plan.emails:
+            raise StudyError(
+                f"{email} is not in the cohort of this study", todo=f"choose one of {', '.join(plan.emails)}"
+            )
 
     def _require_dispensable(self, email: str, plan: Plan) -> None:
         remaining = [other for other in self.folder.active(plan.emails) if other != email]
@@ -278,6 +379,7 @@ class Study:
             "finished": self.folder.record("finished") is not None,
             "excluded": {e: found.reason for e in emails if (found := self.folder.excluded(e)) is not None},
             "key": "" if keys is None else f"generation {keys.generation}" + (", retired" if keys.redo_round else ""),
+            "paused_after": self.steering.read().paused_after,
             "running": lock.exists() and stale_lock_pid(lock) is None,
             "interrupted": stale_lock_pid(lock) is not None,
         }
@@ -307,24 +409,21 @@ class Study:
         return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
 
     @contextmanager
-    def _orchestrator(self, subscribers: tuple[Subscriber, ...]) -> Iterator[Orchestrator]:
+    def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:
         request = self.folder.submitted()
         session = self.researcher.session(self.folder.cohort())
-        _wait_until_none(
-            lambda: [e for e in self.folder.active(request.plan.emails) if not session.connect(e)],
-            "an answer of",
-            lambda w: None,
-        )
+        enough = request.plan.schedule.quorum or request.plan.schedule.buffer
 
-        def emit(event: Event) -> None:
-            for subscriber in (self.history, *subscribers):
-                subscriber(event)
+        def missing() -> list[str]:
+            active = self.folder.active(request.plan.emails)
+            away = [email for email in active if not session.connect(email)]
+            return away if enough is None or len(active) - len(away) < enough else []
 
-        orchestrator = Orchestrator(self.folder, self.researcher, session, emit)
-        try:
+        _wait_until_none(missing, "an answer of", lambda w: None)
+
+        courier = Courier(self.folder, request, self.researcher, session, self._listeners)
+        with closing(Orchestrator(self.folder, courier, self._listeners, weights)) as orchestrator:
             yield orchestrator
-        finally:
-            orchestrator.close()
 
 
 def _wait_until_none(look: Callable[[], list[str]], what: str, on_wait: Callable[[str], None]) -> None:

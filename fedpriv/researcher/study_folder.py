@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from fedpriv.aggregation import Link
 from fedpriv.errors import ConfigError, ExistsError
-from fedpriv.files import private_folder, read_json, write_atomic, write_json
-from fedpriv.study import AggregateManifest, BlobRef, CodeRequest, Identity, RequestDecision, Result, Ticket
+from fedpriv.files import canonical_json, private_folder, read_json, write_atomic, write_json
+from fedpriv.study import AggregateManifest, BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
 from fedpriv.study.plan import Email, Section, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 
@@ -23,6 +24,7 @@ class KeyState(Section):
     ``key_blobs``    the key sealed to each member but its maker; noise to us
     ``redo_round``   the round whose sum a domain refused, which retired this key; 0 while it is good
     ``retired_by``   the domains that refused it
+    ``earlier``      the sealed copies of the generations before, for domains that open their sums late
     """
 
     generation: int = 1
@@ -32,14 +34,42 @@ class KeyState(Section):
     public: BlobRef
     redo_round: int = 0
     retired_by: tuple[Email, ...] = ()
+    earlier: dict[int, dict[Email, BlobRef]] = Field(default_factory=dict)
+
+    def blob_for(self, email: str, generation: int) -> BlobRef | None:
+        """Return the copy of a generation that is sealed to a domain; None for its maker, who needs none."""
+        return (self.key_blobs if generation == self.generation else self.earlier.get(generation, {})).get(email)
+
+
+class Standing(Section):
+    """How far a domain is, as its answers say.
+
+    ``generation``  of the newest study key that it holds
+    ``opened``      the last round whose sum it has opened, with all before
+    """
+
+    generation: int = 0
+    opened: int = 0
+
+
+class AskedMembers(Section):
+    """Who is asked to train in one attempt of a round, and for how many steps where that is not what the plan says."""
+
+    attempt: int
+    members: tuple[Email, ...]
+    steps: dict[Email, int] = Field(default_factory=dict)
 
 
 class RoundMembers(Section):
-    """Who seals in one attempt of a round, and the factor of each one's update."""
+    """Who seals in one attempt of a round, and the factor of each one's update.
+
+    ``trained``  the round that each one's update was trained for, where that is not this one
+    """
 
     attempt: int
     members: tuple[Email, ...]
     factors: dict[Email, float]
+    trained: dict[Email, int] = Field(default_factory=dict)
 
 
 class SumMembers(Section):
@@ -225,6 +255,10 @@ class StudyFolder:
         """Note, also from another process while the study runs, that a domain is not waited for any more."""
         write_json(self.state / "excluded" / f"{exclusion.email}.json", exclusion.model_dump(mode="json"))
 
+    def readmit(self, email: str) -> None:
+        """Note that a domain is waited for again, from the next round on."""
+        (self.state / "excluded" / f"{email}.json").unlink(missing_ok=True)
+
     def excluded(self, email: str) -> Exclusion | None:
         """Return that a domain is excluded, with the reason, or None."""
         path = self.state / "excluded" / f"{email}.json"
@@ -246,6 +280,46 @@ class StudyFolder:
         """Where a blob of the key maker lies."""
         return self.state / "blobs" / blob.name
 
+    def keep_standing(self, email: str, standing: Standing) -> None:
+        write_json(self.state / "standing" / f"{email}.json", standing.model_dump(mode="json"))
+
+    def standing(self, email: str) -> Standing:
+        """Return how far a domain is; a domain that has not answered yet is at the very beginning."""
+        path = self.state / "standing" / f"{email}.json"
+        return Standing.model_validate_json(path.read_bytes()) if path.exists() else Standing()
+
+    def keep_link(self, email: str, link: Link) -> None:
+        write_json(self.state / "links" / f"{email}.json", link.model_dump(mode="json"))
+
+    def link(self, email: str) -> Link:
+        """Return what is known of a domain's link to the store."""
+        path = self.state / "links" / f"{email}.json"
+        return Link.model_validate_json(path.read_bytes()) if path.exists() else Link()
+
+    def keep_ticket(self, ticket: Ticket, signed: Signed) -> Path:
+        """Write a ticket as it is sent and return its folder."""
+        folder = self.state / "tickets" / f"{ticket.name}-{ticket.member}"
+        write_json(folder / "ticket.json", signed.model_dump(mode="json"))
+        return folder
+
+    def sent_ticket(self, ticket: Ticket) -> Ticket | None:
+        """Return the ticket of this name as it was sent before, or None."""
+        path = self.state / "tickets" / f"{ticket.name}-{ticket.member}" / "ticket.json"
+        return Ticket.model_validate_json(canonical_json(read_json(path)["payload"])) if path.exists() else None
+
+    def last_begun(self) -> int:
+        """Return the last round that was begun, or 0."""
+        begun = (path.parent.name for path in (self.state / "rounds").glob("*/asked-*.json"))
+        return max(map(int, begun), default=0)
+
+    def keep_asked(self, number: int, asked: AskedMembers) -> None:
+        write_json(self._round(number) / f"asked-{asked.attempt}.json", asked.model_dump(mode="json"))
+
+    def asked(self, number: int, attempt: int) -> AskedMembers | None:
+        """Return who is asked to train in an attempt of a round, or None while that is not decided."""
+        path = self._round(number) / f"asked-{attempt}.json"
+        return AskedMembers.model_validate_json(path.read_bytes()) if path.exists() else None
+
     def keep_round_members(self, number: int, members: RoundMembers) -> None:
         write_json(self._round(number) / f"members-{members.attempt}.json", members.model_dump(mode="json"))
 
@@ -264,6 +338,9 @@ class StudyFolder:
 
     def keep_record(self, name: str, record: dict[str, Any]) -> None:
         write_json(self.state / f"{name}.json", record)
+
+    def remove_record(self, name: str) -> None:
+        (self.state / f"{name}.json").unlink(missing_ok=True)
 
     def record(self, name: str) -> dict[str, Any] | None:
         path = self.state / f"{name}.json"

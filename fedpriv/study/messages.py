@@ -131,7 +131,7 @@ class Consent(Section):
     ledger_sha256: Sha256 = Field(description="digest of the newest entry of the domain's ledger at that moment")
 
 
-TicketKind = Literal["prepare", "rekey", "train", "confirm", "finish", "consent", "release", "ping"]
+TicketKind = Literal["prepare", "rekey", "replay", "train", "seal", "confirm", "finish", "consent", "release", "ping"]
 
 
 class Ticket(Section):
@@ -140,7 +140,9 @@ class Ticket(Section):
     ``prepare``  load the base model, build the first adapter, report the held-out loss; the key maker also makes
                  the homomorphic key and seals it to each member.
     ``rekey``    make a new study key in place of one that was retired (the key maker only).
-    ``train``    open the aggregate of the round before (if any), train, seal, publish.
+    ``replay``   open the aggregate of that round: a domain that was away is brought up to date, round by round.
+    ``train``    open the aggregate of the round before (if any) and train; if it names members, seal and publish.
+    ``seal``     seal and publish what was trained for ``trained``, as this round's update among these members.
     ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.
     ``finish``   open the last aggregate and report the held-out loss.
     ``consent``  ask the data owner for the release of the adapter; answered when they have decided.
@@ -157,8 +159,12 @@ class Ticket(Section):
     identities: tuple[Identity, ...] = Field(
         default=(), max_length=65, description="the cohort's public keys (prepare)"
     )
-    members: tuple[Email, ...] = Field(default=(), max_length=64, description="who seals in this round (train)")
-    weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train)")
+    members: tuple[Email, ...] = Field(default=(), max_length=64, description="who seals in this round (train, seal)")
+    weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train, seal)")
+    steps: int | None = Field(
+        default=None, ge=1, le=100_000, description="optimiser steps, if fewer than the plan's (train)"
+    )
+    trained: int | None = Field(default=None, ge=1, le=1000, description="round whose training is sealed (seal)")
     updates: tuple[SignedUpdate, ...] = Field(
         default=(), max_length=64, description="the updates that will be added (confirm)"
     )
@@ -182,6 +188,19 @@ class Ticket(Section):
         return self.model_dump(mode="json", exclude={"retry"})
 
 
+class LinkSample(Section):
+    """What a domain measured of its link to the store while it carried out one ticket; zeros where nothing was moved.
+
+    ``small_put_s``  wall clock of putting a few bytes: what a message costs beside its size
+    """
+
+    up_bytes: int = Field(default=0, ge=0)
+    up_s: float = Field(default=0.0, ge=0)
+    down_bytes: int = Field(default=0, ge=0)
+    down_s: float = Field(default=0.0, ge=0)
+    small_put_s: float = Field(default=0.0, ge=0)
+
+
 class Result(Section):
     """A domain's signed answer to a ticket."""
 
@@ -203,6 +222,7 @@ class Result(Section):
     adapter_blob: BlobRef | None = None
     consent: Signed | None = Field(default=None, description="answer to consent")
     seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
+    link: LinkSample | None = None
 
 
 Hours = Annotated[str, StringConstraints(max_length=11), AfterValidator(_span)]

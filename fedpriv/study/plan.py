@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 from fedpriv.errors import PlanError
 from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
+from fedpriv.study.schedule import ScheduleChoice
 from fedpriv.study.section import Section
 
 MAX_PLAN_BYTES = 256 * 1024
@@ -259,6 +260,7 @@ class Plan(Section):
     training: TrainingChoice = TrainingChoice()
     protection: ProtectionChoice = ProtectionChoice()
     aggregation: AggregationChoice = AggregationChoice()
+    schedule: ScheduleChoice = ScheduleChoice()
     privacy: PrivacyChoice | None = Field(default=None, description="differential privacy; none without this section")
     metrics: tuple[MetricName, ...] = Field(
         default=("train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"),
@@ -276,11 +278,22 @@ class Plan(Section):
             raise ValueError("the researcher cannot be a domain of the cohort")
         if missing := REQUIRED_METRICS - set(self.metrics):
             raise ValueError(f"metrics must list {', '.join(sorted(missing))}: rounds are weighed and judged by them")
+        self._schedule_fits(len(emails))
         if self.privacy is not None and self.privacy.unit == "patient" and self.lora.dropout > 0:
             raise ValueError(
                 "lora > dropout must be 0 with privacy: one patient's draw would change another's gradient"
             )
         return self
+
+    def _schedule_fits(self, domains: int) -> None:
+        schedule = self.schedule
+        for name, number in (("quorum", schedule.quorum), ("buffer", schedule.buffer)):
+            if number is not None and number > domains:
+                raise ValueError(f"schedule > {name} is {number}, but the cohort has {domains} domains")
+        if self.privacy is not None and schedule.is_buffered:
+            raise ValueError("schedule > mode must be synchronous with privacy, whose noise is counted by rounds")
+        if self.privacy is not None and schedule.local_steps == "balanced":
+            raise ValueError("schedule > local_steps must be same with privacy, whose noise is counted by steps")
 
     @property
     def leaving_metrics(self) -> tuple[MetricName, ...]:

@@ -31,7 +31,10 @@ COMMANDS = [
         )
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
-    *(["study", name] for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release")),
+    *(
+        ["study", name]
+        for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "events")
+    ),
     *(["bench", name] for name in ("protection", "domain", "crosscloud")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]
@@ -70,6 +73,8 @@ def test_every_command_has_help(tmp_path):
         (["domain", "keys", "nowhere"], "nowhere is no domain"),
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
         (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),
+        (["study", "events", "icu"], "is no researcher's home"),
+        (["demo", "--report-to", "paper"], "choose of tensorboard, mlflow, wandb; or all, or none"),
         (["study", "sensitivity", "icu", "--level", "none"], "choose one of masked, ckks, ckks-tuned, plain"),
     ],
 )

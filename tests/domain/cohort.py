@@ -11,6 +11,7 @@ from fedpriv.domain.opening import Opening
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.domain.updates import Updates
 from fedpriv.files import sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys, combine_unlocks
 from fedpriv.study import BlobRef, CodeRequest, Plan, Ticket
@@ -112,7 +113,8 @@ class Cohort:
         for email, change in changes.items():
             ticket = self.ticket(email, "train", number, attempt, members=members, weight=weight)
             sealing = Sealing(self.domains[email])
-            updates[email] = sealing.seal(ticket, self.trained(email, number, change))
+            Updates(self.domains[email]).keep(number, self.trained(email, number, change))
+            updates[email] = sealing.seal(ticket)
             sealing.publish(updates[email])
         return updates
 

@@ -38,7 +38,10 @@ def tried(domain, plan, cache):
     return run
 
 
-def test_the_stock_recipe_passes_and_is_measured(domain, tried):
+def test_the_stock_recipe_passes_and_is_measured_and_nothing_of_a_killed_dry_run_stays(domain, tried):
+    left = domain.folder.state / "tries" / "study"
+    left.mkdir(parents=True)
+    (left / "old").write_text("of a killed one")
     result, steps = tried()
     assert (result.outcome, result.reason, result.tried, result.steps) == ("passed", "", (), 2)
     assert "bubblewrap" in result.walls
@@ -52,6 +55,8 @@ def test_the_stock_recipe_passes_and_is_measured(domain, tried):
     (entry,) = [entry for entry in domain.ledger.entries() if entry.kind == "request.tried"]
     assert entry.facts == {"study": result.study, "outcome": "passed", "walls": result.walls, "tried": []}
     assert not (domain.folder.state / "tries").exists()
+    domain.requests.dry_run_path(result.study).write_text("{}")
+    assert last_dry_run(domain, result.study) is None, "a kept result that was damaged is none"
 
 
 def test_no_patient_s_data_can_be_seen_by_the_code(domain, tried, tmp_path):
@@ -74,13 +79,17 @@ def test_no_patient_s_data_can_be_seen_by_the_code(domain, tried, tmp_path):
     assert seen[:20] in (domain.folder.state / "mock" / "examples.jsonl").read_text()
 
 
-def test_what_the_gatekeeper_would_stop_is_said(tried):
+def test_what_the_gatekeeper_would_stop_is_said_and_the_log_is_short_and_harmless(tried):
     result, _ = tried(
-        HEAD + "    outcome = train_local(context)\n"
+        HEAD + "    outcome = train_local(context)\n    for n in range(100):\n"
+        "        print(n, chr(27) + '[2J', '[bold]x')\n"
         "    return LocalOutcome(adapter_after=outcome.adapter_after, metrics={'age': 63.0, **outcome.metrics})\n"
     )
     assert (result.outcome, result.metrics) == ("refused", {})
     assert result.reason == "The training code reports a metric that fedpriv does not know"
+    assert len(result.log) == MOST_LOG_LINES
+    assert "99 <U+001B>[2J [bold]x" in result.log
+    assert all(line.isprintable() for line in result.log)
 
 
 def test_a_failure_is_said_with_its_line(tried):
@@ -89,16 +98,6 @@ def test_a_failure_is_said_with_its_line(tried):
     assert result.reason == "The training code failed: The recipe failed with ValueError in line 4 of train.py"
     assert result.round_s is None
     assert any("patient 7" in line for line in result.log), "the data owner sees it"
-
-
-def test_the_log_is_short_and_harmless(tried):
-    code = (
-        "    outcome = train_local(context)\n    for n in range(100):\n        print(n, chr(27) + '[2J', '[bold]x')\n"
-    )
-    result, _ = tried(HEAD + code + "    return outcome\n")
-    assert len(result.log) == MOST_LOG_LINES
-    assert "99 <U+001B>[2J [bold]x" in result.log
-    assert all(line.isprintable() for line in result.log)
 
 
 def test_a_log_that_was_replaced_is_not_read(domain, tried, tmp_path):
@@ -138,20 +137,9 @@ def test_without_a_sandbox_nothing_runs_unless_asked_for(domain, code_request, c
         assert (result.outcome, "bubblewrap" in result.walls) == ("passed", False)
 
 
-def test_one_dry_run_at_a_time_and_nothing_of_a_killed_one_stays(domain, code_request, cache):
+def test_one_dry_run_at_a_time(domain, code_request, cache):
     domain.requests.receive(code_request, ADA)
     stored = domain.requests.get(code_request.study)
-    left = domain.folder.state / "tries" / "study"
-    left.mkdir(parents=True)
-    (left / "old").write_text("of a killed one")
     with folder_lock(domain.folder.state / "try.lock", holder="x", todo="y"), pytest.raises(LockError):
         dry_run(domain, stored, lambda *_: None, cache=cache)
-    assert dry_run(domain, stored, lambda *_: None, cache=cache).outcome == "passed"
-    assert not left.exists()
-
-
-def test_a_kept_result_that_was_damaged_is_none(domain, tried):
-    result, _ = tried()
-    path = domain.requests.dry_run_path(result.study)
-    path.write_text("{}")
-    assert last_dry_run(domain, result.study) is None
+    assert last_dry_run(domain, stored.request.study) is None

@@ -26,7 +26,7 @@ def charge(cohort, email):
 
 def noised(cohort, email):
     context = cohort.domains[email]
-    return context.folder.noised_path(1, adapter_digest(context.adapter(0))[:16])
+    return context.folder.update_path(1, adapter_digest(context.adapter(0))[:16])
 
 
 def test_what_was_not_charged_is_not_sealed(cohort):
@@ -53,7 +53,7 @@ def test_a_kill_before_the_noise_is_on_the_disk_leaves_nothing(cohort, monkeypat
     email = MEMBERS[0]
     charge(cohort, email)
     monkeypatch.setattr(
-        "fedpriv.domain.sealing.save_state", lambda state, path: (_ for _ in ()).throw(KeyboardInterrupt)
+        "fedpriv.domain.updates.save_state", lambda state, path: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         cohort.seal(1, {email: 0.01})

@@ -62,9 +62,9 @@ def test_a_round_has_one_weight_and_one_training_output(cohort):
     cohort.rekey(2)
     with pytest.raises(RefusedError, match="Another weight was asked for in round 1"):
         cohort.seal(1, CHANGES, attempt=2, weight=0.5)
-    with pytest.raises(RefusedError, match="training output of round 1 was changed"):
-        cohort.seal(1, CHANGES | {FIRST: 0.011}, attempt=2)
     assert [len(cohort.facts(email, "update.sealed")) for email in MEMBERS] == [1, 1, 1]
+    whole_round(cohort, 1, CHANGES | {FIRST: 0.018}, attempt=2)  # what its code wrote later is not looked at
+    assert cohort.moved(FIRST, 1) == pytest.approx(0.006, abs=2e-4)
 
 
 def test_what_was_cut_off_is_sent_in_the_next_round_and_said_once(tmp_path, ada):
@@ -115,8 +115,8 @@ def test_a_tampered_sum_retires_the_key_and_a_new_one_takes_the_round_again(coho
     cohort.rekey(2)
     first_sum = adapter_digest(cohort.domains[SECOND].adapter(1))
     _, data = whole_round(cohort, 1, attempt=2)
-    assert {adapter_digest(context.adapter(1)) for context in cohort.domains.values()} != {first_sum}
-    assert len({adapter_digest(context.adapter(1)) for context in cohort.domains.values()}) == 1
+    # The same changes, rounded alike: whoever opened the first sum learns nothing new from the second.
+    assert {adapter_digest(context.adapter(1)) for context in cohort.domains.values()} == {first_sum}
     assert [fact["attempt"] for fact in cohort.facts(SECOND, "aggregate.opened")] == [1, 2]
     with pytest.raises(UntrustedError, match="A later sum of that round was opened"):
         cohort.open(SECOND, manifest, data)

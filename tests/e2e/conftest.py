@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fedpriv.domain import Domain
+
 COMMAND = [sys.executable, "-m", "fedpriv"]
 DEMO_DATA = "shared/data/mimic-iii-demo"
 
 
-def run(*arguments, cwd, code=0, seconds=240):
+def run(*arguments, cwd, code=0, seconds=400):
     """Run a command to its end and return what it printed."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False
@@ -77,26 +79,33 @@ def fingerprint(printed):
     return next(line.split()[-1] for line in printed.stdout.splitlines() if line.startswith("Fingerprint:"))
 
 
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """The tables of three domains, in a folder for each; tests and domains only read them."""
+    cwd = tmp_path_factory.mktemp("shards")
+    run("data", "synthesize", cwd / "tables", "--patients", "120", cwd=cwd)
+    run("data", "shard", cwd / "tables", "--out", cwd / "shards", "--domains", "3", cwd=cwd)
+    return cwd / "shards"
+
+
 @pytest.fixture
-def federation(tmp_path, start):
+def federation(tmp_path, start, shards):
     """Makes a researcher and three domains whose owners are asked; returns folders and a way to serve them."""
 
     def make(*, rounds, steps):
-        return _federation(tmp_path, start, rounds, steps)
+        return _federation(tmp_path, start, shards, rounds, steps)
 
     return make
 
 
-def _federation(tmp_path, start, rounds, steps):
-    run("data", "synthesize", tmp_path / "tables", "--patients", "120", cwd=tmp_path)
-    run("data", "shard", tmp_path / "tables", "--out", tmp_path / "shards", "--domains", "3", cwd=tmp_path)
+def _federation(tmp_path, start, shards, rounds, steps):
     store = tmp_path / "store"
     ada = fingerprint(run("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
     domains = {}
-    for shard in sorted(path.name for path in (tmp_path / "shards").iterdir()):
+    for shard in sorted(path.name for path in shards.iterdir()):
         printed = run(
             *("domain", "init", tmp_path / shard, "--email", f"{shard}@x.org", "--store", store),
-            *("--data", tmp_path / "shards" / shard),
+            *("--data", shards / shard),
             cwd=tmp_path,
         )
         run("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
@@ -111,6 +120,14 @@ def _federation(tmp_path, start, rounds, steps):
 
 def requests(root, shard):
     return json.loads(run("domain", "requests", root / shard, "--json", cwd=root).stdout)
+
+
+def received(root, shard):
+    """Wait for the request at a domain, and return it as `fedpriv domain requests` has it."""
+    book = Domain.open(root / shard).requests  # looks here: a command for every look would slow down what it waits for
+    wait_for(book.studies, seconds=120, what=f"the request at {shard}")
+    (request,) = requests(root, shard)
+    return request
 
 
 def count(folder, kind):

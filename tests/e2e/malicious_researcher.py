@@ -9,7 +9,7 @@ from pathlib import Path
 from fedpriv.errors import StudyError
 from fedpriv.files import sha256_hex
 from fedpriv.researcher import Researcher, Study
-from fedpriv.researcher.round import RoundRunner
+from fedpriv.researcher.catching_up import CatchingUp
 
 
 def with_an_offset(path):
@@ -21,17 +21,18 @@ def with_an_offset(path):
 
 
 def main(home, name, victim, number):
-    honest = RoundRunner.send_aggregate
+    honest = CatchingUp._carried
 
-    async def send_aggregate(self, manifest, members):
-        sent = await honest(self, manifest, members)
-        if manifest is not None and manifest.round == number and victim in sent:
-            data = with_an_offset(self.folder.aggregate_path(manifest))
-            blob = await self._courier.send(victim, self._aggregate_name(manifest), data)
-            sent[victim] = (manifest.model_copy(update={"aggregate_sha256": sha256_hex(data)}), blob)
-        return sent
+    async def carried(self, email, after, generation):
+        fields = await honest(self, email, after, generation)
+        if after == number and email == victim and "aggregate" in fields:
+            manifest = fields["aggregate"]
+            data = with_an_offset(self._folder.aggregate_path(manifest))
+            fields["aggregate_blob"] = await self._courier.send(victim, self._name(manifest), data)
+            fields["aggregate"] = manifest.model_copy(update={"aggregate_sha256": sha256_hex(data)})
+        return fields
 
-    RoundRunner.send_aggregate = send_aggregate
+    CatchingUp._carried = carried
     try:
         Study.open(Researcher.open(Path(home)), name).run()
     except StudyError as error:

@@ -1,6 +1,7 @@
 """``fedpriv demo --model tiny``: once, in real processes; the tests look at what it left."""
 
 import base64
+import importlib.util
 import json
 import math
 import re
@@ -15,14 +16,14 @@ from fedpriv.errors import FedprivError
 from fedpriv.training.adapter import adapter_digest, parse_state
 from tests.e2e.conftest import ledger, run
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 DOMAINS = ("micu", "sicu", "ccu")
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("demo")
-    done = run("demo", "--model", "tiny", "--json", cwd=cwd)
+    done = run("demo", "--model", "tiny", "--json", "--report-to", "tensorboard", cwd=cwd)
     return cwd, json.loads(done.stdout)
 
 
@@ -95,6 +96,23 @@ def test_the_history_tells_every_round(demo):
     assert events.count("RoundFinished") == 3
     assert events.count("UpdateReceived") == 9
     assert events.index("StudyStarted") < events.index("RoundFinished") < events.index("StudyFinished")
+
+
+def test_the_tracker_draws_every_round_and_the_end(demo):
+    if importlib.util.find_spec("tensorboard") is None:
+        pytest.skip("the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    cwd, summary = demo
+    (folder,) = (cwd / "fedpriv-demo" / "trackers" / "tensorboard").iterdir()
+    drawn = EventAccumulator(str(folder)).Reload()
+    losses = [*(record["heldout_loss"] for record in summary["rounds"]), summary["loss"]["after"]]
+    points = drawn.Scalars("loss/heldout")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert np.allclose([point.value for point in points], losses)
+    for name in DOMAINS:
+        assert len(drawn.Scalars(f"weight/{name}")) == 3
+        assert len(drawn.Scalars(f"domain/{name}/heldout_loss")) == 4
 
 
 def test_nothing_in_the_researchers_folders_can_open_an_update(demo):

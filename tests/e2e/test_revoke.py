@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import count, ledger, requests, run, wait_for
+from fedpriv.domain import Domain
+from tests.e2e.conftest import count, ledger, received, requests, run, wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def entry(folder, kind):
@@ -21,7 +22,7 @@ def submitted(root, shards, serve, start):
     run("study", "submit", "icu", cwd=root)
     running = start("study", "run", "icu", cwd=root)
     for shard in shards:
-        (request,) = wait_for(lambda shard=shard: requests(root, shard), seconds=60, what=f"the request at {shard}")
+        request = received(root, shard)
     return request["study"], running
 
 
@@ -35,9 +36,10 @@ def test_a_withdrawn_approval_stops_a_round_that_is_running(federation, start):
     time.sleep(1.0)
     said = run("domain", "revoke", mine, study[:10], "--reason", "the ethics board called", cwd=root)
     assert "Nothing further is run or sent" in said.stdout
-    wait_for(lambda: count(mine, "ticket.refused"), seconds=20, what="the end of the training")
+    wait_for(lambda: count(mine, "ticket.refused"), seconds=120, what="the end of the training")
     revoked, stopped = entry(mine, "request.revoked"), entry(mine, "round.stopped")
-    assert 0 <= stopped["time_s"] - revoked["time_s"] < 5
+    assert 0 <= stopped["time_s"] - revoked["time_s"] < 60, "a thousand steps take longer"
+    assert count(mine, "round.trained") == 0
     assert "ethics board" in stopped["facts"]["reason"]
     assert count(mine, "update.sealed") == 0
     assert "Nothing" not in run("domain", "status", mine, cwd=root).stdout
@@ -45,7 +47,7 @@ def test_a_withdrawn_approval_stops_a_round_that_is_running(federation, start):
     assert [request["decision"] for request in decided] == ["revoked"]
     for shard in shards[1:]:
         run("domain", "revoke", root / shard, study[:10], cwd=root)
-    assert running.wait(60) == 4
+    assert running.wait(180) == 4
     printed = " ".join((root / "process-3.log").read_text().split())
     assert "the data owner withdrew the approval: the ethics board called" in printed.lower()
     assert "The ledger is whole" in run("domain", "ledger", "verify", mine, cwd=root).stdout
@@ -59,9 +61,9 @@ def test_outside_the_approved_hours_tickets_wait_and_say_so(federation, start):
     for shard in shards:
         run("domain", "approve", root / shard, study[:10], "--hours", closed, cwd=root)
     first = root / shards[0]
-    state = lambda: json.loads(run("domain", "status", first, "--json", cwd=root).stdout)  # noqa: E731
-    waiting = wait_for(lambda: "approved hours" in (now := state())["state"] and now, seconds=60, what="waiting")
-    assert closed in waiting["state"]
+    domain = Domain.open(first)
+    wait_for(lambda: "approved hours" in domain.status()["state"], seconds=120, what="waiting")
+    assert closed in json.loads(run("domain", "status", first, "--json", cwd=root).stdout)["state"]
     assert count(first, "round.started") == 0
     open_now = f"{clock(-60)}-{clock(60)}"
     for shard in shards:

@@ -16,6 +16,7 @@ from fedpriv.study.messages import (
     Consent,
     Identity,
     Limits,
+    LinkSample,
     Progress,
     RequestDecision,
     Result,
@@ -70,6 +71,8 @@ DECISION = {"study": DIGEST, "member": "heart@north.example", "decision": "appro
 PROGRESS = {"study": DIGEST, "round": 0, "state": "training"}
 SIGNED = {"kind": "ticket", "payload": TICKET, "signer": DIGEST, "signature": SIGNATURE}
 
+LINK = {"up_bytes": 760_000, "up_s": 3.2, "down_bytes": 0, "down_s": 0.0, "small_put_s": 0.3}
+
 EXAMPLES = [
     (Identity, IDENTITY),
     (BlobRef, BLOB),
@@ -79,6 +82,7 @@ EXAMPLES = [
     (Unlocked, UNLOCKED),
     (AggregateManifest, MANIFEST),
     (Ticket, TICKET),
+    (LinkSample, LINK),
     (Result, RESULT),
     (Limits, LIMITS),
     (Consent, CONSENT),

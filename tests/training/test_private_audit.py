@@ -37,7 +37,12 @@ def gradients(tiny):
     trained = {name: p for name, p in adapter_parameters(model).items() if name.endswith("lora_B.weight")}
     with per_note_gradients(model, trained):
         sums = [clipped_sum(model, trained, [patient], clip=CLIP, most=1) for patient in patients]
-    return np.stack([np.concatenate([s[name].ravel().numpy() for name in sorted(s)]) for s in sums])
+    rows = np.stack([np.concatenate([s[name].ravel().numpy() for name in sorted(s)]) for s in sums])
+    # In coordinates of the space that they span: lengths and products stay, and the noise is alike in every direction,
+    # so what lies outside of that space can neither help nor hinder an attacker who projects on one of them.
+    coordinates = np.linalg.qr(rows.T, mode="r").T
+    assert np.allclose(coordinates @ coordinates.T, rows @ rows.T, atol=1e-9)
+    return coordinates
 
 
 def scores(gradients, mechanism, *, noise_multiplier, with_canary):

@@ -196,7 +196,7 @@ def gone(pid):
     return True
 
 
-def wait_until(condition, seconds=15.0):
+def wait_until(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

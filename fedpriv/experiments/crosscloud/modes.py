@@ -39,6 +39,7 @@ class Mode:
         return Plan.model_validate(value)
 
 
+_SEALED = {"level": "sealed", "bits": 10}
 _MODES = (
     Mode(
         name=BASELINE,
@@ -48,7 +49,17 @@ _MODES = (
     Mode(
         name="sealed",
         words="synchronous FedAvg, updates quantised to 10 bits and sealed",
-        changes={"protection": {"level": "sealed", "bits": 10}},
+        changes={"protection": _SEALED},
+    ),
+    Mode(
+        name="balanced",
+        words="synchronous and sealed; domains on slow links take fewer steps, so that all are ready together",
+        changes={"protection": _SEALED, "schedule": {"local_steps": "balanced"}},
+    ),
+    Mode(
+        name="buffered",
+        words="asynchronous and sealed: the first two updates that are ready make a sum",
+        changes={"protection": _SEALED, "schedule": {"mode": "buffered", "buffer": 2}},
     ),
 )
 MODES = {mode.name: mode for mode in _MODES}

@@ -106,7 +106,9 @@ def store_disk(clouds):
 def remount_store(clouds, how):
     inside = ["nsenter", f"--mount=/proc/{clouds.server.pid}/ns/mnt", "--"]
     served = str(clouds.server.root.parent)
-    subprocess.run([*inside, "mount", "-o", f"remount,{how},size={STORE_MB}m", served], check=True)
+    command = [*inside, "mount", "-o", f"remount,{how},size={STORE_MB}m", served]
+    done = lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: E731
+    wait_for(done, seconds=30, what="a moment without an open file, in which the disk can be changed")
 
 
 def fill(folder):

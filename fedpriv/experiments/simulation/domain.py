@@ -1,0 +1,203 @@
+"""A simulated domain: the real domain code carries out its tickets; links, training and time are made up."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpriv.domain.context import StudyContext
+from fedpriv.domain.folder import DataChoice, DomainConfig, PolicyChoice
+from fedpriv.domain.ledger import Ledger
+from fedpriv.domain.releasing import Releasing
+from fedpriv.domain.requests import StoredRequest
+from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.domain.tickets import StudyWork, failure
+from fedpriv.errors import FedprivError
+from fedpriv.experiments.simulation.traces import Trace
+from fedpriv.files import canonical_json, sha256_hex, write_atomic
+from fedpriv.protection import IdentityKeys
+from fedpriv.study import BlobRef, CodeRequest, Limits, Progress, RequestDecision, Result, Ticket
+from fedpriv.study.messages import LinkSample
+from fedpriv.training.adapter import flatten, load_state, save_state, unflatten
+
+Adapter = dict[str, np.ndarray]
+
+
+class Relay:
+    """The blobs of one party, in one dictionary for all; the store and transport encryption have no part in it."""
+
+    def __init__(self, owner: str, blobs: dict[tuple[str, str, str], bytes]) -> None:
+        self._owner, self._blobs = owner, blobs
+
+    def send(self, recipient: str, name: str, data: bytes) -> BlobRef:
+        self._blobs[recipient, self._owner, name] = data
+        return BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
+
+    def receive(self, sender: str, reference: BlobRef, target: Path) -> Path:
+        write_atomic(target, self._blobs[self._owner, sender, reference.name])
+        return target
+
+    def remove(self, recipient: str, name: str) -> None:
+        self._blobs.pop((recipient, self._owner, name), None)
+
+
+class Objective:
+    """What stands for a domain's notes: the loss ``floor + |w - optimum|^2 / 2``, whose gradients are noisy.
+
+    Domains have different optima around a common one, so that they pull apart as unequal shards do.
+    """
+
+    def __init__(self, size: int, seed: int, *, spread: float = 0.5, noise: float = 0.05) -> None:
+        common = np.random.default_rng(0).normal(size=size) / np.sqrt(size)
+        self._rng = np.random.default_rng(seed)
+        self._optimum = common + spread * self._rng.normal(size=size) / np.sqrt(size)
+        self._noise, self.floor = noise, 1.0
+
+    def loss(self, parameters: np.ndarray) -> float:
+        return self.floor + 0.5 * float(np.sum((parameters - self._optimum) ** 2))
+
+    def descend(
+        self, parameters: np.ndarray, steps: int, rate: float, seed: tuple[int, ...]
+    ) -> tuple[np.ndarray, float]:
+        """Return the parameters after so many steps of gradient descent, and the mean loss on the way."""
+        rng, losses = np.random.default_rng(seed), []
+        for _ in range(steps):
+            losses.append(self.loss(parameters))
+            gradient = parameters - self._optimum + self._noise * rng.normal(size=parameters.size)
+            parameters = parameters - rate * gradient
+        return parameters, float(np.mean(losses))
+
+
+class SimulatedTraining:
+    """Stands for :class:`fedpriv.domain.local_training.LocalTraining`: the same calls, an objective for a shard."""
+
+    walls = "none (a simulation)"
+
+    def __init__(self, folder: StudyFolder, objective: Objective, plan: Any, number: int) -> None:
+        self._folder, self._objective, self._plan, self._number = folder, objective, plan, number
+        self.report = type("Report", (), {"tried": ()})()
+
+    def start(self) -> None:
+        """Nothing needs to start."""
+
+    def stop(self) -> None:
+        """Nothing needs to stop."""
+
+    def run(
+        self,
+        kind: str,
+        round_number: int,
+        adapter: int,
+        output: Path,
+        on_step: Callable[[int, int], None],
+        *,
+        steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Write what a job writes: the adapter after training, and metrics."""
+        state = load_state(self._folder.adapter(adapter))
+        parameters = flatten(state).astype(np.float64)
+        metrics = {"heldout_loss": self._objective.loss(parameters), "heldout_tokens": 100}
+        if kind == "train":
+            choice = self._plan.training
+            after, loss = self._objective.descend(
+                parameters, steps or choice.steps, choice.learning_rate, (choice.seed, self._number, round_number)
+            )
+            save_state(unflatten(after.astype(np.float32), state), output / "adapter_after.safetensors")
+            metrics |= {"train_loss": loss, "train_tokens": 100}
+        write_atomic(output / "metrics.json", json.dumps(metrics).encode())
+
+
+class SimulatedDomain:
+    """One domain of a simulation.
+
+    Parameters
+    ----------
+    folder : Path
+        Its folder; a domain is made again from it after a simulated kill.
+    keys : IdentityKeys
+        Its keys.
+    request : CodeRequest
+        The approved request.
+    trace : Trace
+        How fast it is, and when it is away.
+    start : dict of str to ndarray
+        The first adapter.
+    """
+
+    def __init__(
+        self, folder: Path, keys: IdentityKeys, request: CodeRequest, *, trace: Trace, start: Adapter, relay: Relay
+    ) -> None:
+        self.email, self.trace, plan = keys.identity.email, trace, request.plan
+        number = plan.emails.index(self.email)
+        config = DomainConfig(
+            name=f"domain-{number}",
+            email=self.email,
+            store=str(folder),
+            data=DataChoice(source=str(folder)),
+            policy=PolicyChoice(minimum_cohort=2),
+        )
+        limits = Limits(rounds=plan.training.rounds, metrics=plan.metrics, minimum_cohort=2)
+        decision = RequestDecision(study=request.study, member=self.email, decision="approved", limits=limits)
+        self.decision = decision
+        study = StudyFolder(folder / "study")
+        if not study.adapter(0).exists():
+            save_state(start, study.adapter(0))
+        self.signs: list[Progress] = []
+        context = StudyContext(
+            config=config,
+            keys=keys,
+            folder=study,
+            stored=StoredRequest(request=request, researcher=plan.researcher.email, received_s=0.0, decision=decision),
+            decision=lambda: decision,
+            ledger=Ledger(folder / "ledger.jsonl", keys.sign_bytes, lambda data, signature: True),
+            blobs=relay,  # type: ignore[arg-type] - the same calls
+            on_progress=self.signs.append,
+            notify=lambda sentence: None,
+        )
+        prepared = type("Prepared", (), {"examples": trace.examples, "heldout_examples": 10, "patients": 10})()
+        self.work = StudyWork(
+            context=context,
+            releasing=Releasing(context, None),  # type: ignore[arg-type] - nothing is released in a simulation
+            training=SimulatedTraining(study, Objective(flatten(start).size, number + 1), plan, number),  # type: ignore[arg-type]
+            prepared=prepared,  # type: ignore[arg-type]
+            model=None,  # type: ignore[arg-type] - the first adapter is here
+        )
+
+    @functools.cached_property
+    def folder(self) -> StudyFolder:
+        return self.work.context.folder
+
+    def answer(self, ticket: Ticket) -> tuple[Result, float]:
+        """Carry out a ticket and return the answer with the virtual seconds that it takes."""
+        digest = sha256_hex(canonical_json(ticket.model_dump(mode="json")))
+        try:
+            result = self.work.carry_out(ticket, digest)
+        except FedprivError as error:
+            result = failure(ticket, digest, self.email, error, retired_key=self.work.context.key_room.retired_key())
+        return self._timed(ticket, result)
+
+    def _timed(self, ticket: Ticket, result: Result) -> tuple[Result, float]:
+        """Put virtual seconds in place of those that this process took."""
+        trace = self.trace
+        up = result.update_blob.size_bytes if result.update_blob else 0
+        down = sum(blob.size_bytes for blob in (ticket.key, ticket.aggregate_blob) if blob is not None)
+        moved = {"up": up * 8e-6 / trace.up_mbps, "down": down * 8e-6 / trace.down_mbps}
+        steps = (ticket.steps or self.work.context.plan.training.steps) if ticket.kind == "train" else 0
+        train = steps * trace.step_s if result.status == "done" else 0.0
+        messages = 2 + bool(up) + bool(down)
+        link = LinkSample(
+            up_bytes=up,
+            up_s=moved["up"] + (trace.latency_s if up else 0),
+            down_bytes=down,
+            down_s=moved["down"] + (trace.latency_s if down else 0),
+            small_put_s=trace.latency_s,
+        )
+        seconds = {"train": train} if train else {}
+        taken = train + moved["up"] + moved["down"] + messages * trace.latency_s
+        return result.model_copy(update={"link": link, "seconds": seconds}), taken

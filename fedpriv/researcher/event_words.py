@@ -1,0 +1,107 @@
+"""Events in plain words: who, and what happened, for terminals and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fedpriv.researcher.events import (
+    AdapterReleased,
+    Decided,
+    DomainExcluded,
+    DomainProgress,
+    Event,
+    KeyRenewed,
+    ResultReceived,
+    RoundFinished,
+    StudyFinished,
+    StudyStarted,
+    TicketSent,
+    TrackerStopped,
+    UpdateReceived,
+    Waiting,
+)
+
+_SAID_ELSEWHERE = frozenset({"study", "time_s", "domain"})
+
+
+def who(event: Event) -> str:
+    """Return the domain that an event is about, or nothing where it is about the study."""
+    return str(getattr(event, "domain", ""))
+
+
+def words(event: Event) -> str:
+    """Return what happened, as the rest of a sentence that :func:`who` begins.
+
+    An event without words of its own is named as its class is, with its fields. Text of other parties is in it as it
+    came: whoever shows it makes it visible first.
+    """
+    return _WORDS.get(type(event), _by_its_fields)(event)
+
+
+def sentence(event: Event) -> str:
+    """Return what happened with whom it happened to."""
+    return f"{who(event)}: {words(event)}" if who(event) else words(event)
+
+
+def _by_its_fields(event: Any) -> str:
+    name = re.sub(r"(?<!^)(?=[A-Z])", " ", type(event).__name__).lower()
+    fields = (field.name for field in dataclasses.fields(event) if field.name not in _SAID_ELSEWHERE)
+    known = [f"{field.replace('_', ' ')} {value}" for field in fields if (value := _short(getattr(event, field)))]
+    return f"{name} ({', '.join(known)})" if known else name
+
+
+def _short(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.6g}"
+        case dict():
+            return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        case tuple() | list():
+            return ", ".join(map(_short, value))
+    return str(value)
+
+
+def _in_round(event: Any) -> str:
+    return f", round {event.round}" if event.round else ""
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _started(event: StudyStarted) -> str:
+    return "going on where the study stopped" if event.resumed else f"{event.rounds} rounds begin"
+
+
+def _renewed(event: KeyRenewed) -> str:
+    refused = ", ".join(event.retired_by)
+    return f"a new study key was made; round {event.round} is summed again ({refused} refused its sum)"
+
+
+def _round(event: RoundFinished) -> str:
+    again = "" if event.attempt == 1 else " again"
+    if event.train_loss is None:  # with differential privacy no loss of training patients leaves a domain
+        return f"round {event.round} is summed{again}: held-out loss {event.heldout_loss:.4f} at its start"
+    return f"round {event.round} is summed{again}: train loss {event.train_loss:.4f}"
+
+
+_WORDS: dict[type[Event], Callable[[Any], str]] = {
+    StudyStarted: _started,
+    Waiting: lambda e: f"is waited for: {e.what}",
+    Decided: lambda e: f"{e.decision}{_because(e.reason)}",
+    DomainExcluded: lambda e: f"excluded{_because(e.reason)}",
+    KeyRenewed: _renewed,
+    TicketSent: lambda e: f"asked to {e.kind}{_in_round(e)}",
+    DomainProgress: lambda e: f"{e.progress.state} {e.progress.step}/{e.progress.steps}",
+    ResultReceived: lambda e: f"{e.kind} {e.status}{_in_round(e)}",
+    UpdateReceived: lambda e: f"update of {e.size_bytes / 2**20:.2f} MiB is here{_in_round(e)}",
+    RoundFinished: _round,
+    StudyFinished: lambda e: f"held-out loss {e.loss_before:.4f} before, {e.loss_after:.4f} after",
+    AdapterReleased: lambda e: f"the adapter was written to {e.folder}",
+    TrackerStopped: lambda e: f"{e.tracker} gets no more: {e.reason}; the study goes on without it",
+}
