@@ -360,10 +360,11 @@ class DomainService:
 
     # -- telling people --------------------------------------------------------------------------------------
 
-    def _on_progress(self, researcher: str, progress: Progress) -> None:
+    def _on_progress(self, researcher: str, progress: Progress) -> float:
         steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
         self._say(f"{progress.state}{steps}, round {progress.round}")
         self._progress.put((researcher, progress))
+        return self._progress.seconds
 
     def _on_refusal(self, peer: str, reason: str) -> None:
         self.domain.ledger.append("message.refused", peer=peer, reason=reason)

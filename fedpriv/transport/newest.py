@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -25,6 +26,8 @@ class Newest(Generic[T]):
         self._next: list[T] = []
         self._changed = threading.Condition()
         self._busy = False
+        self.seconds = 0.0
+        """Wall clock of the last sending that did not fail; 0 before there was one."""
         self._thread: threading.Thread | None = None
 
     def put(self, value: T) -> None:
@@ -46,8 +49,10 @@ class Newest(Generic[T]):
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._next))
                 value, self._busy = self._next.pop(), True
+            started = time.perf_counter()
             try:
                 self._send(value)
+                self.seconds = time.perf_counter() - started
             except (FedprivError, OSError):
                 pass  # whoever waits for more than news hears of it there
             finally:

@@ -18,6 +18,7 @@ def test_the_newest_is_sent_and_nobody_waits():
     free.set()
     assert news.wait(10)
     assert sent[-1] == 99
+    assert news.seconds > 0
     assert len(sent) <= 2
 
 
@@ -33,4 +34,5 @@ def test_a_store_that_is_away_does_not_end_it():
     for value in ("first", "second"):
         news.put(value)
         assert news.wait(10)
+        assert (news.seconds > 0) == (value == "second")
     assert sent == ["second"]
