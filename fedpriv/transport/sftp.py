@@ -167,6 +167,12 @@ class SftpFiles:
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def _write(self, client: asyncssh.SFTPClient, path: str, data: bytes) -> None:
+        try:
+            await self._replace(client, path, data)
+        except asyncssh.SFTPFailure as error:  # what the server says of a full disk, and of much else
+            raise OSError(await _why(client, path, len(data)) or error.reason) from error
+
+    async def _replace(self, client: asyncssh.SFTPClient, path: str, data: bytes) -> None:
         temporary = temporary_name(path)
         try:
             file = await _in_time(client.open(temporary, "xb", block_size=0))
@@ -176,11 +182,9 @@ class SftpFiles:
         try:
             await _write_all(file, data)
             await _gather(file.close(), client.posix_rename(temporary, path))  # the server takes them in this order
-        except BaseException as error:
+        except BaseException:
             self._left_behind.append(temporary)
             _later(file.close())
-            if isinstance(error, asyncssh.SFTPFailure):  # what the server says of a full disk, and of much else
-                raise OSError(await _why(client, path, len(data)) or error.reason) from error
             raise
         finally:
             if self._left_behind:
