@@ -21,6 +21,7 @@ import torch
 
 from fedpriv.clinical import ClinicalTables, prepare, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.domain.privacy_budget import planned_epsilon, planned_mechanism, private_steps
+from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, Plan, TrainingChoice
 from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
 from fedpriv.training import LocalContext, ensure_model, evaluate_local, initial_adapter, lora_layout, train_local
@@ -56,6 +57,7 @@ def context_of(model, plan, shard, adapter, *, threads, number=1):
     return LocalContext(
         model_folder=model.folder,
         adapter=adapter,
+        trained=trained_tensors(plan.averaging, adapter, number),
         train=shard.train,
         heldout=shard.heldout,
         lora=plan.lora,

@@ -50,8 +50,11 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
-    """Replace ``path`` by ``data`` so that a reader, or a restart after a kill, sees the old or the new bytes only."""
+def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: bool = True) -> None:
+    """Replace ``path`` by ``data`` so that a reader, or a restart after a kill, sees the old or the new bytes only.
+
+    Without ``durable`` nothing waits for the disk: a power cut may lose the file. For what is written anew anyway.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -59,13 +62,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def open_temporary(path: Path) -> tuple[Path, int]:
@@ -98,9 +103,10 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any, *, mode: int = PRIVATE_FILE) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n", mode=mode)
+def write_json(path: Path, value: Any, *, mode: int = PRIVATE_FILE, durable: bool = True) -> None:
+    """Write ``value`` as indented JSON; see :func:`write_atomic`."""
+    data = json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    write_atomic(path, data, mode=mode, durable=durable)
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:

@@ -170,6 +170,15 @@ def test_an_error_leaves_neither_a_change_nor_litter(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_need_not_last_is_whole_too_but_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("it waited for the disk"))
+    write_json(tmp_path / "it", {"state": "old"}, durable=False)
+    write_json(tmp_path / "it", {"state": "new"}, durable=False)
+    assert read_json(tmp_path / "it") == {"state": "new"}
+    assert stat.S_IMODE((tmp_path / "it").stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [tmp_path / "it"]
+
+
 def test_threads_that_write_one_file_do_not_mix_their_bytes(tmp_path):
     path, problems = tmp_path / "it", []
 

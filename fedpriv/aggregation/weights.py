@@ -114,7 +114,11 @@ def inverse_loss(facts: Mapping[str, MemberFacts]) -> dict[str, float]:
 
 
 def weights_for(
-    choice: AggregationChoice, facts: Mapping[str, MemberFacts], custom: WeightFunction | None = None
+    choice: AggregationChoice,
+    facts: Mapping[str, MemberFacts],
+    custom: WeightFunction | None = None,
+    *,
+    discount: Callable[[int], float] = lambda staleness: 1.0,
 ) -> dict[str, float]:
     """Return the weights that a plan asks for.
 
@@ -126,6 +130,8 @@ def weights_for(
         By the domain's address.
     custom : WeightFunction, optional
         The researcher's function, where ``choice.weights`` is ``custom``.
+    discount : Callable[[int], float]
+        What an update counts less for its staleness, whatever the rule.
 
     Returns
     -------
@@ -153,7 +159,8 @@ def weights_for(
             weights = inverse_loss(facts)
         case "custom":
             weights = _custom(facts, custom)
-    return limited(shares(weights), choice.largest_share)
+    stale = {member: weight * discount(facts[member].staleness) for member, weight in weights.items()}
+    return limited(shares(stale), choice.largest_share)
 
 
 def limited(weights: Mapping[str, float], largest: float) -> dict[str, float]:

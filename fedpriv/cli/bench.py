@@ -19,6 +19,7 @@ from fedpriv.files import write_json
 if TYPE_CHECKING:
     from fedpriv.experiments.crosscloud.bench import Report as CrosscloudReport
     from fedpriv.experiments.protection_bench import Report
+    from fedpriv.experiments.rounds_bench import Report as RoundsReport
     from fedpriv.experiments.target import Target
 
 _UNITS = (
@@ -26,6 +27,8 @@ _UNITS = (
     "open: ns a parameter. memory: MB over the base while sealing. error: of the mean, in standard deviations of an "
     "update. K: clients."
 )
+
+_STATES = {True: "[green]met[/]", False: "[red]missed[/]", None: "[yellow]not measured[/]"}
 
 app = typer.Typer(name="bench", help="Measure, on this machine.", no_args_is_help=True)
 
@@ -158,10 +161,63 @@ def _modes_table(report: CrosscloudReport) -> Table:
     return view
 
 
+@app.command()
+def rounds(
+    model: Annotated[str, typer.Option(help="Base model of the rounds.")] = "smollm2-135m-instruct",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smaller updates and fewer rounds: two minutes, rough times.")
+    ] = False,
+    without_flower: Annotated[
+        bool, typer.Option("--without-flower", help="Do not compare with Flower, which is installed for it apart.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what rounds cost beside training, and how adding grows from 4 to 256 domains.
+
+    Three domains run as processes of their own. Flower is installed once in an environment of its own (half a GB).
+    Needs 4 GB in the temporary folder and about ten minutes on two quiet cores; docs/benchmarks.md says what is
+    measured.
+    """
+    from fedpriv.experiments.rounds_bench import run_rounds_bench
+
+    with _progress() as on_progress:
+        report = run_rounds_bench(model=model, quick=quick, with_flower=not without_flower, on_progress=on_progress)
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        _print_rounds(Console(), report)
+
+
+def _print_rounds(console: Console, report: RoundsReport) -> None:
+    from fedpriv.experiments.rounds_bench import targets
+
+    view = Table(title="Where a round's time goes beside training", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for name in (*report.overhead.parts, "all"):
+        view.add_column(name, justify="right")
+    view.add_row(*(f"{seconds:.3f}" for seconds in (*report.overhead.parts.values(), report.overhead.median_s)))
+    console.print(view)
+    console.print("seconds, medians of the rounds; open to answer: at the domain that answered last", style="dim")
+    view = Table(title="Adding sealed updates", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("domains", "memory, MB", "seconds", "CPU seconds"):
+        view.add_column(name, justify="right")
+    for point in report.adding.points:
+        view.add_row(str(point.domains), f"{point.memory_mb:.1f}", f"{point.seconds:.3f}", f"{point.cpu_s:.3f}")
+    console.print(view)
+    console.print(_targets_table(targets(report)))
+    if report.load > report.cores:
+        console.print(
+            f"{report.load:.0f} processes shared {report.cores} cores: times are longer than on a quiet machine",
+            style="yellow",
+        )
+
+
 def _targets_table(found: Iterable[Target]) -> Table:
     view = Table("target", "wanted", "measured", "")
     for target in found:
-        state = "[green]met[/]" if target.met else "[red]missed[/]"
+        state = _STATES[target.met]
         view.add_row(escape(target.what), target.wanted, target.measured, state)
     return view
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,8 @@ from fedpriv.domain.traffic import Traffic
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import IdentityKeys, MaskSource, Scales, fingerprint, first_scales, useful_workers
 from fedpriv.study import Identity, Limits, Plan, Progress, RequestDecision
-from fedpriv.training.adapter import layout_of, load_state
+from fedpriv.study.averaging import Turn, alike, trained_tensors, turns_of
+from fedpriv.training.adapter import load_state
 from fedpriv.transport import BlobChannel
 
 Adapter = dict[str, np.ndarray]
@@ -114,9 +114,18 @@ class StudyContext:
         """Return the adapter after a round."""
         return load_state(self.folder.adapter(round_number))
 
+    def sent(self, adapter: Adapter, round_number: int) -> Adapter:
+        """Return the tensors of an adapter that a round trains and sends; all others do not change in it."""
+        return {name: adapter[name] for name in trained_tensors(self.plan.averaging, adapter, round_number)}
+
+    def turns(self) -> dict[str, Turn]:
+        """Return the turn of each tensor that the study ever trains and sends, by name."""
+        return turns_of(self.plan.averaging, self.adapter(0))
+
     def tensors(self) -> dict[str, int]:
-        """Return the number of parameters of each tensor of the adapter, by name."""
-        return {name: math.prod(shape) for name, shape in layout_of(self.adapter(0)).items()}
+        """Return the number of parameters of each tensor that the study ever sends, by name."""
+        adapter = self.adapter(0)
+        return {name: adapter[name].size for name in turns_of(self.plan.averaging, adapter)}
 
     def workers(self) -> int:
         """Return how many processes seal and open: as many threads as this study may use, if the adapter is large."""
@@ -140,7 +149,7 @@ class StudyContext:
         return opened.scales
 
     def residual(self, round_number: int) -> Path | None:
-        """Return what sealing left out when this domain's update last entered a sum before a round, or None.
+        """Return what sealing left out when the round's tensors last entered a sum from this domain, or None.
 
         Whatever was sealed and never added stays out of it, so that no change is lost and none is sent twice.
         """
@@ -152,8 +161,10 @@ class StudyContext:
         return path if path.exists() else None
 
     def last_sum(self, round_number: int) -> int:
-        """Return the last round before ``round_number`` whose opened sum holds this domain's update, or 0."""
+        """Return the last round before this one that sent the same tensors and whose sum holds our update, or 0."""
         for number in range(round_number - 1, 0, -1):
+            if not alike(self.plan.averaging, number, round_number):
+                continue
             opened = self.folder.opened(number)
             if opened is not None and self.member in opened.members:
                 return number

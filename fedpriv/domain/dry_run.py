@@ -210,7 +210,7 @@ def _try(trial: _Trial, on_step: OnStep) -> DryRun:
         training.start()
         started = time.monotonic()
         training.run("train", 1, 0, output, mark, private=_private(trial.plan, training.prepared.patients))
-        check_update(output / "adapter_after.safetensors", load_state(training.folder.adapter(0)), trial.plan)
+        check_update(output / "adapter_after.safetensors", load_state(training.folder.adapter(0)), trial.plan, 1)
         prepared = training.prepared
         bounds = metric_bounds(trial.plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples)
         metrics = check_metrics(output / "metrics.json", trial.plan.leaving_metrics, bounds)

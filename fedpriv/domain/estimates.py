@@ -9,6 +9,7 @@ from fedpriv.clinical.store import load_prepared
 from fedpriv.domain.domain import Domain
 from fedpriv.errors import DataError, ModelError, ProtectionError
 from fedpriv.protection.sizes import update_bytes
+from fedpriv.study.averaging import Turn, trained_tensors, turns_of
 from fedpriv.study.plan import Plan, Section
 from fedpriv.training.adapter import lora_layout
 from fedpriv.training.base_model import WEIGHTS, default_cache
@@ -41,10 +42,12 @@ class Estimates(Section):
     ----------
     parameters, tensors : int or None
         Size of the adapter; None where the base model is not on this machine.
+    sent : int or None
+        Most parameters that one round trains and sends.
     model_bytes : int or None
         Size of the base model's weights.
     update_bytes, total_bytes : int or None
-        What leaves in a round, and in all rounds; without the small messages of the protocol.
+        What leaves in a round at most, and in all rounds; without the small messages of the protocol.
     seconds_a_round, seconds_in_all : int
         Upper bounds of the training's wall clock from the plan's ``max_seconds``.
     threads : int
@@ -53,6 +56,7 @@ class Estimates(Section):
 
     parameters: int | None = None
     tensors: int | None = None
+    sent: int | None = None
     model_bytes: int | None = None
     update_bytes: int | None = None
     total_bytes: int | None = None
@@ -100,27 +104,38 @@ def estimates_of(plan: Plan, *, threads: int, cache: Path | None = None) -> Esti
     """
     rounds, seconds = plan.training.rounds, plan.training.max_seconds
     tensors = tensor_sizes(plan, cache=cache)
-    update = _update_bytes(plan, tensors)
+    turns = turns_of(plan.averaging, tensors)
+    sizes = [
+        sum(tensors[name] for name in trained_tensors(plan.averaging, tensors, number)) for number in (1, 2)[:rounds]
+    ]
+    updates = _update_bytes(plan, {name: tensors[name] for name in turns}, turns)
     weights = _model_folder(plan, cache) / WEIGHTS
     return Estimates(
         parameters=sum(tensors.values()) or None,
         tensors=len(tensors) or None,
+        sent=max(sizes) or None,
         model_bytes=weights.stat().st_size if tensors else None,
-        update_bytes=update,
-        total_bytes=update and update * rounds,
+        update_bytes=max(updates[:rounds], default=None),
+        total_bytes=sum(updates[number % 2] for number in range(rounds)) if updates else None,
         seconds_a_round=seconds,
         seconds_in_all=seconds * rounds,
         threads=threads,
     )
 
 
-def _update_bytes(plan: Plan, tensors: dict[str, int]) -> int | None:
+def _update_bytes(plan: Plan, tensors: dict[str, int], turns: dict[str, Turn]) -> list[int]:
+    """Return the bytes of an update of an odd and of an even round, or nothing where they are not known."""
     if not tensors:
-        return None
+        return []
     try:
-        return update_bytes(plan.protection, tensors=tensors, clients=len(plan.cohort))
+        clients = len(plan.cohort)
+        bits = max(plan.protection.bits, *plan.protection.bits_choices, 0)
+        return [
+            update_bytes(plan.protection, tensors=tensors, turns=turns, clients=clients, round_number=number, bits=bits)
+            for number in (1, 2)
+        ]
     except ProtectionError:
-        return None
+        return []
 
 
 def _model_folder(plan: Plan, cache: Path | None) -> Path:

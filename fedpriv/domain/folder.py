@@ -13,7 +13,7 @@ from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import load_yaml, validate_section
 from fedpriv.study.messages import Hours
-from fedpriv.study.plan import Email, MemberChoice, MetricName, ProtectionLevel, Section, Sha256, Slug
+from fedpriv.study.plan import MAX_COHORT, Email, MemberChoice, MetricName, ProtectionLevel, Section, Sha256, Slug
 
 CONFIG_FILE = "domain.yaml"
 
@@ -36,7 +36,9 @@ class Terms(Section):
 
     rounds: int | None = Field(default=None, ge=1, le=1000, description="at most so many rounds")
     metrics: tuple[MetricName, ...] | None = Field(default=None, description="the only numbers that may leave")
-    minimum_cohort: int | None = Field(default=None, ge=2, le=64, description="fewest domains in a round and a sum")
+    minimum_cohort: int | None = Field(
+        default=None, ge=2, le=MAX_COHORT, description="fewest domains in a round and a sum"
+    )
     epsilon: float | None = Field(default=None, gt=0, le=1000, description="most of the privacy budget it may spend")
     days: int | None = Field(default=None, ge=1, le=3650, description="the approval ends after so many days")
     hours: Hours | None = Field(default=None, description="when the model may be run, local time, as 19:00-07:00")
@@ -70,7 +72,7 @@ class PolicyChoice(Section):
     release_quorum: int | None = Field(
         default=None,
         ge=1,
-        le=64,
+        le=MAX_COHORT,
         description="domains that must consent before this one hands the adapter over; none: all in its last sum",
     )
     max_rounds: int = Field(default=20, ge=1, le=1000)
@@ -79,7 +81,7 @@ class PolicyChoice(Section):
     minimum_cohort: int = Field(
         default=3,
         ge=2,
-        le=64,
+        le=MAX_COHORT,
         description="fewest domains in a study, and fewest updates in a sum that this domain lets be opened",
     )
     largest_share: float = Field(

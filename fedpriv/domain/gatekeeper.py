@@ -10,6 +10,7 @@ import numpy as np
 
 from fedpriv.errors import FedprivError, GatekeeperError
 from fedpriv.study import Plan
+from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.plan import MetricName
 from fedpriv.training import noise
 from fedpriv.training.adapter import flatten, layout_of, load_metrics, load_state
@@ -21,8 +22,10 @@ _LOSSES: frozenset[MetricName] = frozenset({"train_loss", "heldout_loss"})
 _KNOWN_METRICS: frozenset[MetricName] = frozenset(get_args(MetricName))
 
 
-def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan) -> np.ndarray:
+def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan, round_number: int) -> np.ndarray:
     """Return the update in ``raw`` as one vector, if it may be sealed.
+
+    *Guarantee*: it holds the tensors that the round trains, and nothing was done to the others.
 
     Parameters
     ----------
@@ -30,23 +33,34 @@ def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan) -> np.
         The adapter after training, as the child wrote it (safetensors).
     before : Mapping[str, numpy.ndarray]
         The adapter the round started from; names, shapes and dtype (float32) must be the same.
+    round_number : int
+        Which tensors are trained depends on it.
 
     Returns
     -------
     numpy.ndarray
-        float32, shape (P,): adapter after minus before, in sorted-name order.
+        float32, shape (P,): adapter after minus before, of the trained tensors in sorted-name order.
 
     Raises
     ------
     GatekeeperError
-        If a tensor is missing, renamed, of another shape or dtype, not finite, or the L2 norm is over
-        ``plan.protection.max_update_norm``.
+        If a tensor is missing, renamed, of another shape or dtype, not finite, changed although it is not trained in
+        the round, or the L2 norm is over ``plan.protection.max_update_norm``.
     """
     try:
         after = load_state(raw, layout_of(before))
     except FedprivError as error:
         raise GatekeeperError(f"The trained adapter may not leave: {error.what}", kept="Nothing was sent") from error
-    update = flatten(after) - flatten(before)
+    trained = trained_tensors(plan.averaging, before, round_number)
+    # Bits, because a changed one is a change: of zero's sign, for example. Which tensor it was is not told: training
+    # code could choose it.
+    if any(after[name].tobytes() != before[name].tobytes() for name in set(before) - set(trained)):
+        raise GatekeeperError(
+            f"The training code changed parameters that round {round_number} does not train",
+            kept="Nothing was sent",
+            todo="ask the researcher to train only the parameters named in context.trained",
+        )
+    update = flatten({name: after[name] for name in trained}) - flatten({name: before[name] for name in trained})
     if not np.isfinite(update).all():
         raise GatekeeperError("The trained adapter holds values that are not finite", kept="Nothing was sent")
     norm = float(np.linalg.norm(update.astype(np.float64)))

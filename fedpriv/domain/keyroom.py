@@ -21,6 +21,7 @@ from fedpriv.protection import (
     verify_bytes,
 )
 from fedpriv.study import BlobRef, Identity
+from fedpriv.study.averaging import Turn
 from fedpriv.transport import BlobChannel
 
 _SIGNATURE_CHARACTERS = 88
@@ -48,7 +49,14 @@ class KeyRoom:
     ledger: Ledger
     blobs: BlobChannel
 
-    def make(self, identities: dict[str, Identity], tensors: Mapping[str, int], *, generation: int) -> dict[str, Any]:
+    def make(
+        self,
+        identities: dict[str, Identity],
+        tensors: Mapping[str, int],
+        *,
+        turns: Mapping[str, Turn] | None = None,
+        generation: int,
+    ) -> dict[str, Any]:
         """Make one generation of the key once, keep it (0600), and leave a sealed copy for each other member.
 
         Parameters
@@ -56,7 +64,9 @@ class KeyRoom:
         identities : dict of str to Identity
             The cohort's verified public keys.
         tensors : mapping of str to int
-            Number of parameters of each tensor of the adapter.
+            Number of parameters of each tensor that is ever sent.
+        turns : mapping of str to int, optional
+            The turn of each of them; by default all are sent in every round.
         generation : int
             1 when the study is prepared; the one after the retired key's later.
 
@@ -81,7 +91,12 @@ class KeyRoom:
                 )
             self.retire(_REPLACED)
             key = make_study_key(
-                plan.protection, tensors=tensors, clients=len(plan.cohort), study=study, generation=generation
+                plan.protection,
+                tensors=tensors,
+                turns=turns,
+                clients=len(plan.cohort),
+                study=study,
+                generation=generation,
             )
             write_atomic(self.folder.key_path, key.to_bytes())
         self.ledger.append(

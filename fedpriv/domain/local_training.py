@@ -102,6 +102,7 @@ class LocalTraining:
             "adapter": str(self._lay_out(adapter)),
             "train": str(self.prepared.train),
             "heldout": str(self.prepared.heldout),
+            "averaging": self.plan.averaging,
             "evaluate": evaluate,
             "lora": self.plan.lora.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),

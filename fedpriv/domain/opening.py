@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fedpriv.domain.confirming import Confirming
 from fedpriv.domain.context import StudyContext
+from fedpriv.domain.moving import Moving
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.study_folder import OpenedRound
 from fedpriv.errors import RefusedError, TamperedError, UntrustedError
 from fedpriv.protection import opener_for, updates_digest
 from fedpriv.study import AggregateManifest, BlobRef, Ticket
-from fedpriv.training.adapter import adapter_digest, flatten, save_state, unflatten
+from fedpriv.training.adapter import adapter_digest
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ class Opening:
             context.plan.protection,
             context.key_room.load(),
             context.tensors(),
+            turns=context.turns(),
             workers=context.workers(),
         )
         try:
@@ -88,10 +88,8 @@ class Opening:
                 kept="It was not opened, and the study's key is never used again",
                 todo="make a new key with `fedpriv study resume`, and ask the data owner to look at the ledger",
             ) from error
-        before = context.adapter(manifest.round - 1)
-        total = sum(update.header.weight for update in manifest.updates)
-        moved = unflatten((flatten(before) + opened.sum.astype(np.float64) / total).astype(np.float32), before)
-        save_state(moved, context.folder.adapter(manifest.round))
+        weight = sum(update.header.weight for update in manifest.updates)
+        moved = Moving(context).move(manifest.round, opened.sum, weight)
         record = OpenedRound(
             attempt=manifest.attempt,
             members=tuple(update.header.member for update in manifest.updates),

@@ -14,6 +14,7 @@ from fedpriv.errors import ContainerError, RefusedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
+from fedpriv.study.averaging import alike
 from fedpriv.training.adapter import adapter_layout_digest
 
 _MUCH_CLIPPED = 0.01
@@ -74,6 +75,8 @@ class Sealing:
                 context.blobs.remove(context.researcher, self._name(round_number, attempt))
             context.folder.sealed_path(round_number, attempt).unlink(missing_ok=True)
         for number in range(1, context.last_sum(round_number)):
+            if not alike(context.plan.averaging, number, round_number):
+                continue  # what rounds of other tensors need is theirs to remove
             for attempt in context.folder.attempts(number):
                 context.folder.residual_path(number, attempt).unlink(missing_ok=True)
         Updates(context).forget(context.last_sum(round_number))
@@ -87,6 +90,20 @@ class Sealing:
                 kept="The first one stands; nothing was sealed",
             )
         return ticket.weight
+
+    def _bits(self, ticket: Ticket) -> int:
+        """Return the bits of a ticket's round: the plan's, or one of its choices.
+
+        Raises
+        ------
+        RefusedError
+            If the plan does not provide for them.
+        """
+        protection = self.context.plan.protection
+        bits = ticket.bits or protection.bits
+        if bits not in (protection.bits, *protection.bits_choices):
+            raise RefusedError(f"The plan does not provide for a round of {bits} bits", kept="Nothing was sealed")
+        return bits
 
     def _parts(self, ticket: Ticket) -> SealedParts:
         """Return what this round's update is made of, decided when it was sealed first and the same ever since."""
@@ -124,10 +141,11 @@ class Sealing:
             member=context.member,
             cohort=masks.cohort,
             level=context.plan.protection.level,
+            bits=self._bits(ticket),
             weight=weight,
             nonce=secrets.token_hex(16),
             key_id=key.key_id,
-            layout=adapter_layout_digest(context.adapter(0)),
+            layout=adapter_layout_digest(context.sent(context.adapter(0), ticket.round)),
             scales=scales_digest(scales),
             parameters=len(update),
         )
@@ -135,6 +153,7 @@ class Sealing:
             context.plan.protection,
             key,
             context.tensors(),
+            turns=context.turns(),
             masks=masks,
             workers=context.workers(),
             # Rounding hides nothing: the same study with the same seed rounds alike, whoever was killed in between.

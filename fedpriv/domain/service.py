@@ -32,6 +32,7 @@ from fedpriv.errors import FedprivError, RefusedError, TransportError, Untrusted
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign, signed_identity
 from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
+from fedpriv.study.messages import MAX_TICKET_BYTES
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
@@ -40,7 +41,6 @@ from fedpriv.transport.newest import Newest
 TICKET_FILE = "ticket.json"
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
-_MAX_TICKET_BYTES = 1 * 2**20
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
@@ -73,6 +73,7 @@ class DomainService:
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
+    _requested: dict[str, str] = field(default_factory=dict)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
@@ -168,16 +169,21 @@ class DomainService:
             try:
                 if self._a_researcher_appeared():
                     self._connect()
+                mark = self._session.news()
                 self._session.receive()
                 self._handle_jobs()
-                self._publish_decisions()
-                self._session.publish()
+                self._session.publish()  # answers first: somebody waits for them
+                if self._publish_decisions():
+                    self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
-                pause = self._trouble.met(error)
+                mark, pause = None, self._trouble.met(error)
             if once:
                 return
-            time.sleep(pause)
+            if mark is None:
+                time.sleep(pause)
+            else:
+                self._session.wait(mark, pause)
 
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
@@ -230,15 +236,15 @@ class DomainService:
             )
             self.domain.record_decision(decision)
             self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
-        self._published[job.job_name] = ""
+        self._published[job.job_name], self._requested[job.job_name] = "", request.study
 
-    def _publish_decisions(self) -> None:
-        """Tell researchers what was decided, also when a person decided in another process."""
+    def _publish_decisions(self) -> bool:
+        """Tell researchers what was decided, also by a person in another process; return whether anything was."""
+        published = False
         for job in self._session.jobs():
             if job.job_name not in self._published:
                 continue
-            study = CodeRequest.from_folder(self._session.code_folder(job)).study
-            decision = self.domain.requests.get(study).decision
+            decision = self.domain.requests.get(self._requested[job.job_name]).decision
             digest = sha256_hex(decision.model_dump_json().encode())
             if self._published[job.job_name] != digest:
                 signed = sign(self.domain.keys, "decision", decision)
@@ -247,6 +253,8 @@ class DomainService:
                 )
                 self._session.answer(job, status, {"decision.json": _as_bytes(signed)}, reason=decision.reason)
                 self._published[job.job_name] = digest
+                published = True
+        return published
 
     # -- tickets ---------------------------------------------------------------------------------------------
 
@@ -285,10 +293,10 @@ class DomainService:
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
         with path.open("rb") as stream:
-            data = stream.read(_MAX_TICKET_BYTES + 1)
+            data = stream.read(MAX_TICKET_BYTES + 1)
         try:
             signed = Signed.model_validate_json(
-                canonical_json(parse_json(data, source=TICKET_FILE, max_bytes=_MAX_TICKET_BYTES))
+                canonical_json(parse_json(data, source=TICKET_FILE, max_bytes=MAX_TICKET_BYTES))
             )
         except ValueError as error:
             raise UntrustedError("The ticket is malformed", kept="Nothing was run") from error
@@ -377,7 +385,7 @@ class DomainService:
         self._said, self._acted_s = state, time.monotonic()
         status = {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
         with contextlib.suppress(OSError):  # on a full disk too, the service goes on and says what is wrong
-            write_json(self.domain.folder.status_path, status)
+            write_json(self.domain.folder.status_path, status, durable=False)
         return True
 
     def _handle_signals(self, parent: int | None) -> None:

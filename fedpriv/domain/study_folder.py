@@ -51,7 +51,7 @@ class ConfirmedRound(Section):
 class OpenedRound(Section):
     """The sum of a round that this domain opened, and what the next round is sealed with.
 
-    ``scales`` has one scale for each tensor of the adapter, in the order of their names.
+    ``scales`` has one scale for each tensor that the study ever sends, in the order of their names.
     """
 
     attempt: int
@@ -99,6 +99,10 @@ class StudyFolder:
 
     def adapter(self, round_number: int) -> Path:
         return self.adapters / f"{round_number:04d}.safetensors"
+
+    def server_state(self, round_number: int) -> Path:
+        """What the server optimiser keeps after a round, beside the adapter that it moved."""
+        return self.adapters / f"{round_number:04d}.server.safetensors"
 
     def round(self, round_number: int, attempt: int) -> Path:
         return private_folder(self.root / "rounds" / f"{round_number:04d}-{attempt}")

@@ -10,6 +10,8 @@ from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.estimates import DataScope, Estimates
 from fedpriv.domain.finding import lines_of
 from fedpriv.domain.privacy_budget import PrivacyCost
+from fedpriv.study.averaging import IN_WORDS as AVERAGING
+from fedpriv.study.averaging import turns_of
 from fedpriv.study.plan import MetricName, Plan, Section
 
 Topic = Literal[
@@ -154,7 +156,7 @@ def _model(plan: Plan, estimates: Estimates) -> str:
         )
     return (
         f"{name} ({in_bytes(estimates.model_bytes)}, stays as it is), with a LoRA adapter of rank {lora.rank}: "
-        f"{estimates.parameters:,} trained parameters."
+        f"{estimates.parameters:,} parameters."
     )
 
 
@@ -173,8 +175,8 @@ def _rounds(plan: Plan) -> str:
         drawn = f"about {_some(training.batch_size, 'patient')} drawn at random"
     return (
         f"{_some(training.rounds, 'round')} of {_some(training.steps, 'step')}, {drawn} a step, "
-        f"each text cut after {training.max_tokens:,} pieces of words."
-    )
+        f"each text cut after {training.max_tokens:,} pieces of words. {plan.aggregation.server.in_words()}"
+    ).strip()
 
 
 def _cohort(plan: Plan, member: str) -> str:
@@ -185,14 +187,16 @@ def _cohort(plan: Plan, member: str) -> str:
 
 
 def _leaves(plan: Plan, estimates: Estimates, tensors: Mapping[str, int]) -> str:
-    size = f" of {estimates.parameters:,} parameters" if estimates.parameters else ""
-    return f"One update{size} a round, {plan.protection.in_words(tensors)}."
+    size = f" of {estimates.sent:,} parameters" if estimates.sent else ""
+    sent = turns_of(plan.averaging, tensors)
+    leaves = f"One update{size} a round, {plan.protection.in_words(sent)}. {AVERAGING[plan.averaging]}"
+    return leaves.strip()
 
 
 def _bytes(plan: Plan, estimates: Estimates) -> str:
     if estimates.update_bytes is None or estimates.total_bytes is None:
         return "Not known before the base model is here."
-    plain = 4 * (estimates.parameters or 0)
+    plain = 4 * (estimates.sent or 0)
     return (
         f"About {in_bytes(estimates.update_bytes)} a round ({in_bytes(plain)} as plain numbers) and "
         f"{in_bytes(estimates.total_bytes)} in all, beside messages of some KiB (estimated)."

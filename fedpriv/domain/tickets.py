@@ -119,12 +119,17 @@ class StudyWork:
         metrics = self._evaluate(0) | {"examples": float(self.prepared.examples)}
         facts: dict[str, Any] = {"metrics": metrics, "adapter_sha256": self._digest(0)}
         if context.member == context.plan.key_maker:
-            facts |= context.key_room.make(context.folder.identities(), context.tensors(), generation=1)
+            facts |= self._make_key(1)
         return facts
 
     def _rekey(self, ticket: Ticket) -> dict[str, Any]:
+        return self._make_key(ticket.attempt)
+
+    def _make_key(self, generation: int) -> dict[str, Any]:
         context = self.context
-        return context.key_room.make(context.folder.identities(), context.tensors(), generation=ticket.attempt)
+        return context.key_room.make(
+            context.folder.identities(), context.tensors(), turns=context.turns(), generation=generation
+        )
 
     def _replay(self, ticket: Ticket) -> dict[str, Any]:
         self._catch_up(ticket)

@@ -11,6 +11,7 @@ from fedpriv.domain.context import StudyContext
 from fedpriv.domain.gatekeeper import check_update, privatise
 from fedpriv.domain.privacy_budget import PrivacyBudget
 from fedpriv.errors import RefusedError
+from fedpriv.study.averaging import alike
 from fedpriv.training.adapter import adapter_digest, flatten, layout_of, load_state, save_state, unflatten
 
 _START_DIGITS = 16
@@ -59,8 +60,8 @@ class Updates:
         before = self.context.adapter(round_number - 1)
         path = self._path(self.trained_for(round_number))
         if not path.exists():
-            update = check_update(raw, before, self.context.plan)
-            save_state(unflatten(self._noised(update, round_number), before), path)
+            update = check_update(raw, before, self.context.plan, round_number)
+            save_state(unflatten(self._noised(update, round_number), self.context.sent(before, round_number)), path)
 
     def trained_for(self, round_number: int) -> TrainedUpdate:
         """Return the update of a round from the adapter that this domain has after the round before."""
@@ -70,12 +71,18 @@ class Updates:
     def late(self, round_number: int) -> list[TrainedUpdate]:
         """Return the kept updates of earlier rounds that no sum can hold any more, if the plan carries them on.
 
-        Only those whose round was opened here without them: until then they may still be summed.
+        Only those whose round was opened here without them: until then they may still be summed. And only those of the
+        tensors that this round sends; the others wait for theirs.
         """
         schedule = self.context.plan.schedule
         if schedule.is_buffered or schedule.late_updates != "carry":
             return []
-        return [update for update in self._kept() if update.round < round_number and self._missed(update)]
+        averaging = self.context.plan.averaging
+        return [
+            update
+            for update in self._kept()
+            if update.round < round_number and alike(averaging, update.round, round_number) and self._missed(update)
+        ]
 
     def claim(self, update: TrainedUpdate, round_number: int) -> None:
         """Note that an update is sealed in a round, before it is.
@@ -115,7 +122,8 @@ class Updates:
 
     def read(self, update: TrainedUpdate) -> np.ndarray:
         """Return an update as one vector: float32, shape (P,), tensors in sorted-name order."""
-        return flatten(load_state(self._path(update), layout_of(self.context.adapter(0))))
+        sent = self.context.sent(self.context.adapter(0), update.round)
+        return flatten(load_state(self._path(update), layout_of(sent)))
 
     def forget(self, before: int) -> None:
         """Remove the updates that entered the sum of a round before this one, or missed theirs and are not carried."""

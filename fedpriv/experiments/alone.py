@@ -137,6 +137,7 @@ class _Alone:
             "heldout": str(data.heldout),
             "lora": self._plan.lora.model_dump(mode="json"),
             "training": self._plan.training.model_dump(mode="json"),
+            "averaging": self._plan.averaging,
             "round": number,
             "seed": self._plan.training.seed,
             "threads": self._threads,

@@ -21,7 +21,7 @@ import psutil
 
 from fedpriv.errors import ProtectionError
 from fedpriv.experiments.protection_case import STUDY, Case, Cohort
-from fedpriv.experiments.protection_memory import adding_memory, sealing_memory
+from fedpriv.experiments.protection_memory import adding_cost, sealing_memory
 from fedpriv.experiments.target import Target
 from fedpriv.protection import MaskSource, adder_for, combine_unlocks, opener_for, sign_update
 from fedpriv.protection.ckks import VALUES as CKKS_VALUES
@@ -244,7 +244,7 @@ def measure(case: Case, folder: Path, *, workers: int = 1, memory: bool = False)
         exact = np.array_equal(opened.sum, floats.astype(np.float32))
     error = (opened.sum - floats) / clients / cohort.deviation
     measured_adding = memory and cohort.quantised and case.bits == 10 and clients in (CLIENTS[0], CLIENTS[-1])
-    add_mb = adding_memory(cohort.key.public, updates, folder) if measured_adding else None
+    add_mb = adding_cost(cohort.key.public, updates, folder).memory_mb if measured_adding else None
     for _, path in updates:
         path.unlink()
     return Row(

@@ -110,6 +110,7 @@ class Cohort:
             attempt=1,
             member=self.keys[member].email,
             cohort=masks.cohort,
+            bits=self.protection.bits,
             level=self.case.scheme,
             weight=1.0,
             nonce=f"{member:032x}",

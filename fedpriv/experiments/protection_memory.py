@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,35 @@ def sealing_memory(case: Case, folder: Path, *, workers: int = 1) -> float:
     ProtectionError
         If the process failed.
     """
-    return _peak({"work": "seal", "case": case_as_json(case), "folder": str(folder), "workers": workers})
+    order = {"work": "seal", "case": case_as_json(case), "folder": str(folder), "workers": workers}
+    return _cost(order).memory_mb
 
 
-def adding_memory(public: bytes, updates: list[tuple[SignedUpdate, Path]], folder: Path) -> float:
-    """Return the peak memory of adding sealed updates over the base, as :func:`sealing_memory`; base after imports."""
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a piece of work took in a process of its own.
+
+    Attributes
+    ----------
+    memory_mb : float
+        Peak over the base, MB (10^6 bytes).
+    seconds, cpu_s : float
+        Wall clock; CPU time of the process.
+    """
+
+    memory_mb: float
+    seconds: float
+    cpu_s: float
+
+
+def adding_cost(public: bytes, updates: list[tuple[SignedUpdate, Path]], folder: Path) -> Cost:
+    """Return what adding sealed updates took; the base is taken after imports, with the signed headers in memory."""
     key = folder / "public-key"
     key.write_bytes(public)
-    return _peak({"work": "add", "key": str(key), "updates": signed_as_json(updates), "folder": str(folder)})
+    return _cost({"work": "add", "key": str(key), "updates": signed_as_json(updates), "folder": str(folder)})
 
 
-def _peak(order: dict[str, Any]) -> float:
+def _cost(order: dict[str, Any]) -> Cost:
     child = subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
@@ -66,6 +85,7 @@ def _peak(order: dict[str, Any]) -> float:
         child.stdin.write(json.dumps(order) + "\n")
         child.stdin.flush()
         peak = base = 0
+        told: dict[str, float] = {}
         if child.stdout.readline().strip() == "ready":
             tree = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
             peak = base = _bytes(tree)
@@ -74,11 +94,12 @@ def _peak(order: dict[str, Any]) -> float:
             while child.poll() is None:
                 peak = max(peak, _bytes(tree))
                 time.sleep(_EVERY_S)
+            told = json.loads(child.stdout.readline() or "{}")
             if len(tree) == 1:
-                peak = max(peak, int(child.stdout.readline() or 0))
+                peak = max(peak, int(told.get("high_water", 0)))
         if child.wait() or not base:
             raise ProtectionError(f"the process whose memory is measured failed: {child.stderr.read()[-500:]}")
-    return (peak - base) / 1e6
+    return Cost(memory_mb=(peak - base) / 1e6, seconds=told.get("seconds", 0.0), cpu_s=told.get("cpu_s", 0.0))
 
 
 def _bytes(processes: list[psutil.Process]) -> int:
@@ -98,31 +119,38 @@ def _ready() -> None:
     sys.stdin.readline()
 
 
-def _seal(order: dict[str, Any]) -> None:
+def _seal(order: dict[str, Any]) -> Callable[[], Any]:
     case, folder = Case(**order["case"]), Path(order["folder"])
     small = Cohort(replace(case, measured=shape_of(Cohort(case).key.parameters, 0).width))
     cohort = Cohort(case)
     update, masks = cohort.update(0), cohort.masks(0)
     small.seal(0, small.masks(0), small.update(0), folder / "warm-up", workers=order["workers"])
     del small
-    _ready()
-    cohort.seal(0, masks, update, folder / "measured", workers=order["workers"])
+    return lambda: cohort.seal(0, masks, update, folder / "measured", workers=order["workers"])
 
 
-def _add(order: dict[str, Any]) -> None:
+def _add(order: dict[str, Any]) -> Callable[[], Any]:
     adder = adder_for(Path(order["key"]).read_bytes())
     updates = [(SignedUpdate.model_validate_json(json.dumps(signed)), Path(path)) for signed, path in order["updates"]]
-    _ready()
-    adder.add(updates, Path(order["folder"]) / "measured-sum")
+    return lambda: adder.add(updates, Path(order["folder"]) / "measured-sum")
 
 
-def _tell_high_water() -> None:
+def _high_water() -> int:
     with contextlib.suppress(OSError):
         found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-        sys.stdout.write(f"{int(found[1]) * 1024 if found else 0}\n")
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
+def _main() -> None:
+    order = json.loads(sys.stdin.readline())
+    work = {"seal": _seal, "add": _add}[order["work"]](order)
+    _ready()
+    started, before = time.perf_counter(), time.process_time()
+    work()
+    told = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - before}
+    sys.stdout.write(json.dumps(told | {"high_water": _high_water()}) + "\n")
 
 
 if __name__ == "__main__":
-    _order = json.loads(sys.stdin.readline())
-    {"seal": _seal, "add": _add}[_order["work"]](_order)
-    _tell_high_water()
+    _main()

@@ -8,6 +8,7 @@ from pathlib import Path
 from fedpriv.errors import ProtectionError
 from fedpriv.files import sha256_hex
 from fedpriv.protection.container import Container, new_container, open_container
+from fedpriv.protection.groups import live
 from fedpriv.protection.headers import aggregate_header
 from fedpriv.protection.levels import block_adder, blocks_of, shape_of
 from fedpriv.protection.manifest import require_alike, require_update_header
@@ -60,29 +61,29 @@ class UpdateAdder:
         headers = [signed.header for signed, _ in updates]
         first = require_alike(headers)
         parameters = self._parameters
-        size = sum(group.parameters for group in parameters.groups)
+        groups = live(parameters.groups, first.round, first.bits)
+        size = sum(parameters.groups[index].parameters for index in groups)
         if (first.key_id, first.study, first.parameters) != (self.key_id, parameters.study, size):
             raise ProtectionError("the updates were sealed for another study key", kept="Nothing was added")
         if len(updates) > parameters.clients:
             raise ProtectionError(f"the study key is for sums of {parameters.clients} updates, not {len(updates)}")
         shapes = {
             f"group-{i}": (blocks_of(parameters, i), shape_of(parameters, i).sum_row_bytes(len(updates)))
-            for i in range(len(parameters.groups))
+            for i in groups
         }
-        containers = [self._open(signed, file) for signed, file in updates]
+        containers = [self._open(signed, file, groups) for signed, file in updates]
         with new_container(path, aggregate_header(headers), shapes) as draft:
-            for index, (name, (blocks, _)) in enumerate(shapes.items()):
+            for index, (name, (blocks, _)) in zip(groups, shapes.items(), strict=True):
                 adder = block_adder(self._public, parameters, index)
                 for start in range(0, blocks, CHUNK):
                     stop = min(start + CHUNK, blocks)
                     draft.write(name, start, adder.add(container.rows(name, start, stop) for container in containers))
         return draft.sha256, draft.size_bytes
 
-    def _open(self, signed: SignedUpdate, path: Path) -> Container:
+    def _open(self, signed: SignedUpdate, path: Path, groups: Sequence[int]) -> Container:
         size = signed.container_bytes
         container = open_container(path, max_bytes=size, expect_bytes=size, expect_sha256=signed.container_sha256)
         require_update_header(container.header, signed.header)
-        groups = range(len(self._parameters.groups))
         shapes = {i: (blocks_of(self._parameters, i), shape_of(self._parameters, i).row_bytes) for i in groups}
         container.require({f"group-{i}": shape for i, shape in shapes.items()})
         return container

@@ -32,7 +32,7 @@ ROW_BYTES = 235_776
 22 500 had 235 338). The padding adds 0.3%; the margin is for sums, which cannot be encrypted again."""
 
 LARGEST = 2.0**20
-"""Largest value, in units of the scale. At 64 clients nothing wraps modulo q until 2^53, but beyond about 2^30 the
+"""Largest value, in units of the scale. At 256 clients nothing wraps modulo q until 2^51, but beyond about 2^30 the
 rounding of float64 would blur the count, and an honest sum would look tampered with."""
 
 _LENGTH_BYTES = 4

@@ -61,6 +61,21 @@ class CkksTunedShape:
         return clients * SEED_BYTES + packed_bytes(PRIME_BITS)
 
 
+def require_room(clients: int) -> None:
+    """Check that sums of so many updates do not wrap.
+
+    Raises
+    ------
+    ProtectionError
+        If they could.
+    """
+    if not 1 <= clients <= MAX_CLIENTS:
+        raise ProtectionError(
+            f"sums of {clients} updates do not fit into the modulus of level ckks-tuned",
+            todo=f"use another level, or a cohort of at most {MAX_CLIENTS}",
+        )
+
+
 def make_ckks_tuned_key() -> bytes:
     """Return a new secret key as SEAL writes it (SECRET), drawn from the system's randomness."""
     from tenseal import sealapi
@@ -160,8 +175,7 @@ class CkksTunedOpener:
     def __init__(self, secret: bytes, clients: int) -> None:
         from tenseal import sealapi
 
-        if not 1 <= clients <= MAX_CLIENTS:
-            raise ProtectionError(f"sums of {clients} updates do not fit into the modulus of level ckks-tuned")
+        require_room(clients)
         self._context = _Context()
         key = self._context.load_secret(secret)
         self._clients = clients

@@ -22,7 +22,7 @@ from fedpriv.errors import ContainerError, FedprivError, UntrustedError
 from fedpriv.files import canonical_json, file_sha256, open_temporary, parse_json, sync_folder, write_at
 
 FORMAT = "fedpriv-container"
-VERSION = "3"
+VERSION = "4"
 MAX_HEADER_BYTES = 2**20
 Shape = tuple[int, int]
 """Rows, and bytes of a row."""

@@ -27,6 +27,7 @@ from fedpriv.protection.ckks_tuned import (
     CkksTunedSealer,
     CkksTunedShape,
     make_ckks_tuned_key,
+    require_room,
 )
 from fedpriv.protection.groups import Group, groups_of
 from fedpriv.protection.keys import KEY_BYTES
@@ -44,6 +45,7 @@ from fedpriv.protection.study_key import (
     secret_name,
 )
 from fedpriv.protection.tags import TagKeys
+from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import UpdateHeader
 from fedpriv.study.plan import QUANTISED, ProtectionChoice, SecurityLevel
 
@@ -54,7 +56,13 @@ def needs_unlock(protection: ProtectionChoice) -> bool:
 
 
 def make_study_key(
-    protection: ProtectionChoice, *, tensors: Mapping[str, int], clients: int, study: str, generation: int = 1
+    protection: ProtectionChoice,
+    *,
+    tensors: Mapping[str, int],
+    turns: Mapping[str, Turn] | None = None,
+    clients: int,
+    study: str,
+    generation: int = 1,
 ) -> StudyKey:
     """Make one generation of a study's key; the key maker calls this once for each.
 
@@ -65,9 +73,11 @@ def make_study_key(
     protection : ProtectionChoice
         The plan's section.
     tensors : mapping of str to int
-        Number of parameters of each tensor of the adapter, by name.
+        Number of parameters of each tensor that is ever sent, by name.
+    turns : mapping of str to int, optional
+        The turn of each of them; by default all are sent in every round.
     clients : int
-        How many domains the cohort has, 2 to 64.
+        How many domains the cohort has, 2 to 256.
     study : str
         The study's id.
     generation : int
@@ -79,7 +89,8 @@ def make_study_key(
         If so many clients with so many bits cannot be summed exactly, or a rule names no tensor.
     """
     groups = [
-        describe(group, clients=clients, security=protection.security) for group in groups_of(protection, tensors)
+        describe(group, clients=clients, security=protection.security)
+        for group in groups_of(protection, tensors, turns)
     ]
     material, parts = b"", {"tag": secrets.token_bytes(KEY_BYTES)}
     for index, group in enumerate(groups):
@@ -115,9 +126,10 @@ def describe(group: Group, *, clients: int, security: SecurityLevel) -> GroupPar
     if group.level in QUANTISED:
         packing = plan_packing(bits=group.bits, clients=clients, security=security if group.level == "sealed" else None)
         facts = {name: getattr(packing, name) for name in facts} | {"prime": str(packing.prime)}
-    return GroupParameters.model_validate(
-        {"level": group.level, "bits": group.bits, "parameters": group.parameters} | facts
-    )
+    elif group.level == "ckks-tuned":
+        require_room(clients)
+    names = ("level", "bits", "turn", "choice", "parameters")
+    return GroupParameters.model_validate({name: getattr(group, name) for name in names} | facts)
 
 
 def packing_of(parameters: KeyParameters, index: int) -> Packing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from fedpriv.errors import ProtectionError
 from fedpriv.protection.blocks import BlockOpener
 from fedpriv.protection.container import Container, open_container
-from fedpriv.protection.groups import Group
+from fedpriv.protection.groups import Group, live
 from fedpriv.protection.levels import block_opener, blocks_of, packing_of, shape_of
 from fedpriv.protection.manifest import require_aggregate_header, require_manifest
 from fedpriv.protection.masks import MaskStreams, remaining_masks
@@ -23,6 +23,7 @@ from fedpriv.protection.scales import Scales, energy, next_scale
 from fedpriv.protection.sealing import CHUNK, require_header, require_key
 from fedpriv.protection.study_key import StudyKey
 from fedpriv.protection.vectors import SharedVector, shared_vector
+from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import MAX_BLOB_BYTES, AggregateManifest
 from fedpriv.study.plan import QUANTISED, ProtectionChoice
 
@@ -34,9 +35,9 @@ class Opened:
     Attributes
     ----------
     sum : ndarray of float32, shape (P,)
-        ``Σ_k w_k d_k``, the weighted sum of the updates as they were rounded.
+        ``Σ_k w_k d_k``, the weighted sum of the updates as they were rounded: of the tensors that the round sent.
     next_scales : tuple of float
-        The scale of each tensor for the next round.
+        The scale of each tensor for the next round; those of tensors that were not sent stay.
     """
 
     sum: np.ndarray = field(repr=False)
@@ -49,7 +50,6 @@ class UpdateOpener:
     def __init__(self, key: StudyKey, groups: tuple[Group, ...], workers: int) -> None:
         self._key, self._groups, self._workers = key, groups, workers
         self._parameters = key.parameters
-        self._places = Places(groups)
 
     def open(self, path: Path, *, manifest: AggregateManifest, scales: Scales) -> Opened:
         """Open an aggregate.
@@ -84,67 +84,77 @@ class UpdateOpener:
         if not 2 <= clients <= self._parameters.clients:
             what = f"a sum of {clients} updates is not opened with a key for {self._parameters.clients} domains"
             raise ProtectionError(what, kept="Nothing was opened")
-        shapes = {f"group-{i}": self._shape(i, clients) for i in range(len(self._groups))}
+        places = Places(self._groups, live(self._parameters.groups, header.round, header.bits))
+        if header.parameters != places.size:
+            what = f"the study key is for {places.size} parameters in that round, not {header.parameters}"
+            raise ProtectionError(what, kept="Nothing was opened")
+        shapes = {f"group-{i}": self._shape(i, clients) for i in places.groups}
         container = open_container(path, max_bytes=MAX_BLOB_BYTES, expect_sha256=manifest.aggregate_sha256)
         require_aggregate_header(container.header, manifest)
         container.require(shapes)
-        blocks = [number for number, _ in shapes.values()]
-        for index, group in enumerate(self._groups):
+        blocks = {i: blocks_of(self._parameters, i) for i in places.groups}
+        for index, group in places.groups.items():
             if group.level in QUANTISED:
                 for start in range(0, blocks[index], CHUNK):
                     rows = container.rows(f"group-{index}", start, min(start + CHUNK, blocks[index]))
                     sent_words(packing_of(self._parameters, index), rows)
-        return self._opened(container, manifest, scales, blocks)
+        return self._opened(container, manifest, scales, places, blocks)
 
     def _opened(
-        self, container: Container, manifest: AggregateManifest, scales: Scales, blocks: Sequence[int]
+        self,
+        container: Container,
+        manifest: AggregateManifest,
+        scales: Scales,
+        places: Places,
+        blocks: Mapping[int, int],
     ) -> Opened:
         headers = {update.header.member: update.header for update in manifest.updates}
         masks = MaskStreams(added=(), subtracted=())
-        if any(group.level in QUANTISED for group in self._groups):
+        if any(group.level in QUANTISED for group in places.groups.values()):
             masks = remaining_masks(headers, manifest.unlocked)
-        total = np.empty(manifest.updates[0].header.parameters, np.float32)
+        total = np.empty(places.size, np.float32)
         with shared_vector(total, workers=self._workers) as shared:
             make = functools.partial(
                 _Work,
-                openers=tuple(block_opener(self._key, i, headers, masks) for i in range(len(self._groups))),
-                widths=tuple(shape_of(self._parameters, i).width for i in range(len(self._groups))),
-                sizes=tuple(group.parameters for group in self._groups),
+                openers={i: block_opener(self._key, i, headers, masks) for i in places.groups},
+                widths={i: shape_of(self._parameters, i).width for i in places.groups},
+                sizes={i: group.parameters for i, group in places.groups.items()},
                 blocks=blocks,
-                places=self._places,
+                places=places,
                 scales=scales,
                 container=container,
                 total=shared,
             )
-            tasks = [(i, start) for i, number in enumerate(blocks) for start in range(0, number, CHUNK)]
+            tasks = [(i, start) for i, number in blocks.items() for start in range(0, number, CHUNK)]
             energies = dict.fromkeys(range(len(scales)), 0)
             for part in ordered_map(make, tasks, number=len(tasks), workers=self._workers):
                 for tensor, value in part.energies:
                     energies[tensor] += value
                 for span in part.away:
                     shared.take(span)
-        return Opened(sum=total, next_scales=self._next(scales, energies, manifest))
+        return Opened(sum=total, next_scales=_next_scales(scales, energies, manifest, places))
 
     def _shape(self, index: int, clients: int) -> tuple[int, int]:
         return blocks_of(self._parameters, index), shape_of(self._parameters, index).sum_row_bytes(clients)
 
-    def _next(self, scales: Scales, energies: Mapping[int, int], manifest: AggregateManifest) -> Scales:
-        """Return the next scales; those of approximate or unscaled levels stay as they are."""
-        weight = sum(update.header.weight for update in manifest.updates)
-        following = list(scales)
-        for index, group in enumerate(self._groups):
-            if group.level not in QUANTISED:
-                continue
-            for span, tensor in zip(group.spans, self._places.tensors(index), strict=True):
-                following[tensor] = next_scale(
-                    scales[tensor],
-                    energy=energies[tensor],
-                    size=span.size,
-                    total_weight=weight,
-                    clients=len(manifest.updates),
-                    bits=group.bits,
-                )
-        return tuple(following)
+
+def _next_scales(scales: Scales, energies: Mapping[int, int], manifest: AggregateManifest, places: Places) -> Scales:
+    """Return the next scales; those of approximate or unscaled levels, and of tensors that were not sent, stay."""
+    weight = sum(update.header.weight for update in manifest.updates)
+    following = list(scales)
+    for index, group in places.groups.items():
+        if group.level not in QUANTISED:
+            continue
+        for span, tensor in zip(group.spans, places.tensors(index), strict=True):
+            following[tensor] = next_scale(
+                scales[tensor],
+                energy=energies[tensor],
+                size=span.size,
+                total_weight=weight,
+                clients=len(manifest.updates),
+                bits=group.bits,
+            )
+    return tuple(following)
 
 
 def opener_for(
@@ -152,6 +162,7 @@ def opener_for(
     key: StudyKey,
     tensors: Mapping[str, int],
     *,
+    turns: Mapping[str, Turn] | None = None,
     workers: int = 1,
 ) -> UpdateOpener:
     """Return a domain's opener of sums.
@@ -163,7 +174,9 @@ def opener_for(
     key : StudyKey
         The study's key.
     tensors : mapping of str to int
-        Number of parameters of each tensor, by name.
+        Number of parameters of each tensor that is ever sent, by name.
+    turns : mapping of str to int, optional
+        The turn of each of them; by default all are sent in every round.
     workers : int
         Worker processes; 1 opens in this process.
 
@@ -172,7 +185,7 @@ def opener_for(
     ProtectionError
         If the key is for another protection.
     """
-    return UpdateOpener(key, require_key(key, protection, tensors), workers)
+    return UpdateOpener(key, require_key(key, protection, tensors, turns), workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +200,10 @@ class _Part:
 class _Work:
     """What one process needs to open blocks of one sum; everything in it can be sent to a worker."""
 
-    openers: Sequence[Callable[[], BlockOpener]]
-    widths: Sequence[int]
-    sizes: Sequence[int]
-    blocks: Sequence[int]
+    openers: Mapping[int, Callable[[], BlockOpener]]
+    widths: Mapping[int, int]
+    sizes: Mapping[int, int]
+    blocks: Mapping[int, int]
     places: Places
     scales: Scales
     container: Container

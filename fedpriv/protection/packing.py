@@ -14,7 +14,7 @@ import numpy as np
 
 from fedpriv.errors import ProtectionError, TamperedError
 from fedpriv.protection.bitplanes import WORDS
-from fedpriv.study.plan import SecurityLevel
+from fedpriv.study.plan import MAX_COHORT, SecurityLevel
 
 PRIMES: dict[SecurityLevel, int] = {"tc192": 1152921504606830593, "tc256": 288230376151130113}
 """``q``: what SEAL's ``CoeffModulus.Create(4096, [60])`` and ``[58]`` give; checked when a context is built."""
@@ -201,7 +201,7 @@ def plan_packing(*, bits: int, clients: int, security: SecurityLevel | None) -> 
     bits : int
         Bits of one quantised value, 2 to 16.
     clients : int
-        How many updates a sum may hold, 2 to 64.
+        How many updates a sum may hold, 2 to 256.
     security : {"tc192", "tc256"} or None
         Which prime the encryption has; None for level ``masked``, which has none.
 
@@ -210,7 +210,7 @@ def plan_packing(*, bits: int, clients: int, security: SecurityLevel | None) -> 
     ProtectionError
         If a number is out of range, or not even one value fits a word.
     """
-    if not (2 <= bits <= 16 and 2 <= clients <= 64):
+    if not (2 <= bits <= 16 and 2 <= clients <= MAX_COHORT):
         raise ProtectionError(f"no exact sum of {clients} updates of {bits} bits can be planned")
     prime = PRIMES[security] if security else 0
     radix = 2 * (2 ** (bits - 1) - 1) * clients + 1

@@ -51,8 +51,8 @@ def energy(sums: np.ndarray) -> int:
 
     The same bits at every domain: rounding to fixed point is exact IEEE arithmetic, and integers add in any order.
     """
-    fixed = np.rint(sums * 2.0**_FIXED_POINT).astype(np.int64)  # at most 64 * 2^16 = 2^22: 2^19 squares fit 63 bits
-    return sum(int(np.dot(part, part)) for part in np.array_split(fixed, -(-fixed.size // 2**18) or 1))
+    fixed = np.rint(sums * 2.0**_FIXED_POINT).astype(np.int64)  # at most 256 * 2^16 = 2^24: 2^14 squares fit 63 bits
+    return sum(int(np.dot(part, part)) for part in np.array_split(fixed, -(-fixed.size // 2**14) or 1))
 
 
 def next_scale(scale: float, *, energy: int, size: int, total_weight: float, clients: int, bits: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from fedpriv.errors import GatekeeperError, ProtectionError
 from fedpriv.protection.blocks import BlockSealer
 from fedpriv.protection.container import Draft, new_container
-from fedpriv.protection.groups import Group, groups_of
+from fedpriv.protection.groups import Group, groups_of, live
 from fedpriv.protection.headers import update_header
 from fedpriv.protection.levels import block_sealer, blocks_of, describe, shape_of
 from fedpriv.protection.masks import MaskSource, MaskStreams
@@ -23,6 +23,7 @@ from fedpriv.protection.places import Place, Places
 from fedpriv.protection.scales import Scales, scales_digest
 from fedpriv.protection.study_key import StudyKey
 from fedpriv.protection.vectors import SharedVector, VectorFile, new_vector, open_vector, shared_vector
+from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import UpdateHeader
 from fedpriv.study.plan import QUANTISED, ProtectionChoice
 
@@ -67,8 +68,6 @@ class UpdateSealer:
     ) -> None:
         self._key, self._groups, self._masks = key, groups, masks
         self._parameters = key.parameters
-        self._places = Places(groups)
-        self._size = sum(group.parameters for group in groups)
         self._workers, self._seed = workers, seed
 
     def seal(
@@ -92,13 +91,13 @@ class UpdateSealer:
         header : UpdateHeader
             What the update claims; goes into the container.
         update : ndarray of float32, shape (P,)
-            The change of the adapter's parameters in sorted-name order.
+            The change of the tensors that the round sends, in sorted-name order.
         path : Path
             Where the container goes.
         scales : tuple of float
-            One for each tensor.
+            One for each tensor of the study, also of those that the round does not send.
         residual : Path, optional
-            What the last sealing left out: float32, ``P`` values.
+            What the last sealing of the same tensors left out: float32, ``P`` values.
         residual_out : Path, optional
             Where to write what this one leaves out.
 
@@ -109,22 +108,23 @@ class UpdateSealer:
         ProtectionError
             If header, key, masks, scales and residual do not belong together.
         """
-        masks = self._require(header, update, scales)
+        places = Places(self._groups, live(self._parameters.groups, header.round, header.bits))
+        masks = self._require(header, update, scales, places)
         shapes = {
             f"group-{i}": (blocks_of(self._parameters, i), shape_of(self._parameters, i).row_bytes)
-            for i in range(len(self._groups))
+            for i in places.groups
         }
-        left = open_vector(residual, self._size) if residual else None
+        left = open_vector(residual, places.size) if residual else None
         with contextlib.ExitStack() as stack:
-            rest = stack.enter_context(new_vector(residual_out, self._size)) if residual_out else None
+            rest = stack.enter_context(new_vector(residual_out, places.size)) if residual_out else None
             beside = stack.enter_context(ThreadPoolExecutor(1))
             draft = stack.enter_context(new_container(path, update_header(header), shapes))
             shared = stack.enter_context(shared_vector(update, workers=self._workers))
             make = functools.partial(
                 _Work,
-                sealers=tuple(block_sealer(self._key, i, header, masks, self._seed) for i in range(len(self._groups))),
-                widths=tuple(shape_of(self._parameters, i).width for i in range(len(self._groups))),
-                places=self._places,
+                sealers={i: block_sealer(self._key, i, header, masks, self._seed) for i in places.groups},
+                widths={i: shape_of(self._parameters, i).width for i in places.groups},
+                places=places,
                 update=shared,
                 weight=header.weight,
                 scales=scales,
@@ -132,9 +132,9 @@ class UpdateSealer:
                 rest=rest,
                 draft=draft,
             )
-            blocks, clipped = [number for number, _ in shapes.values()], 0
-            number = sum(-(-each // CHUNK) for each in blocks)
-            results = ordered_map(make, self._tasks(blocks, shared), number=number, workers=self._workers)
+            blocks, clipped = {i: blocks_of(self._parameters, i) for i in places.groups}, 0
+            number = sum(-(-each // CHUNK) for each in blocks.values())
+            results = ordered_map(make, self._tasks(blocks, places, shared), number=number, workers=self._workers)
             for done, found in enumerate(results, 1):
                 clipped += found
                 # The disk works meanwhile, and does not have it all to do at the end. An error of it shows again there:
@@ -145,23 +145,24 @@ class UpdateSealer:
                         beside.submit(rest.flush)
         return SealedFile(sha256=draft.sha256, size_bytes=draft.size_bytes, clipped=clipped)
 
-    def _tasks(self, blocks: Sequence[int], update: SharedVector) -> Iterator[tuple[int, int]]:
+    def _tasks(self, blocks: Mapping[int, int], places: Places, update: SharedVector) -> Iterator[tuple[int, int]]:
         """Yield group and first block of each chunk, once its values can be seen by all workers."""
-        for group, number in enumerate(blocks):
+        for group, number in blocks.items():
             width = shape_of(self._parameters, group).width
             for first in range(0, number, CHUNK):
-                for place in self._places.of(group, first * width, (first + CHUNK) * width):
+                for place in places.of(group, first * width, (first + CHUNK) * width):
                     update.show(place.update)
                 yield group, first
 
-    def _require(self, header: UpdateHeader, update: np.ndarray, scales: Scales) -> MaskStreams:
+    def _require(self, header: UpdateHeader, update: np.ndarray, scales: Scales, places: Places) -> MaskStreams:
         require_header(header, self._key, scales)
-        if header.parameters != self._size:
-            raise ProtectionError(f"the study key is for {self._size} parameters, not {header.parameters}", kept=_KEPT)
-        if update.dtype != np.float32 or update.shape != (self._size,):
-            what = f"the update is {update.dtype} {update.shape}, not float32 ({self._size},)"
+        size = places.size
+        if header.parameters != size:
+            raise ProtectionError(f"the study key is for {size} parameters, not {header.parameters}", kept=_KEPT)
+        if update.dtype != np.float32 or update.shape != (size,):
+            what = f"the update is {update.dtype} {update.shape}, not float32 ({size},)"
             raise GatekeeperError(what, kept=_KEPT)
-        if len(scales) != sum(len(group.spans) for group in self._groups):
+        if len(scales) != places.tensors_in_all:
             raise ProtectionError("there is not one scale for each tensor", kept=_KEPT)
         if self._masks is None:
             return MaskStreams(added=(), subtracted=())
@@ -175,6 +176,7 @@ def sealer_for(
     key: StudyKey,
     tensors: Mapping[str, int],
     *,
+    turns: Mapping[str, Turn] | None = None,
     masks: MaskSource | None = None,
     workers: int = 1,
     seed: tuple[int, ...] | None = None,
@@ -188,7 +190,9 @@ def sealer_for(
     key : StudyKey
         The study's key.
     tensors : mapping of str to int
-        Number of parameters of each tensor, by name.
+        Number of parameters of each tensor that is ever sent, by name.
+    turns : mapping of str to int, optional
+        The turn of each of them; by default all are sent in every round.
     masks : MaskSource, optional
         The member's masks; levels sealed and masked need them.
     workers : int
@@ -201,22 +205,24 @@ def sealer_for(
     ProtectionError
         If the key is for another protection, or masks are missing.
     """
-    groups = require_key(key, protection, tensors)
+    groups = require_key(key, protection, tensors, turns)
     if masks is None and any(group.level in QUANTISED for group in groups):
         raise ProtectionError("levels sealed and masked need the masks of the member")
     return UpdateSealer(key, groups, masks, workers, seed)
 
 
-def require_key(key: StudyKey, protection: ProtectionChoice, tensors: Mapping[str, int]) -> tuple[Group, ...]:
+def require_key(
+    key: StudyKey, protection: ProtectionChoice, tensors: Mapping[str, int], turns: Mapping[str, Turn] | None
+) -> tuple[Group, ...]:
     """Return the groups of a plan after checking that the key was made for them.
 
     Raises
     ------
     ProtectionError
-        If levels, bits, security or sizes differ.
+        If levels, bits, turns, security or sizes differ.
     """
     parameters = key.parameters
-    groups = groups_of(protection, tensors)
+    groups = groups_of(protection, tensors, turns)
     planned = tuple(describe(group, clients=parameters.clients, security=protection.security) for group in groups)
     if parameters.groups != planned or parameters.security != protection.security:
         raise ProtectionError("the study key was made for another protection than the plan's", kept="It was not used")
@@ -243,8 +249,8 @@ def require_header(header: UpdateHeader, key: StudyKey, scales: Scales) -> None:
 class _Work:
     """What one process needs to seal blocks of one update; everything in it can be sent to a worker."""
 
-    sealers: Sequence[Callable[[], BlockSealer]]
-    widths: Sequence[int]
+    sealers: Mapping[int, Callable[[], BlockSealer]]
+    widths: Mapping[int, int]
     places: Places
     update: SharedVector
     weight: float

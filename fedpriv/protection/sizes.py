@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedpriv.protection.groups import groups_of
+from fedpriv.protection.groups import groups_of, live
 from fedpriv.protection.levels import blocks_of, describe, shape_of
 from fedpriv.protection.study_key import KeyParameters
+from fedpriv.study.averaging import Turn
 from fedpriv.study.plan import ProtectionChoice
 
 _NOBODY = "0" * 64
 _HEADER_BYTES = 1024
 
 
-def update_bytes(protection: ProtectionChoice, *, tensors: Mapping[str, int], clients: int) -> int:
+def update_bytes(
+    protection: ProtectionChoice,
+    *,
+    tensors: Mapping[str, int],
+    turns: Mapping[str, Turn] | None = None,
+    clients: int,
+    round_number: int = 1,
+    bits: int | None = None,
+) -> int:
     """Return about how many bytes one protected update has: its blocks exactly, and about 1 KiB for its header.
 
     Parameters
@@ -21,16 +30,22 @@ def update_bytes(protection: ProtectionChoice, *, tensors: Mapping[str, int], cl
     protection : ProtectionChoice
         The plan's section.
     tensors : mapping of str to int
-        Number of parameters of each tensor of the adapter, by name.
+        Number of parameters of each tensor that is ever sent, by name.
+    turns : mapping of str to int, optional
+        The turn of each of them; by default all are sent in every round.
     clients : int
-        How many domains the cohort has, 2 to 64.
+        How many domains the cohort has, 2 to 256.
+    round_number : int
+        Which round's update.
+    bits : int, optional
+        The bits that the round chose; by default those of the plan.
 
     Raises
     ------
     ProtectionError
         If no exact sum of so many updates can be planned, or a rule names no tensor.
     """
-    groups = groups_of(protection, tensors)
+    groups = groups_of(protection, tensors, turns)
     parameters = KeyParameters(
         study=_NOBODY,
         generation=1,
@@ -39,5 +54,8 @@ def update_bytes(protection: ProtectionChoice, *, tensors: Mapping[str, int], cl
         groups=tuple(describe(group, clients=clients, security=protection.security) for group in groups),
         commitment=_NOBODY,
     )
-    blocks = (blocks_of(parameters, index) * shape_of(parameters, index).row_bytes for index in range(len(groups)))
-    return sum(blocks) + _HEADER_BYTES
+    sizes = (
+        blocks_of(parameters, i) * shape_of(parameters, i).row_bytes
+        for i in live(groups, round_number, bits or protection.bits)
+    )
+    return sum(sizes) + _HEADER_BYTES

@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError
 from fedpriv.errors import UntrustedError
 from fedpriv.files import canonical_json, parse_json, sha256_hex
 from fedpriv.protection.keys import KEY_BYTES
-from fedpriv.study.plan import ProtectionLevel, Section, SecurityLevel, Sha256
+from fedpriv.study.averaging import Turn
+from fedpriv.study.plan import MAX_COHORT, ProtectionLevel, Section, SecurityLevel, Sha256
 
 MAX_KEY_BYTES = 8 * 2**20
 _MAX_LINE_BYTES = 65536
@@ -26,6 +27,8 @@ class GroupParameters(Section):
 
     level: ProtectionLevel
     bits: int
+    turn: Turn = Field(description="sent in every round (0), in odd ones (1) or in even ones (2)")
+    choice: int = Field(ge=0, le=16, description="sent so in rounds of so many bits only; 0: in all")
     parameters: int = Field(ge=1)
     digits: int
     plain_bits: int
@@ -36,12 +39,12 @@ class GroupParameters(Section):
 class KeyParameters(Section):
     """The public facts of a study key; every member and the aggregator hold the same."""
 
-    fedpriv_key: Literal[3] = 3
+    fedpriv_key: Literal[4] = 4
     study: Sha256
     generation: int = Field(ge=1, le=1000, description="1, and one more for each key made in place of a retired one")
-    clients: int = Field(ge=2, le=64, description="most updates in a sum")
+    clients: int = Field(ge=2, le=MAX_COHORT, description="most updates in a sum")
     security: SecurityLevel
-    groups: tuple[GroupParameters, ...] = Field(min_length=1, max_length=64)
+    groups: tuple[GroupParameters, ...] = Field(min_length=1, max_length=256)
     commitment: Sha256 = Field(description="digest of the secrets")
 
 
@@ -135,7 +138,7 @@ def read_parameters(public: bytes) -> KeyParameters:
     """
     line = public.split(b"\n", 1)[0]
     body = parse_json(line, source="the study key's parameters", max_bytes=_MAX_LINE_BYTES)
-    if isinstance(body, dict) and body.get("fedpriv_key", 3) != 3:
+    if isinstance(body, dict) and body.get("fedpriv_key", 4) != 4:
         raise UntrustedError(
             "the study key is of another version", kept=_KEPT, todo="run the same version of fedpriv at all parties"
         )

@@ -65,6 +65,7 @@ class Courier:
         self._signs: dict[str, float] = {}
         self._given_up: dict[str, float] = {}
         self._asked: dict[str, Ticket] = {}  # the newest ticket of each domain
+        self._polled = asyncio.Event()  # set after the next poll; each poll has one of its own
         self._syft = ThreadPoolExecutor(max_workers=1, thread_name_prefix="syft")  # syft's objects know one thread
         self._transfers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="transfer")
 
@@ -206,6 +207,7 @@ class Courier:
         since, what = now(), f"{ticket.kind} of round {ticket.round}"
         told = False
         while True:
+            polled = self._polled
             result = await self._on_syft(self._read_result, ticket)
             if result is not None:
                 return result
@@ -216,7 +218,7 @@ class Courier:
                     told, since = True, -_WAITING_SECONDS
                     what += ", which cannot be summed without it: start its service again"
             since = self.say_waiting(since, [ticket.member], what)
-            await asyncio.sleep(POLL_SECONDS)
+            await polled.wait()
 
     def _measure(self, result: Result) -> None:
         """Put what a domain measured of its link into the estimate of it."""
@@ -325,14 +327,17 @@ class Courier:
     async def _poll(self) -> NoReturn:
         last: dict[str, Any] = {}
         while True:
+            mark = self._session.news()
             await self._on_syft(self._session.poll)
+            polled, self._polled = self._polled, asyncio.Event()
+            polled.set()
             for email in self._folder.active(self.plan.emails):
                 progress = await self.in_background(self._session.blobs.progress_of, email)
                 if progress is not None and progress.study == self.study and progress != last.get(email):
                     last[email] = progress
                     self._saw(email)
                     self._emit(DomainProgress(study=self.study, domain=email, progress=progress))
-            await asyncio.sleep(POLL_SECONDS)
+            await self.in_background(self._session.wait, mark, POLL_SECONDS)
 
     def say_waiting(self, since: float, domains: list[str], what: str) -> float:
         if now() - since < _WAITING_SECONDS:

@@ -16,6 +16,7 @@ from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import write_atomic, write_json
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan
+from fedpriv.study.averaging import turns_of
 from fedpriv.study.plan import LevelRule, ProtectionChoice, ProtectionLevel
 from fedpriv.study.request import PLAN_FILE
 from fedpriv.training.adapter import lora_layout
@@ -182,10 +183,9 @@ def sensitivity_map(
             report=report,
         )
     sizes = {name: prod(shape) for name, shape in lora_layout(model.folder, plan.lora).items()}
-    total = sum(measured.spread.values())
-    shares = [
-        TensorShare(tensor=name, parameters=sizes[name], share=value / total) for name, value in measured.spread.items()
-    ]
+    sent = turns_of(plan.averaging, measured.spread)  # a rule about a tensor that no round sends is an error
+    total = sum(measured.spread[name] for name in sent)
+    shares = [TensorShare(tensor=name, parameters=sizes[name], share=measured.spread[name] / total) for name in sent]
     shares.sort(key=lambda share: (-share.share, share.tensor))
     return SensitivityMap(shares=tuple(shares), seal=seal, level=level, measured=measured)
 

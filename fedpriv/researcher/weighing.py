@@ -62,23 +62,19 @@ class Weighing:
             email: self._facts(result, prepared.get(email), bandwidths[email], staleness.get(email, 0))
             for email, result in results.items()
         }
-        weights = weights_for(choice, facts, self._custom)
-        discounted = {
-            email: weight * self._plan.schedule.discount(facts[email].staleness) for email, weight in weights.items()
-        }
-        total = sum(discounted.values())
+        weights = weights_for(choice, facts, self._custom, discount=self._plan.schedule.discount)
         self._emit(
             Weighed(
                 study=self._study,
                 round=number,
                 rule=choice.weights,
                 alpha=choice.alpha,
-                shares={email: weight / total for email, weight in discounted.items()},
+                shares=weights,
                 bandwidths={email: round(bandwidth, 4) for email, bandwidth in bandwidths.items()},
                 staleness=staleness,
             )
         )
-        return factors(discounted)
+        return factors(weights)
 
     def steps(self, members: tuple[str, ...], before: Mapping[str, Result], update_bytes: int) -> dict[str, int]:
         """Return how many steps each domain takes in a round, or nothing where all take the plan's.

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fedpriv.study.averaging import Averaging, ServerChoice
 from fedpriv.study.section import Section
 
 WeightRule = Literal["fedavg", "uniform", "paper", "paper-reciprocal", "inverse-loss", "custom"]
@@ -25,7 +26,7 @@ RULES_WITH_LOSSES: frozenset[WeightRule] = frozenset({"paper", "paper-reciprocal
 
 
 class AggregationChoice(Section):
-    """How the updates are weighed in the sum."""
+    """How the updates are weighed in the sum, which tensors they hold, and what their mean does."""
 
     weights: WeightRule = Field(default="fedavg", description="fedavg: by number of examples (McMahan 2017)")
     alpha: float = Field(
@@ -37,3 +38,9 @@ class AggregationChoice(Section):
         le=1,
         description="no domain counts for a larger share of a sum: what is over it goes to the others",
     )
+    averaging: Averaging | None = Field(
+        default=None,
+        description="which of LoRA's factors a round trains and sends; by default both, with privacy of unit patient "
+        "b_only",
+    )
+    server: ServerChoice = ServerChoice()

@@ -7,9 +7,23 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from fedpriv.study.plan import Email, Fingerprint, MetricName, ProtectionLevel, Section, Sha256, Slug
+from fedpriv.study.plan import (
+    MAX_COHORT,
+    Email,
+    Fingerprint,
+    MetricName,
+    ProtectionLevel,
+    Section,
+    Sha256,
+    Slug,
+)
 
 MAX_BLOB_BYTES = 8 * 2**30
+
+MAX_TICKET_BYTES = 6 * 2**20
+"""Room for the largest ticket: its aggregate is of 256 members with the longest addresses, nearly half of them dropped,
+whose mask keys with each of the others stand in it. With short addresses and nobody dropped it has 0.3 MB."""
+
 _SPAN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:[01]\d|2[0-3]):[0-5]\d")
 Base64Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
 Base64Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}==$")]
@@ -57,6 +71,7 @@ class UpdateHeader(Section):
     member: Email
     cohort: Sha256 = Field(description="digest of the members whose pairwise masks are in the update")
     level: ProtectionLevel = Field(description="the plan's level; rules may give some tensors another")
+    bits: int = Field(ge=4, le=16, description="of a quantised value in this round; rules may give some tensors others")
     weight: float = Field(gt=0, le=1)
     nonce: Nonce = Field(description="new for each sealing; its self mask, tag and encryption are bound to it")
     key_id: Sha256 = Field(description="digest of the study key's public bytes")
@@ -83,8 +98,8 @@ class Unlock(Section):
     """
 
     share: Base64Key
-    shares: dict[Email, Base64Key] = Field(max_length=64)
-    dropped: dict[Email, Base64Key] = Field(default_factory=dict, max_length=64)
+    shares: dict[Email, Base64Key] = Field(max_length=MAX_COHORT)
+    dropped: dict[Email, Base64Key] = Field(default_factory=dict, max_length=MAX_COHORT)
 
 
 class Unlocked(Section):
@@ -94,8 +109,8 @@ class Unlocked(Section):
     ``dropped``     for each dropped member, the mask key of its pair with each member of the sum
     """
 
-    self_masks: dict[Email, Base64Key] = Field(default_factory=dict, max_length=64)
-    dropped: dict[Email, dict[Email, Base64Key]] = Field(default_factory=dict, max_length=64)
+    self_masks: dict[Email, Base64Key] = Field(default_factory=dict, max_length=MAX_COHORT)
+    dropped: dict[Email, dict[Email, Base64Key]] = Field(default_factory=dict, max_length=MAX_COHORT)
 
 
 class AggregateManifest(Section):
@@ -104,7 +119,7 @@ class AggregateManifest(Section):
     study: Sha256
     round: int = Field(ge=1, le=1000)
     attempt: int = Field(ge=1, le=1000)
-    updates: tuple[SignedUpdate, ...] = Field(min_length=1, max_length=64)
+    updates: tuple[SignedUpdate, ...] = Field(min_length=1, max_length=MAX_COHORT)
     aggregate_sha256: Sha256
     unlocked: Unlocked = Unlocked()
 
@@ -157,16 +172,21 @@ class Ticket(Section):
     retry: int = Field(default=0, ge=0, le=1000, description="asked again after a refusal or a failure")
     member: Email
     identities: tuple[Identity, ...] = Field(
-        default=(), max_length=65, description="the cohort's public keys (prepare)"
+        default=(), max_length=MAX_COHORT + 1, description="the cohort's public keys (prepare)"
     )
-    members: tuple[Email, ...] = Field(default=(), max_length=64, description="who seals in this round (train, seal)")
+    members: tuple[Email, ...] = Field(
+        default=(), max_length=MAX_COHORT, description="who seals in this round (train, seal)"
+    )
     weight: float | None = Field(default=None, gt=0, le=1, description="factor of this member's update (train, seal)")
     steps: int | None = Field(
         default=None, ge=1, le=100_000, description="optimiser steps, if fewer than the plan's (train)"
     )
+    bits: int | None = Field(
+        default=None, ge=4, le=16, description="bits of this round, one of the plan's choices (train, seal)"
+    )
     trained: int | None = Field(default=None, ge=1, le=1000, description="round whose training is sealed (seal)")
     updates: tuple[SignedUpdate, ...] = Field(
-        default=(), max_length=64, description="the updates that will be added (confirm)"
+        default=(), max_length=MAX_COHORT, description="the updates that will be added (confirm)"
     )
     key: BlobRef | None = Field(
         default=None, description="the sealed study key, relayed (first train, or after a rekey)"
@@ -174,7 +194,7 @@ class Ticket(Section):
     aggregate: AggregateManifest | None = None
     aggregate_blob: BlobRef | None = None
     consents: tuple[Signed, ...] = Field(
-        default=(), max_length=64, description="each domain's consent to the release, as it signed it (release)"
+        default=(), max_length=MAX_COHORT, description="each domain's consent to the release, as it signed it (release)"
     )
 
     @property
@@ -236,7 +256,7 @@ class Limits(Section):
     metrics: tuple[MetricName, ...] = Field(
         max_length=len(get_args(MetricName)), description="the only numbers that leave; never more than the plan lists"
     )
-    minimum_cohort: int = Field(ge=2, le=64, description="fewest domains that seal in a round and enter a sum")
+    minimum_cohort: int = Field(ge=2, le=MAX_COHORT, description="fewest domains that seal in a round and enter a sum")
     epsilon: float | None = Field(
         default=None, gt=0, le=1000, description="most that the study may spend of the privacy budget; none: no limit"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection
@@ -14,12 +15,16 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 
 from fedpriv.errors import PlanError
 from fedpriv.study.aggregation import AggregationChoice
+from fedpriv.study.averaging import Averaging
 from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
 from fedpriv.study.schedule import ScheduleChoice
 from fedpriv.study.section import Section
 
 MAX_PLAN_BYTES = 256 * 1024
 MAX_YAML_DEPTH = 16
+
+MAX_COHORT = 256
+"""Most domains of a study: what packing, energies of sums and the sizes of messages are laid out for."""
 
 Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$")]
 """Lower-case and without any character that means something in a path, a shell or HTML: emails become folder names."""
@@ -92,6 +97,9 @@ class TrainingChoice(Section):
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
     seed: int = Field(default=0, ge=0, lt=2**31)
+    proximal: float = Field(
+        default=0.0, ge=0, le=1000, description="mu: how strongly a local round is held near where it began (FedProx)"
+    )
 
 
 TensorPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,200}$")]
@@ -161,6 +169,11 @@ class ProtectionChoice(Section):
 
     level: ProtectionLevel = Field(default="sealed", description="the level of every tensor that no rule is about")
     bits: int = Field(default=10, ge=4, le=16, description="bits of a quantised value (levels sealed and masked)")
+    bits_choices: tuple[Annotated[int, Field(ge=4, le=16)], ...] = Field(
+        default=(),
+        max_length=13,
+        description="what a round's ticket may say in place of bits, for every tensor without bits of its own",
+    )
     clip: float | None = Field(
         default=None,
         gt=0,
@@ -190,6 +203,17 @@ class ProtectionChoice(Section):
             seen |= asked
         return self
 
+    @model_validator(mode="after")
+    def _choices_mean_something(self) -> ProtectionChoice:
+        if not self.bits_choices:
+            return self
+        if len(set(self.bits_choices)) != len(self.bits_choices) or self.bits not in self.bits_choices:
+            raise ValueError("bits_choices must name bits, and each number once")
+        following = [(self.level, None), *((rule.level, rule.bits) for rule in self.rules)]
+        if not any(level in QUANTISED and bits is None for level, bits in following):
+            raise ValueError("bits_choices have no meaning where no tensor has the bits of protection: leave them out")
+        return self
+
     @property
     def levels(self) -> tuple[ProtectionLevel, ...]:
         """Every level that the plan names, in the order of :data:`ProtectionLevel`."""
@@ -206,9 +230,17 @@ class ProtectionChoice(Section):
 
         Bits are 0 at the levels that do not quantise.
         """
+        level, bits = self._own(name)
+        return level, (bits or self.bits) if level in QUANTISED else 0
+
+    def choices_of_tensor(self, name: str) -> tuple[int, ...]:
+        """Return the bits among which a round chooses for a tensor; nothing where it has the same in every round."""
+        level, bits = self._own(name)
+        return self.bits_choices if level in QUANTISED and bits is None else ()
+
+    def _own(self, name: str) -> tuple[ProtectionLevel, int | None]:
         rule = next((rule for rule in self.rules if rule.matches(name)), None)
-        level, bits = (self.level, self.bits) if rule is None else (rule.level, rule.bits or self.bits)
-        return level, bits if level in QUANTISED else 0
+        return (self.level, None) if rule is None else (rule.level, rule.bits)
 
     def in_words(self, tensors: Collection[str] = ()) -> str:
         """Return what the plan's protection means, for a person who decides about it.
@@ -219,7 +251,7 @@ class ProtectionChoice(Section):
             Names of the adapter's tensors where they are known: then the sentence counts them.
         """
         if not self.rules:
-            return f"{self._with_bits(self.level, self.bits)}: {_SEEN[self.level]}"
+            return f"{self._with_bits(self.level)}: {_SEEN[self.level]}"
         left, parts = sorted(tensors), []
         for rule in self.rules:
             mine = [name for name in left if rule.matches(name)]
@@ -229,15 +261,19 @@ class ProtectionChoice(Section):
             if len(mine) == 1:
                 about = about.replace("tensors", "tensor", 1)
             verb = "is" if len(mine) == 1 else "are"
-            which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits or self.bits)}"
+            which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits)}"
             parts.append(f"{which}: {_SEEN[rule.level]}")
         rest = f" ({len(left)} tensor{'' if len(left) == 1 else 's'})" if tensors else ""
-        first = f"{self._with_bits(self.level, self.bits)}{rest}: {_SEEN[self.level]}"
+        first = f"{self._with_bits(self.level)}{rest}: {_SEEN[self.level]}"
         return f"{first}; except {'; and '.join(parts)}"
 
-    @staticmethod
-    def _with_bits(level: ProtectionLevel, bits: int) -> str:
-        return f"{level} at {bits} bits" if level in QUANTISED else level
+    def _with_bits(self, level: ProtectionLevel, own: int | None = None) -> str:
+        if level not in QUANTISED:
+            return level
+        if own is None and len(self.bits_choices) > 1:
+            least, most = min(self.bits_choices), max(self.bits_choices)
+            return f"{level} at {least} to {most} bits, as the researcher chooses for each round"
+        return f"{level} at {own or self.bits} bits"
 
 
 class MemberChoice(Section):
@@ -254,7 +290,7 @@ class Plan(Section):
     title: Title = "LoRA fine-tuning"
     dataset: Slug = "mimic-iii"
     researcher: MemberChoice
-    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=64)
+    cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=MAX_COHORT)
     base_model: BaseModelChoice
     lora: LoraChoice = LoraChoice()
     training: TrainingChoice = TrainingChoice()
@@ -283,6 +319,17 @@ class Plan(Section):
             raise ValueError(
                 "lora > dropout must be 0 with privacy: one patient's draw would change another's gradient"
             )
+        if self.privacy is not None and self.privacy.unit == "patient":
+            if self.averaging != "b_only":
+                raise ValueError(
+                    f"aggregation > averaging cannot be {self.averaging} with privacy of unit patient, which trains "
+                    "lora_B alone: leave it out"
+                )
+            if self.training.proximal > 0:
+                raise ValueError(
+                    "training > proximal has no meaning with privacy of unit patient, whose steps are fedpriv's own: "
+                    "leave it out"
+                )
         return self
 
     def _schedule_fits(self, domains: int) -> None:
@@ -290,10 +337,28 @@ class Plan(Section):
         for name, number in (("quorum", schedule.quorum), ("buffer", schedule.buffer)):
             if number is not None and number > domains:
                 raise ValueError(f"schedule > {name} is {number}, but the cohort has {domains} domains")
+        if self.averaging == "alternate" and schedule.is_buffered:
+            raise ValueError(
+                "aggregation > averaging cannot be alternate in a buffered schedule, whose updates enter later rounds"
+            )
         if self.privacy is not None and schedule.is_buffered:
             raise ValueError("schedule > mode must be synchronous with privacy, whose noise is counted by rounds")
         if self.privacy is not None and schedule.local_steps == "balanced":
             raise ValueError("schedule > local_steps must be same with privacy, whose noise is counted by steps")
+
+    @property
+    def averaging(self) -> Averaging:
+        """Which of LoRA's factors a round trains and sends."""
+        by_patient = self.privacy is not None and self.privacy.unit == "patient"
+        return self.aggregation.averaging or ("b_only" if by_patient else "both")
+
+    @property
+    def server_rate(self) -> float:
+        """Learning rate of the server optimiser; adam's default is what Adam moves a parameter in a local round."""
+        server, training = self.aggregation.server, self.training
+        if server.learning_rate is not None:
+            return server.learning_rate
+        return training.learning_rate * training.steps if server.optimizer == "adam" else 1.0
 
     @property
     def leaving_metrics(self) -> tuple[MetricName, ...]:
@@ -401,8 +466,9 @@ def load_yaml(text: str, *, source: str) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=16)
 def parse_plan(text: str, *, source: str = "plan.yaml") -> Plan:
-    """Read a plan from YAML text.
+    """Read a plan from YAML text; a text that was read lately is not read again, since a plan never changes.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,11 +116,17 @@ def check_bundle(files: Mapping[str, str]) -> None:
             raise UntrustedError(f"The request has a file with an unusual name ({name!r})", kept="Nothing was run")
         if PurePosixPath(name).suffix not in TEXT_SUFFIXES:
             raise UntrustedError(f"{name} is not of a readable kind {TEXT_SUFFIXES}", kept="Nothing was run")
-        if any(is_invisible(character) for character in text):
+        if not _is_visible(text):
             raise UntrustedError(f"{name} holds invisible characters, which could hide code from a reader")
     folders = {str(parent).lower() for name in files for parent in PurePosixPath(name).parents}
     if len({name.lower() for name in files} - folders) != len(files):
         raise UntrustedError("The request has two files that some systems take for one", kept="Nothing was run")
+
+
+@functools.lru_cache(maxsize=16)
+def _is_visible(text: str) -> bool:
+    """Return whether every character can be seen; remembered, since a request is read again and again."""
+    return not any(is_invisible(character) for character in text)
 
 
 def _is_plain_name(name: str) -> bool:

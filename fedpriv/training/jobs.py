@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from fedpriv import errors
 from fedpriv.errors import FedprivError, TrainingError
 from fedpriv.files import write_json
+from fedpriv.study.averaging import Averaging, trained_tensors
 from fedpriv.study.plan import LoraChoice, Section, TrainingChoice
 from fedpriv.training.adapter import (
     AdapterState,
@@ -77,6 +78,7 @@ class Job(Section):
     train: FolderPath | None = None
     heldout: FolderPath | None = None
     private: PrivateSteps | None = None
+    averaging: Averaging = "both"
     evaluate: bool = False
     round: int = Field(1, ge=1, le=1000)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -144,6 +146,7 @@ def _context(job: Job, adapter: AdapterState, round_number: int, report: Report)
     return LocalContext(
         model_folder=Path(job.model_folder),
         adapter=adapter,
+        trained=trained_tensors(job.averaging, adapter, round_number),
         train=Path(job.train or ""),
         heldout=Path(job.heldout or ""),
         lora=job.lora,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class LocalContext:
         The base model: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
     adapter : dict[str, ndarray of float32]
         The LoRA parameters at the start of the round.
+    trained : tuple of str
+        Names of those that this round trains; the others must come back as they are, to the bit.
     train, heldout : Path
         JSON lines of ``{"text": ...}``; the second is never trained on.
     lora, training
@@ -51,6 +53,7 @@ class LocalContext:
 
     model_folder: Path
     adapter: AdapterState
+    trained: tuple[str, ...]
     train: Path
     heldout: Path
     lora: LoraChoice
@@ -79,11 +82,12 @@ class LocalOutcome:
 
 
 def train_local(context: LocalContext) -> LocalOutcome:
-    """Train the adapter for ``training.steps`` steps and return it.
+    """Train ``context.trained`` for ``training.steps`` steps and return the adapter.
 
-    AdamW without weight decay at the plan's constant learning rate, gradient norm clipped to 1, mean loss over all
-    next tokens of a batch. The result depends on the context alone: the same seed, round, threads and machine give the
-    same bits. After ``training.max_seconds`` it stops with the work so far, after one step at the earliest.
+    AdamW without weight decay at the plan's constant learning rate, mean loss over all next tokens of a batch, pulled
+    back to the start by ``training.proximal`` (:func:`pull_back`), gradient norm clipped to 1. The result depends on
+    the context alone: the same seed, round, threads and machine give the same bits. After ``training.max_seconds`` it
+    stops with the work so far, after one step at the earliest.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def train_local(context: LocalContext) -> LocalOutcome:
     """
     import torch
 
-    from fedpriv.training.model import load_model, put_adapter, take_adapter
+    from fedpriv.training.model import load_model, put_adapter, take_adapter, train_only
 
     started = time.monotonic()
     torch.set_num_threads(context.threads)
@@ -106,14 +110,17 @@ def train_local(context: LocalContext) -> LocalOutcome:
     model = load_model(context.model_folder, context.lora)
     put_adapter(model, context.adapter)
     model.train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=choice.learning_rate, weight_decay=0.0
-    )
+    trained = list(train_only(model, context.trained).values())
+    optimizer = torch.optim.AdamW(trained, lr=choice.learning_rate, weight_decay=0.0)
+    start = [parameter.detach().clone() for parameter in trained] if choice.proximal else []
     order = example_order(len(examples), context.seed, (context.round - 1) * choice.steps * choice.batch_size)
     loss_sum, tokens = 0.0, 0
     for step in range(1, choice.steps + 1):
         batch = [examples[index] for index in itertools.islice(order, choice.batch_size)]
-        step_loss, step_tokens = _step(model, optimizer, batch)
+        step_loss, step_tokens = _backward(model, optimizer, batch)
+        pull_back(trained, start, choice.proximal)
+        torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+        optimizer.step()
         loss_sum, tokens = loss_sum + step_loss, tokens + step_tokens
         context.report(step, choice.steps)
         if time.monotonic() - started >= choice.max_seconds:
@@ -122,8 +129,36 @@ def train_local(context: LocalContext) -> LocalOutcome:
     return LocalOutcome(adapter_after=take_adapter(model), metrics=metrics)
 
 
-def _step(model: PeftModel, optimizer: torch.optim.Optimizer, batch: list[list[int]]) -> tuple[float, int]:
-    """Take one optimiser step; return the batch's summed loss in nats and its number of predicted tokens."""
+def pull_back(trained: Sequence[torch.nn.Parameter], start: Sequence[torch.Tensor], proximal: float) -> None:
+    """Add the gradient of ``proximal / 2 ||w - w_0||^2`` to the parameters' gradients; with 0, nothing.
+
+    FedProx (Li et al. 2020, *Federated Optimization in Heterogeneous Networks*, arXiv 1812.06127, equation 2): a domain
+    whose notes are unlike the others' moves less far away in one round.
+
+    Parameters
+    ----------
+    trained : sequence of Parameter
+        The parameters ``w``, with their gradients.
+    start : sequence of Tensor
+        What they were at the start of the round, ``w_0``.
+    proximal : float
+        mu.
+    """
+    if not proximal:
+        return
+    for parameter, origin in zip(trained, start, strict=True):
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - origin, alpha=proximal)
+
+
+def _backward(model: PeftModel, optimizer: torch.optim.Optimizer, batch: list[list[int]]) -> tuple[float, int]:
+    """Put the gradient of a batch's mean loss into the parameters.
+
+    Returns
+    -------
+    tuple of float and int
+        The batch's summed loss in nats, and its number of predicted tokens.
+    """
     import torch
 
     from fedpriv.training.model import next_token_loss
@@ -136,6 +171,4 @@ def _step(model: PeftModel, optimizer: torch.optim.Optimizer, batch: list[list[i
         raise TrainingError("The training loss is no longer finite", todo="lower training > learning_rate in the plan")
     optimizer.zero_grad(set_to_none=True)
     (loss / count).backward()
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], MAX_GRADIENT_NORM)
-    optimizer.step()
     return value, count

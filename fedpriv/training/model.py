@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ ROWS_AT_ONCE = 512
 def load_model(folder: Path, lora: LoraChoice) -> PeftModel:
     """Return the frozen base model in float32 with a LoRA adapter on it; the same object for the same arguments.
 
+    All of the adapter can be trained, whatever was frozen before (:func:`train_only`).
+
     float32, because bfloat16 is slower on processors without AMX (measured in ``benchmarks/training_step.py``).
 
     Raises
@@ -31,7 +33,10 @@ def load_model(folder: Path, lora: LoraChoice) -> PeftModel:
     ModelError
         If the folder holds no usable Llama weights.
     """
-    return _load(folder, lora.model_dump_json())
+    model = _load(folder, lora.model_dump_json())
+    for parameter in adapter_parameters(model).values():
+        parameter.requires_grad_(True)
+    return model
 
 
 @functools.lru_cache(maxsize=1)
@@ -62,6 +67,23 @@ def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
         if ".lora_A.default." in name or ".lora_B.default." in name
     }
     return dict(sorted(found.items()))
+
+
+def train_only(model: PeftModel, names: Collection[str]) -> dict[str, torch.nn.Parameter]:
+    """Freeze all of the adapter but the parameters of these names, and return those.
+
+    Raises
+    ------
+    TrainingError
+        If the adapter does not have one of them, or there is none.
+    """
+    parameters = adapter_parameters(model)
+    if not names or not set(names) <= set(parameters):
+        raise TrainingError("The parameters to train are not those of the adapter", todo="train context.trained")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in names)
+        parameter.grad = None
+    return {name: parameter for name, parameter in parameters.items() if name in names}
 
 
 def put_adapter(model: PeftModel, state: Mapping[str, Float32]) -> None:

@@ -89,9 +89,11 @@ def measure_sensitivity(
     tokens = encode(model_folder, read_texts(examples), max_tokens=training.max_tokens)
     if len(tokens) < 2 or notes < 2:
         raise TrainingError("Sensitivity needs at least two notes of two tokens or more", todo="give more notes")
+    adapter = initial_adapter(lora_layout(model_folder, lora), training.seed)
     context = LocalContext(
         model_folder=model_folder,
-        adapter=initial_adapter(lora_layout(model_folder, lora), training.seed),
+        adapter=adapter,
+        trained=tuple(adapter),
         train=examples,
         heldout=examples,
         lora=lora,

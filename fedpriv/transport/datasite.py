@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from syft.sync.connections.connection_router import ConnectionRouter
@@ -33,6 +35,14 @@ from fedpriv.files import private_folder, write_atomic
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.syncing import Journal, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging
+
+_LOOK_SECONDS = 0.01
+"""How often the stamps of local folders are looked at while waiting; less often with more than so many peers."""
+
+_CHEAP_PEERS = 16
+
+_SETTLE_SECONDS = 0.003
+"""From the first sign of a put, which creates a temporary file, until its rename is through."""
 
 
 @contextlib.contextmanager
@@ -130,6 +140,9 @@ def _manager_config(settings: SessionSettings, *, owner: bool) -> SyftboxManager
 class _Session:
     """What both roles share: a syft client over our connection, identities and blobs."""
 
+    _box: ClassVar[str]
+    """Where peers leave messages for this role."""
+
     def __init__(self, settings: SessionSettings, *, owner: bool) -> None:
         self.settings = settings
         config = _manager_config(settings, owner=owner)
@@ -153,6 +166,7 @@ class _Session:
                     SyftBoxConfig(syftbox_folder=config.syftbox_folder, email=settings.email)
                 ),
             )
+            self._tell_protocol()
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
         self.blobs = BlobChannel(self.connection, peers)
@@ -172,9 +186,30 @@ class _Session:
         journal = Journal(state / "journal.json")
         self._syncer.bind(self.connection, peers, journal, quarantine)
 
+    def _tell_protocol(self) -> None:
+        """Tell syft which protocol peers speak: ours, which it would else work out again for every job it writes."""
+        storage = self.client.job_client.manager
+        protocol = storage.registry.compute_protocol_schema()
+        storage.peer_schemas.update(dict.fromkeys([*self.settings.pins, self.settings.email], protocol))
+
     def _refresh_peers(self) -> None:
         with _quiet():
             self.client.load_peers(force_download=True)
+
+    def news(self) -> tuple[int | None, ...]:
+        """Return a mark of what peers have left for us; taken before a poll, it tells whether more came since."""
+        stamp, key_from = self.connection.store.stamp, self.connection.key_from
+        return tuple(stamp(key_from(email, self._box)) for email in self.settings.pins)
+
+    def wait(self, mark: tuple[int | None, ...], seconds: float) -> None:
+        """Sleep until there are other news than ``mark``, and at most so long; on stores that cannot tell, so long."""
+        look = _LOOK_SECONDS * max(1.0, len(mark) / _CHEAP_PEERS) if any(m is not None for m in mark) else seconds
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, look))
+            if self.news() != mark:
+                time.sleep(min(left, _SETTLE_SECONDS))
+                return
 
     def is_connected(self, email: str) -> bool:
         """Say whether ``email`` is an accepted peer whose encryption key we hold."""
@@ -184,6 +219,8 @@ class _Session:
 
 class OwnerSession(_Session):
     """A data owner's datasite."""
+
+    _box = "inbox"
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=True)
@@ -195,11 +232,8 @@ class OwnerSession(_Session):
 
     def receive(self) -> None:
         """Take what pinned researchers sent; where nothing came, one request to the store for each."""
-        for email in self.settings.pins:
-            if not self.is_connected(email):
-                self._connect(email)
-            if self.is_connected(email):
-                self._owner_syncer.receive(email)
+        for email in self._connected():
+            self._owner_syncer.receive(email)
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
@@ -214,6 +248,13 @@ class OwnerSession(_Session):
         if not isinstance(self._syncer, OwnerSyncer):
             raise ConfigError("This session is no data owner's")
         return self._syncer
+
+    def _connected(self) -> list[str]:
+        """Return the pinned researchers that are our peers; those who ask to be become it."""
+        for email in self.settings.pins:
+            if not self.is_connected(email):
+                self._connect(email)
+        return [email for email in self.settings.pins if self.is_connected(email)]
 
     def _connect(self, email: str) -> None:
         self._refresh_peers()
@@ -269,6 +310,8 @@ class OwnerSession(_Session):
 
 class ResearcherSession(_Session):
     """A researcher's side of several datasites."""
+
+    _box = "outbox"
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=False)

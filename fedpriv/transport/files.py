@@ -59,6 +59,10 @@ class Files(Protocol):
         """Make a folder and its parents; one that is there is no error."""
         ...
 
+    def stamp(self, path: str) -> int | None:
+        """Return what changes when a folder does, if asking costs nothing; else None. 0 is that there is no folder."""
+        ...
+
 
 def temporary_name(path: str) -> str:
     """Return a name beside ``path`` that no other writer uses, and that no listing of a store shows."""
@@ -136,6 +140,14 @@ class FsspecFiles:
     def make_folder(self, path: str) -> None:
         with _only_os_errors():
             self._filesystem.makedirs(path, exist_ok=True)
+
+    def stamp(self, path: str) -> int | None:
+        if not self._is_local:
+            return None
+        try:
+            return Path(path).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
 
 @contextlib.contextmanager

@@ -112,6 +112,17 @@ class Store:
         """Return the objects directly below ``prefix``, sorted by name."""
         return list(self._entries(prefix, files_only=True))
 
+    def stamp(self, prefix: str) -> int | None:
+        """Return what changes when an object is put directly below ``prefix``; None where only listing tells.
+
+        Free to ask, unlike a listing: in a local folder it is the time that the folder was changed last, in ns. Two
+        puts within one tick of the system's clock have the same; 0 is that there is no such folder yet.
+        """
+        try:
+            return self._files.stamp(self._path(prefix))
+        except OSError as error:
+            raise TransportError(f"The store refused to list {prefix} ({error})") from error
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
         try:

@@ -62,6 +62,7 @@ class Cohort:
             "member": email,
             "cohort": masks.cohort,
             "level": self.protection.level,
+            "bits": self.protection.bits,
             "weight": self.weights[email],
             "nonce": f"{len(email):032x}",
             "key_id": self.key.key_id,

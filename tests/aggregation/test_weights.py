@@ -88,6 +88,14 @@ def test_a_function_of_ones_own_is_held_to_what_a_weight_is():
             chosen("custom", lambda known, odd=odd: dict.fromkeys(known, odd))
 
 
+def test_the_limit_holds_for_stale_updates_too():
+    known = {"a": MemberFacts(examples=60, loss=1.0), "b": MemberFacts(examples=40, loss=1.0, staleness=3)}
+    weights = weights_for(AggregationChoice(), known, discount=lambda tau: (1 + tau) ** -0.5)
+    assert weights == pytest.approx({"a": 0.75, "b": 0.25})
+    weights = weights_for(AggregationChoice(), known, discount=lambda tau: (1 + tau) ** -2)
+    assert weights == pytest.approx({"a": 0.8, "b": 0.2})
+
+
 @pytest.mark.parametrize("known", [MemberFacts(examples=1, loss=0.0), MemberFacts(examples=1, loss=1.0, bandwidth=0.0)])
 def test_what_cannot_be_weighed_is_named(known):
     with pytest.raises(StudyError, match="a has no loss or bandwidth"):

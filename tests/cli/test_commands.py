@@ -33,9 +33,12 @@ COMMANDS = [
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(
         ["study", name]
-        for name in ("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "events")
+        for name in (
+            *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "events", "ping"),
+            *("pause", "step", "stop", "set", "exclude", "readmit"),
+        )
     ),
-    *(["bench", name] for name in ("protection", "domain", "crosscloud")),
+    *(["bench", name] for name in ("protection", "domain", "rounds", "crosscloud")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]
 

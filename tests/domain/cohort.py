@@ -15,7 +15,7 @@ from fedpriv.domain.updates import Updates
 from fedpriv.files import sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys, combine_unlocks
 from fedpriv.study import BlobRef, CodeRequest, Plan, Ticket
-from fedpriv.study.plan import BaseModelChoice, MemberChoice, ProtectionChoice
+from fedpriv.study.plan import AggregationChoice, BaseModelChoice, MemberChoice, ProtectionChoice
 from fedpriv.training.adapter import save_state
 from tests.domain.conftest import approved
 
@@ -48,7 +48,7 @@ class Relay:
 class Cohort:
     """Three domains in a study of theirs; the key is with all of them."""
 
-    def __init__(self, folder, ada, *, clip=0.02, privacy=None):
+    def __init__(self, folder, ada, *, clip=0.02, privacy=None, protection=None, aggregation=None):
         self.folder, self.relay, self.said = folder, Relay(), []
         self.decisions = {}
         self.keys = {e: IdentityKeys.create(e, e.partition("@")[0], "11" * 32) for e in MEMBERS}
@@ -56,7 +56,8 @@ class Cohort:
             researcher=MemberChoice(email=ada.email, fingerprint=ada.fingerprint),
             cohort=tuple(MemberChoice(email=e, fingerprint=k.fingerprint) for e, k in self.keys.items()),
             base_model=BaseModelChoice(name="tiny"),
-            protection=ProtectionChoice(clip=clip),
+            protection=protection or ProtectionChoice(clip=clip),
+            aggregation=aggregation or AggregationChoice(),
             privacy=privacy,
         )
         self.request = CodeRequest.new(plan, "def train(context):\n    return None\n")
@@ -91,7 +92,7 @@ class Cohort:
     def rekey(self, generation):
         """Have the first domain make a key and the others take it."""
         maker, *others = self.domains.values()
-        made = maker.key_room.make(self.identities, maker.tensors(), generation=generation)
+        made = maker.key_room.make(self.identities, maker.tensors(), turns=maker.turns(), generation=generation)
         for context in others:
             context.key_room.take(made["key_blobs"][context.member], self.identities)
         self.public = self.relay.data[made["public_context_blob"].name]
@@ -100,18 +101,19 @@ class Cohort:
         return Ticket(study=self.request.study, kind=kind, round=number, attempt=attempt, member=email, **fields)
 
     def trained(self, email, number, change):
-        """Write what training left: every parameter ``change`` further than the round's adapter."""
+        """Write what training left: every parameter that the round trains ``change`` further than its adapter."""
         context = self.domains[email]
         path = context.folder.output(f"train-{number}") / "adapter_after.safetensors"
-        after = {k: (v + np.float32(change)).astype(np.float32) for k, v in context.adapter(number - 1).items()}
+        after = context.adapter(number - 1)
+        after |= {k: (v + np.float32(change)).astype(np.float32) for k, v in context.sent(after, number).items()}
         save_state(after, path)
         return path
 
-    def seal(self, number, changes, *, attempt=1, weight=1.0, members=MEMBERS):
+    def seal(self, number, changes, *, attempt=1, weight=1.0, members=MEMBERS, bits=None):
         """Seal in every domain that is named; return its signed update by address."""
         updates = {}
         for email, change in changes.items():
-            ticket = self.ticket(email, "train", number, attempt, members=members, weight=weight)
+            ticket = self.ticket(email, "train", number, attempt, members=members, weight=weight, bits=bits)
             sealing = Sealing(self.domains[email])
             Updates(self.domains[email]).keep(number, self.trained(email, number, change))
             updates[email] = sealing.seal(ticket)

@@ -5,6 +5,7 @@ import pytest
 
 from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.errors import GatekeeperError
+from fedpriv.study.plan import AggregationChoice
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.training.adapter import save_state
 
@@ -27,9 +28,37 @@ def before():
 
 def test_an_honest_update_passes(tmp_path, before, plan):
     save_state({name: value + np.float32(0.5) for name, value in before.items()}, tmp_path / "a.safetensors")
-    update = check_update(tmp_path / "a.safetensors", before, plan)
+    update = check_update(tmp_path / "a.safetensors", before, plan, 1)
     assert update.shape == (18,)
     np.testing.assert_allclose(update, 0.5, atol=1e-6)
+
+
+def averaging(plan, how):
+    return plan.model_copy(update={"aggregation": AggregationChoice(averaging=how)})
+
+
+@pytest.mark.parametrize("case", [("b_only", 1, "B"), ("b_only", 2, "B"), ("alternate", 2, "A")])
+def test_an_update_holds_only_what_the_round_trains(tmp_path, before, plan, case):
+    (how, number, half), path = case, tmp_path / "a.safetensors"
+    trained = next(name for name in before if f"lora_{half}" in name)
+    save_state(before | {trained: before[trained] + np.float32(0.5)}, path)
+    update = check_update(path, before, averaging(plan, how), number)
+    assert update.shape == (before[trained].size,)
+    np.testing.assert_allclose(update, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [1e-6, 0.5, "sign of zero"])
+def test_a_frozen_parameter_that_changed_by_a_bit_keeps_the_update_here(tmp_path, before, plan, change):
+    frozen = next(name for name in before if "lora_A" in name)
+    before[frozen][0, 0] = 0.0
+    after = {name: value.copy() for name, value in before.items()}
+    after[frozen][0, 0] = -0.0 if change == "sign of zero" else change
+    save_state(after, tmp_path / "a.safetensors")
+    for how, number in (("b_only", 2), ("alternate", 1)):
+        with pytest.raises(GatekeeperError, match=r"changed parameters that round \d does not train") as refused:
+            check_update(tmp_path / "a.safetensors", before, averaging(plan, how), number)
+        assert "lora_A" not in refused.value.what  # which one it was, training code could choose
+    check_update(tmp_path / "a.safetensors", before, averaging(plan, "alternate"), 2)
 
 
 @pytest.mark.parametrize("attack", ["renamed", "missing", "extra", "shape", "dtype", "nan", "inf", "norm", "truncated"])
@@ -56,14 +85,14 @@ def test_what_is_not_such_an_update_stays(tmp_path, before, plan, attack):
     if attack == "truncated":
         path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(GatekeeperError):
-        check_update(path, before, plan)
+        check_update(path, before, plan, 1)
 
 
 def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path, before, plan):
     save_state(before, tmp_path / "secret.safetensors")
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "secret.safetensors")
     with pytest.raises(GatekeeperError):
-        check_update(tmp_path / "a.safetensors", before, plan)
+        check_update(tmp_path / "a.safetensors", before, plan, 1)
 
 
 def test_listed_metrics_leave_rounded(tmp_path, plan):

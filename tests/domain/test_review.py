@@ -173,7 +173,8 @@ def test_the_estimated_bytes_are_those_of_a_sealed_file(tmp_path, protection):
     masks = MaskSource.of_cohort(keys[0], (k.identity for k in keys), study="5" * 64)
     scales = first_scales(0.01, tensors)
     header = UpdateHeader(
-        study="5" * 64, round=1, attempt=1, member="ccu@x.org", cohort=masks.cohort, level=protection.level, weight=1.0,
+        study="5" * 64, round=1, attempt=1, member="ccu@x.org", cohort=masks.cohort,
+        level=protection.level, bits=protection.bits, weight=1.0,
         nonce="0" * 32, key_id=key.key_id, layout="0" * 64, scales=scales_digest(scales), parameters=42_345,
     )  # fmt: skip
     path = tmp_path / "sealed"

@@ -51,6 +51,7 @@ class House:
             "member": email,
             "cohort": masks.cohort,
             "level": "sealed",
+            "bits": 10,
             "weight": 1.0,
             "nonce": "9" * 32,
             "key_id": self.context.key_room.load().key_id,

@@ -34,6 +34,7 @@ from fedpriv.protection import (
 from fedpriv.protection.bfv import DEGREE, BfvContext, add_modular
 from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study import AggregateManifest, SignedUpdate, UpdateHeader
+from fedpriv.study.averaging import is_live
 from fedpriv.study.messages import Unlocked
 from fedpriv.study.plan import ProtectionChoice
 
@@ -82,6 +83,7 @@ class Cohort:
     key: StudyKey
     folder: Path
     scales: Scales = field(default=())
+    turns: Mapping[str, int] | None = None
 
     @property
     def members(self) -> list[str]:
@@ -93,7 +95,13 @@ class Cohort:
 
     @property
     def size(self) -> int:
-        return sum(self.tensors.values())
+        return self.size_in(1)
+
+    def size_in(self, number: int) -> int:
+        """How many parameters a round sends."""
+        return sum(
+            size for name, size in self.tensors.items() if self.turns is None or is_live(self.turns[name], number)
+        )
 
     def masks(self, email: str, members: Sequence[str] | None = None) -> MaskSource:
         sealing = [self.keys[member].identity for member in members or self.members]
@@ -107,18 +115,21 @@ class Cohort:
             "member": email,
             "cohort": self.masks(email, members).cohort,
             "level": self.protection.level,
+            "bits": self.protection.bits,
             "weight": 1 / len(self.keys),
             "nonce": hashlib.sha256(email.encode()).hexdigest()[:32],
             "key_id": self.key.key_id,
             "layout": LAYOUT,
             "scales": scales_digest(self.scales),
-            "parameters": self.size,
+            "parameters": self.size_in(changes.get("round", 1)),
         }
         return UpdateHeader(**(values | changes))
 
     def sealer(self, email: str, *, members: Sequence[str] | None = None, workers: int = 1, seed=(1,)):
         masks = self.masks(email, members)
-        return sealer_for(self.protection, self.key, self.tensors, masks=masks, workers=workers, seed=seed)
+        return sealer_for(
+            self.protection, self.key, self.tensors, turns=self.turns, masks=masks, workers=workers, seed=seed
+        )
 
     def seal(self, email: str, update: np.ndarray, *, name: str = "", residual: Path | None = None, **changes) -> Part:
         options = {option: changes.pop(option) for option in ("members", "workers", "seed") if option in changes}
@@ -133,7 +144,8 @@ class Cohort:
 
     def seal_all(self, *, size: float = CLIP / 2, **changes) -> dict[str, Part]:
         rng = np.random.default_rng(7)
-        updates = {email: rng.normal(0, size, self.size).astype(np.float32) for email in self.members}
+        number = self.size_in(changes.get("round", 1))
+        updates = {email: rng.normal(0, size, number).astype(np.float32) for email in self.members}
         return {email: self.seal(email, update, **changes) for email, update in updates.items()}
 
     def unlocked(self, parts: Sequence[Part], members: Sequence[str] | None = None) -> Unlocked:
@@ -161,7 +173,7 @@ class Cohort:
         return AggregateManifest(**(values | changes))
 
     def open(self, path: Path, manifest: AggregateManifest, *, workers: int = 1) -> Opened:
-        opener = opener_for(self.protection, self.key, self.tensors, workers=workers)
+        opener = opener_for(self.protection, self.key, self.tensors, turns=self.turns, workers=workers)
         return opener.open(path, manifest=manifest, scales=self.scales)
 
 
@@ -172,15 +184,17 @@ def make_cohort(
     clients: int = 3,
     bits: int = 10,
     tensors: Mapping[str, int] | None = None,
+    turns: Mapping[str, int] | None = None,
     security: str = "tc192",
     rules=(),
+    bits_choices=(),
     keys: Callable[[str], IdentityKeys] = identity_keys,
 ) -> Cohort:
     tensors = tensors or {"a": 700, "b": 300}
-    protection = ProtectionChoice(level=level, bits=bits, security=security, rules=rules)
+    protection = ProtectionChoice(level=level, bits=bits, security=security, rules=rules, bits_choices=bits_choices)
     members = {email: keys(email) for email in (f"d{number:02}@example.org" for number in range(clients))}
-    key = make_study_key(protection, tensors=tensors, clients=clients, study=STUDY)
-    return Cohort(protection, tensors, members, key, folder, first_scales(CLIP, tensors))
+    key = make_study_key(protection, tensors=tensors, turns=turns, clients=clients, study=STUDY)
+    return Cohort(protection, tensors, members, key, folder, first_scales(CLIP, tensors), turns)
 
 
 def with_fixed_key(cohort: Cohort) -> Cohort:

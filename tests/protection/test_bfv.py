@@ -28,6 +28,7 @@ def header(**changes) -> UpdateHeader:
         "member": "a@example.org",
         "cohort": "c" * 64,
         "level": "sealed",
+        "bits": 10,
         "weight": 0.5,
         "nonce": "0" * 32,
         "key_id": "e" * 64,

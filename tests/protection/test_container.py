@@ -67,7 +67,7 @@ def test_the_bytes_are_as_documented(file):
     assert data[8 + length :] == b"".join(rows.tobytes() for rows in rows_of().values())
     assert size == 8 + length + 95
     text = '{"round":1,"umlaut":"ü","weight":0.1}'
-    assert head["__metadata__"] == {"format": "fedpriv-container", "version": "3", "header": text}
+    assert head["__metadata__"] == {"format": "fedpriv-container", "version": "4", "header": text}
 
 
 @settings(max_examples=25, deadline=None)
@@ -152,7 +152,7 @@ def test_size_digest_and_shapes_are_checked(file):
             container.require(shapes)
 
 
-META = {"format": "fedpriv-container", "version": "3", "header": "{}"}
+META = {"format": "fedpriv-container", "version": "4", "header": "{}"}
 ENTRY = {"dtype": "U8", "shape": [3, 1], "data_offsets": [0, 3]}
 
 
@@ -171,7 +171,7 @@ def metadata(path, **changes):
 
 
 def test_another_version_is_named(file, tmp_path):
-    for version in ("1", "2", "3.0", ""):
+    for version in ("1", "3", "4.0", ""):
         metadata(tmp_path / "y", version=version)
         with pytest.raises(ContainerError, match="same version of fedpriv"):
             reopened(tmp_path / "y")

@@ -182,6 +182,7 @@ def header(**changes) -> UpdateHeader:
         "member": "anna@example.org",
         "cohort": "a" * 64,
         "level": "plain",
+        "bits": 10,
         "weight": 0.1,
         "nonce": "9" * 32,
         "key_id": "e" * 64,

@@ -53,7 +53,7 @@ def best_row(clients: int, bits: int, prime: int) -> Fraction:
 @pytest.mark.parametrize("security", ["tc192", "tc256"])
 def test_every_plan_keeps_the_bound_and_drops_as_many_bits_as_it_allows(security):
     prime = PRIMES[security]
-    for clients, bits in itertools.product(range(2, 65), range(4, 17)):
+    for clients, bits in itertools.product((*range(2, 66), *range(70, 257, 6), 255, 256), range(4, 17)):
         found = plan_packing(bits=bits, clients=clients, security=security)
         facts = (clients, bits, found.digits, found.plain_bits)
         assert is_exact(*facts, prime, found.dropped_bits)
@@ -64,7 +64,7 @@ def test_every_plan_keeps_the_bound_and_drops_as_many_bits_as_it_allows(security
 
 
 @pytest.mark.parametrize("security", SECURITIES)
-@pytest.mark.parametrize("clients", [2, 4, 7, 16, 64])
+@pytest.mark.parametrize("clients", [2, 4, 7, 16, 64, 256])
 def test_no_other_plan_is_smaller(clients, security):
     for bits in range(4, 17):
         found = plan_packing(bits=bits, clients=clients, security=security)
@@ -81,6 +81,8 @@ def test_no_other_plan_is_smaller(clients, security):
         (16, 10, 3, 42, 47),
         (64, 8, 3, 42, 49),
         (64, 10, 3, 48, 56),
+        (256, 4, 3, 36, 45),
+        (256, 10, 2, 36, 45),
     ],
 )
 def test_plans_are_those_of_the_notes(clients, bits, v, m, sent):
@@ -88,7 +90,7 @@ def test_plans_are_those_of_the_notes(clients, bits, v, m, sent):
     assert (found.digits, found.plain_bits, found.sent_bits) == (v, m, sent)
 
 
-@pytest.mark.parametrize(("bits", "clients"), [(1, 4), (17, 4), (10, 1), (10, 65), (0, 0)])
+@pytest.mark.parametrize(("bits", "clients"), [(1, 4), (17, 4), (10, 1), (10, 257), (0, 0)])
 def test_numbers_out_of_range_are_refused(bits, clients):
     for security in SECURITIES:
         with pytest.raises(ProtectionError, match="can be planned"):
@@ -96,7 +98,7 @@ def test_numbers_out_of_range_are_refused(bits, clients):
 
 
 def test_the_tag_has_headroom_for_all_clients():
-    for clients, bits, security in itertools.product((2, 3, 5, 16, 17, 63, 64), range(4, 17), SECURITIES):
+    for clients, bits, security in itertools.product((2, 3, 5, 16, 17, 63, 64, 129, 256), range(4, 17), SECURITIES):
         found = plan_packing(bits=bits, clients=clients, security=security)
         assert clients * (2**found.limb_bits - 1) < 2**found.plain_bits
         assert found.limbs * found.limb_bits >= 61
@@ -107,7 +109,7 @@ def test_the_tag_has_headroom_for_all_clients():
 @settings(max_examples=60, deadline=None)
 @given(
     bits=st.integers(4, 16),
-    clients=st.integers(2, 64),
+    clients=st.integers(2, 256),
     security=securities,
     fill=st.floats(0, 2.2),
     seed=st.integers(0, 2**32 - 1),
@@ -133,7 +135,7 @@ def test_words_are_the_digits_in_the_radix_by_pythons_integers(*, bits, clients,
 @settings(max_examples=40, deadline=None)
 @given(
     bits=st.integers(4, 16),
-    clients=st.integers(2, 64),
+    clients=st.integers(2, 256),
     security=securities,
     number=st.integers(1, 300),
     seed=st.integers(0, 2**32 - 1),

@@ -84,6 +84,7 @@ def example(folder):
             member=email,
             cohort=masks[email].cohort,
             level="masked",
+            bits=4,
             weight=1.0,
             nonce=NONCES[email],
             key_id=key.key_id,
@@ -238,7 +239,7 @@ def test_the_documented_container_can_be_built_from_the_document_alone():
 
     header = canonical({"kind": "update", **ann["header"]}).decode()
     head = {
-        "__metadata__": {"format": "fedpriv-container", "version": "3", "header": header},
+        "__metadata__": {"format": "fedpriv-container", "version": "4", "header": header},
         "group-0": {"dtype": "U8", "shape": [1, len(row)], "data_offsets": [0, len(row)]},
     }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()

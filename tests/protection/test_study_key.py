@@ -127,7 +127,7 @@ def test_a_key_without_the_encryptions_secret_seals_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fedpriv_key": 2}, "another version"),
+        ({"fedpriv_key": 3}, "another version"),
         ({"clients": 1}, "malformed"),
         ({"clients": 65}, "malformed"),
         ({"security": "none"}, "malformed"),

@@ -133,3 +133,9 @@ def test_own_examples_are_measured_in_place_of_the_mock(tiny, tmp_path, tiny_map
     path.write_text("".join(json.dumps({"text": f"note {n} about {n * 7} things"}) + "\n" for n in range(5)))
     found = sensitivity_map(parse_plan(PLAN), tiny, notes=4, examples=path)
     assert found.measured.spread != tiny_map.measured.spread
+
+
+def test_where_lora_a_is_never_sent_no_rule_names_it(tiny):
+    found = sensitivity_map(parse_plan(PLAN + "aggregation: {averaging: b_only}\n"), tiny, notes=4)
+    assert all(share.tensor.endswith("lora_B.weight") for share in found.shares)
+    assert sum(share.share for share in found.shares) == pytest.approx(1)

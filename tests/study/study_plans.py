@@ -5,6 +5,7 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
+from fedpriv.study.averaging import Averaging, ServerChoice
 from fedpriv.study.plan import (
     AggregationChoice,
     BaseModelChoice,
@@ -63,6 +64,24 @@ def protections(draw):
     )
 
 
+servers = st.one_of(
+    st.just(ServerChoice()),
+    st.builds(
+        ServerChoice,
+        optimizer=st.just("momentum"),
+        learning_rate=st.none() | floats(0, 100),
+        beta1=st.floats(0, 1, exclude_max=True),
+    ),
+    st.builds(
+        ServerChoice,
+        optimizer=st.just("adam"),
+        learning_rate=st.none() | floats(0, 100),
+        beta1=st.floats(0, 1, exclude_max=True),
+        beta2=st.floats(0, 1, exclude_max=True),
+        tau=floats(0, 1),
+    ),
+)
+
 privacies = st.none() | st.builds(
     PrivacyChoice,
     unit=st.sampled_from(["patient", "domain"]),
@@ -100,9 +119,14 @@ def plans(draw):
             learning_rate=draw(floats(0, 1)),
             max_seconds=draw(st.integers(5, 86_400)),
             seed=draw(st.integers(0, 2**31 - 1)),
+            proximal=0.0 if undropped else draw(st.floats(0, 1000)),
         ),
         protection=draw(protections()),
-        aggregation=AggregationChoice(weights=draw(st.sampled_from(["fedavg", "uniform"]))),
+        aggregation=AggregationChoice(
+            weights=draw(st.sampled_from(["fedavg", "uniform"])),
+            averaging=draw(st.sampled_from([None, "b_only"] if undropped else [None, *get_args(Averaging)])),
+            server=draw(servers),
+        ),
         privacy=privacy,
         metrics=(*needed_metrics, *extra),
     )

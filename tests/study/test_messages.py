@@ -1,4 +1,8 @@
+import base64
+import json
+import os
 import re
+import zlib
 from typing import get_args
 
 import pytest
@@ -11,6 +15,7 @@ from fedpriv.files import canonical_json, parse_json
 from fedpriv.study import messages
 from fedpriv.study.messages import (
     MAX_BLOB_BYTES,
+    MAX_TICKET_BYTES,
     AggregateManifest,
     BlobRef,
     Consent,
@@ -49,6 +54,7 @@ HEADER = {
     "member": "heart@north.example",
     "cohort": DIGEST,
     "level": "sealed",
+    "bits": 10,
     "weight": 0.5,
     "nonce": "0" * 32,
     "key_id": DIGEST,
@@ -208,8 +214,8 @@ def test_only_the_metrics_of_the_list_can_be_in_a_result():
         read(Result, {**RESULT, "metrics": {"first_note": 1.5}})
 
 
-def test_a_manifest_has_at_least_one_and_at_most_64_updates():
-    for count in (0, 65):
+def test_a_manifest_has_at_least_one_and_at_most_256_updates():
+    for count in (0, 257):
         with pytest.raises(ValidationError):
             read(AggregateManifest, {**MANIFEST, "updates": [UPDATE] * count})
 
@@ -231,6 +237,36 @@ def test_a_header_names_its_level(level):
     assert read(UpdateHeader, {**HEADER, "level": level}).level == level
 
 
+def key() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "dropped", "most"), [(64, 128, 127, MAX_TICKET_BYTES), (7, 20, 0, 400_000)], ids=["most", "usual"]
+)
+def test_the_largest_tickets_of_256_domains_fit(name, host, dropped, most):
+    """They are written as indented JSON, and travel compressed in one message of the transport."""
+    from fedpriv.transport.connection import MAX_MESSAGE_BYTES
+
+    members = [f"{number:0{name}d}@{'x' * host}" for number in range(256)]
+    survivors, gone = members[dropped:], members[:dropped]
+    updates = [
+        {**UPDATE, "header": {**HEADER, "member": email, "weight": 0.1234567890123456, "nonce": os.urandom(16).hex()}}
+        | {"container_sha256": os.urandom(32).hex(), "container_bytes": 8 * 2**30}
+        for email in survivors
+    ]
+    unlocked = {
+        "self_masks": {email: key() for email in survivors},
+        "dropped": {email: {other: key() for other in survivors} for email in gone},
+    }
+    aggregate = {**MANIFEST, "updates": updates, "unlocked": unlocked}
+    ticket = read(Ticket, {**TICKET, "member": members[-1], "members": members, "aggregate": aggregate})
+    signed = {**SIGNED, "payload": ticket.model_dump(mode="json")}
+    written = json.dumps(signed, indent=1, sort_keys=True).encode()
+    assert len(written) < most
+    assert len(zlib.compress(json.dumps(written.decode()).encode())) < MAX_MESSAGE_BYTES / 1.5
+
+
 def test_a_header_always_names_its_key():
     with pytest.raises(ValidationError):
         read(UpdateHeader, {**HEADER, "key_id": ""})
@@ -242,7 +278,7 @@ def test_an_unlock_names_members_by_address_and_holds_keys_only():
             with pytest.raises(ValidationError):
                 read(Unlock, {**UNLOCK, field: wrong})
         with pytest.raises(ValidationError):
-            read(Unlock, {**UNLOCK, field: {f"d{n}@x.example": KEY for n in range(65)}})
+            read(Unlock, {**UNLOCK, field: {f"d{n}@x.example": KEY for n in range(257)}})
 
 
 def test_a_result_may_name_the_key_it_retired():

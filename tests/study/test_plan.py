@@ -160,6 +160,13 @@ def test_a_plan_cannot_be_changed():
         ({"protection__clip": 0}, "protection > clip: input should be greater than 0"),
         ({"protection__bits": 32}, "protection > bits: "),
         ({"protection__bits": 3}, "protection > bits: input should be greater than or equal to 4, not 3"),
+        ({"protection__bits_choices": [4, 8]}, "bits_choices must name bits, and each number once"),
+        ({"protection__bits_choices": [10, 10]}, "bits_choices must name bits, and each number once"),
+        ({"protection__bits_choices": [10, 17]}, "protection > bits_choices > 2: "),
+        (
+            {"protection": {"level": "ckks", "bits_choices": [4, 10]}},
+            "bits_choices have no meaning where no tensor has the bits of protection",
+        ),
         ({"protection__security": "tc128"}, "protection > security: "),
         ({"protection__level": "none"}, "protection > level: "),
         ({"protection__rules": [{"layers": [0]}]}, "protection > rules > 1 > level: this setting is missing"),
@@ -184,6 +191,22 @@ def test_a_plan_cannot_be_changed():
             "rule 2 is never reached: an earlier rule is about every tensor",
         ),
         ({"aggregation__weights": "median"}, "aggregation > weights: "),
+        ({"aggregation__averaging": "a_only"}, "aggregation > averaging: "),
+        ({"aggregation__server": {"optimizer": "adagrad"}}, "aggregation > server > optimizer: "),
+        ({"aggregation__server": {"beta1": 0.5}}, "beta1 has no meaning with the optimizer none"),
+        ({"aggregation__server": {"optimizer": "momentum", "tau": 0.5}}, "tau has no meaning with the optimizer mom"),
+        ({"aggregation__server": {"optimizer": "adam", "beta2": 1.0}}, "aggregation > server > beta2: "),
+        ({"training__proximal": -1}, "training > proximal: "),
+        (
+            {"aggregation__averaging": "alternate", "privacy__epsilon": 8.0},
+            "averaging cannot be alternate with privacy of unit patient, which trains lora_B alone",
+        ),
+        ({"aggregation__averaging": "both", "privacy__epsilon": 8.0}, "averaging cannot be both with privacy"),
+        (
+            {"aggregation__averaging": "alternate", "schedule": {"mode": "buffered", "buffer": 2}},
+            "averaging cannot be alternate in a buffered schedule",
+        ),
+        ({"training__proximal": 0.1, "privacy__epsilon": 8.0}, "training > proximal has no meaning with privacy"),
         ({"fedpriv": 2}, "fedpriv: "),
         ({"lora__targets": []}, "lora > targets: "),
         ({"lora__targets": ["q_proj.*"]}, "lora > targets > 1: "),
@@ -339,7 +362,7 @@ def test_every_setting_stands_on_the_page(path):
 
 
 def test_the_page_gives_the_defaults_and_ranges_of_the_code():
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z0-9_.]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     known = {".".join(path): field for path, field in fields(Plan)}
     assert set(rows) == set(known)
     words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}

@@ -61,6 +61,7 @@ def context(tiny, shard, adapter):
     return LocalContext(
         model_folder=tiny.folder,
         adapter=adapter,
+        trained=tuple(adapter),
         train=shard / "train.jsonl",
         heldout=shard / "heldout.jsonl",
         lora=LORA,

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from fedpriv.errors import TrainingError
+from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training import adapter_digest, evaluate_local, train_local
 from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
-from fedpriv.training.model import load_model, next_token_loss, put_adapter
+from fedpriv.training.local_round import pull_back
+from fedpriv.training.model import load_model, next_token_loss, put_adapter, train_only
 
 
 def test_same_context_gives_the_same_bits(context):
@@ -104,3 +106,78 @@ def test_empty_and_broken_shards_are_told_without_their_text(context, tmp_path):
 
 def test_loss_of_a_uniform_guess_is_near_the_log_of_the_vocabulary(context):
     assert evaluate_local(context)["heldout_loss"] == pytest.approx(math.log(512), abs=1)
+
+
+@pytest.mark.parametrize(("averaging", "number"), [("b_only", 2), ("alternate", 1), ("alternate", 2)])
+def test_only_the_trained_parameters_move(context, averaging, number):
+    adapter = train_local(context).adapter_after  # lora_B is zero at first, and no gradient reaches lora_A then
+    trained = trained_tensors(averaging, adapter, number)
+    assert len(trained) == len(adapter) // 2
+    after = train_local(dataclasses.replace(context, adapter=adapter, trained=trained, round=number)).adapter_after
+    moved = {name for name in adapter if after[name].tobytes() != adapter[name].tobytes()}
+    assert moved == set(trained)
+
+
+def test_what_was_frozen_before_can_be_trained_again(context):
+    whole = train_local(context)
+    train_local(dataclasses.replace(context, trained=context.trained[:1]))
+    assert adapter_digest(train_local(context).adapter_after) == adapter_digest(whole.adapter_after)
+
+
+@pytest.mark.parametrize("names", [(), ("base_model.model.lm_head.lora_A.weight",)])
+def test_nothing_and_strangers_cannot_be_trained(context, names):
+    with pytest.raises(TrainingError, match="not those of the adapter"):
+        train_local(dataclasses.replace(context, trained=names))
+
+
+def test_the_pull_to_the_start_is_the_gradient_of_the_squared_distance(context):
+    model = load_model(context.model_folder, context.lora)
+    put_adapter(model, context.adapter)
+    trained = list(train_only(model, context.trained).values())
+    start = [parameter.detach().clone() for parameter in trained]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    tokens, labels = collate(encode(context.model_folder, read_texts(context.train, limit=2), max_tokens=32))
+    loss = next_token_loss(model, tokens, labels)
+    distance = torch.stack([(p - origin).square().sum() for p, origin in zip(trained, start, strict=True)]).sum()
+    expected = torch.autograd.grad(loss + 0.7 / 2 * distance, trained)
+    next_token_loss(model, tokens, labels).backward()
+    pull_back(trained, start, 0.7)
+    for parameter, gradient in zip(trained, expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_strong_pull_keeps_a_round_near_its_start_and_none_changes_nothing(context):
+    def distance(proximal):
+        training = context.training.model_copy(update={"proximal": proximal, "steps": 8})
+        after = train_local(dataclasses.replace(context, training=training)).adapter_after
+        return math.sqrt(sum(float(((after[n] - context.adapter[n]) ** 2).sum()) for n in after))
+
+    far, near, nearest = (distance(proximal) for proximal in (0.0, 20.0, 1000.0))
+    assert far > 1.3 * near > 1.3 * nearest > 0
+
+
+def products(adapter):
+    return {
+        name: adapter[name].astype(float) @ adapter[name.replace("lora_B", "lora_A")].astype(float)
+        for name in adapter
+        if "lora_B" in name
+    }
+
+
+@pytest.mark.parametrize("averaging", ["both", "b_only", "alternate"])
+def test_the_mean_of_products_is_the_product_of_means_where_one_factor_is_shared(context, averaging):
+    """FFA-LoRA and RoLoRA are exact, up to the rounding of float32; FedIT is not, by orders of magnitude more."""
+    start = train_local(dataclasses.replace(context, seed=3)).adapter_after
+    worst = 0.0
+    for number in (1, 2):
+        trained = trained_tensors(averaging, start, number)
+        local = dataclasses.replace(context, adapter=start, trained=trained, round=number)
+        after = [train_local(dataclasses.replace(local, seed=seed)).adapter_after for seed in (1, 2, 3)]
+        mean = {name: sum(a[name].astype(float) for a in after) / 3 for name in start}
+        for name, of_means in products(mean).items():
+            of_products = sum(products(a)[name] for a in after) / 3
+            moved = abs(of_products - products(start)[name]).max()
+            worst = max(worst, abs(of_means - of_products).max() / moved)
+    assert (worst > 1e-3) if averaging == "both" else (worst < 1e-12)

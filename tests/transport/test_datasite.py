@@ -7,7 +7,7 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError
-from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, datasite
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -25,6 +25,56 @@ def test_a_job_arrives_whole_and_its_answer_comes_back(pair):
     pair.owner.poll()
     pair.researcher.poll()
     assert pair.researcher.output(OWNER, "job-1", "result.json") == b'{"a": 1}'
+
+
+class Clock:
+    """Time that passes in sleeps only; what is due is done as soon as it has passed."""
+
+    def __init__(self, *due):
+        self.now, self.due = 0.0, list(due)
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        while self.due and self.due[0][0] <= self.now:
+            self.due.pop(0)[1]()
+
+
+@pytest.mark.parametrize("who", ["owner", "researcher"])
+def test_waiting_ends_soon_after_something_came_and_else_in_time(pair, monkeypatch, who):
+    session, peer = getattr(pair, who), getattr(pair, "researcher" if who == "owner" else "owner")
+    box = {"owner": "inbox", "researcher": "outbox"}[who]
+
+    def put(name):
+        return lambda: peer.connection.store.put(peer.connection.key(session.settings.email, box, name), b"it")
+
+    mark = session.news()
+    clock = Clock((1.0, put("00000001-one")))
+    monkeypatch.setattr(datasite, "time", clock)
+    session.wait(mark, 60.0)
+    assert 1.0 <= clock.now < 1.1
+    assert session.news() != mark
+    session.wait(session.news(), 60.0)
+    assert clock.now == pytest.approx(61.0, abs=0.2)
+
+
+def test_what_came_before_waiting_began_ends_it_too(pair, monkeypatch):
+    mark = pair.owner.news()
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    monkeypatch.setattr(datasite, "time", clock := Clock())
+    pair.owner.wait(mark, 60.0)
+    assert clock.now < 0.1
+
+
+def test_a_store_that_cannot_tell_is_waited_for_in_one_sleep(pair, monkeypatch):
+    monkeypatch.setattr(type(pair.owner.connection.store), "stamp", lambda self, prefix: None)
+    monkeypatch.setattr(datasite, "time", clock := Clock())
+    slept = []
+    clock.sleep = lambda seconds, sleep=clock.sleep: (slept.append(seconds), sleep(seconds))
+    pair.owner.wait(pair.owner.news(), 3.0)
+    assert slept == [3.0]
 
 
 def test_a_job_that_was_rejected_unread_says_why(pair):

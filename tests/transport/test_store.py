@@ -22,6 +22,17 @@ def test_put_get_list_delete(store):
     assert store.entries("nowhere") == []
 
 
+def test_a_stamp_tells_that_something_was_put(store):
+    before = store.stamp("a/box")
+    store.put("a/box/one", b"1")
+    after = store.stamp("a/box")
+    assert store.stamp("a/box") == after
+    if before is None:  # this kind of store cannot tell
+        assert after is None
+    else:
+        assert before == 0 < after
+
+
 def test_a_larger_object_than_expected_is_refused(store):
     store.put("k", b"12345")
     with pytest.raises(UntrustedError, match="larger than 4 bytes"):

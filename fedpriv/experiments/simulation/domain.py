@@ -134,6 +134,7 @@ class SimulatedDomain:
         self, folder: Path, keys: IdentityKeys, request: CodeRequest, *, trace: Trace, start: Adapter, relay: Relay
     ) -> None:
         self.email, self.trace, plan = keys.identity.email, trace, request.plan
+        self._make = functools.partial(SimulatedDomain, folder, keys, request, trace=trace, start=start, relay=relay)
         number = plan.emails.index(self.email)
         config = DomainConfig(
             name=f"domain-{number}",
@@ -172,6 +173,10 @@ class SimulatedDomain:
     @functools.cached_property
     def folder(self) -> StudyFolder:
         return self.work.context.folder
+
+    def again(self) -> SimulatedDomain:
+        """Return this domain made from its folder once more, as its service is when it starts again."""
+        return self._make()
 
     def answer(self, ticket: Ticket) -> tuple[Result, float]:
         """Carry out a ticket and return the answer with the virtual seconds that it takes."""
