@@ -1,4 +1,4 @@
-"""``fedpriv bench``: what protection and the data owner's side cost on this machine, measured."""
+"""``fedpriv bench``: what protection, the data owner's side and slow links cost, measured on this machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from fedpriv.files import write_json
 
 if TYPE_CHECKING:
+    from fedpriv.experiments.crosscloud.bench import Report as CrosscloudReport
     from fedpriv.experiments.protection_bench import Report
     from fedpriv.experiments.rounds_bench import Report as RoundsReport
     from fedpriv.experiments.target import Target
@@ -103,6 +104,61 @@ def domain(
         typer.echo(json.dumps(report.as_json()))
         return
     Console().print(_targets_table(targets(report)))
+
+
+@app.command()
+def crosscloud(
+    model: Annotated[str, typer.Option(help="Base model.")] = "smollm2-135m-instruct",
+    mode: Annotated[list[str] | None, typer.Option(help="A mode beside the baseline; again for more. [all]")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of every study.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Local steps of a round.")] = 4,
+    rates: Annotated[str, typer.Option(help="Mbit/s of the domains' links.")] = "100,20,2",
+    delays: Annotated[str, typer.Option(help="One-way delay of them, ms.")] = "10,50,150",
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the loss over time.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run one study across clouds in several modes: loss over wall clock, and bytes on every link.
+
+    Each domain is a process in a network namespace behind its own slow link; the store is an OpenSSH server. Needs root
+    and the package openssh-server; takes about ten minutes. docs/benchmarks.md says what is measured.
+    """
+    from fedpriv.experiments.crosscloud.bench import run_crosscloud_bench, targets
+    from fedpriv.experiments.crosscloud.links import parse_links
+    from fedpriv.experiments.crosscloud.modes import MODES
+
+    links = parse_links(rates, delays)
+    with _progress() as on_progress:
+        report = run_crosscloud_bench(
+            model=model,
+            links=links,
+            modes=tuple(mode or MODES),
+            rounds=rounds,
+            steps=steps,
+            on_progress=on_progress,
+        )
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if picture is not None:
+        from fedpriv.experiments.crosscloud.picture import write_picture
+
+        write_picture(report, picture)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+        return
+    Console().print(_modes_table(report))
+    Console().print(_targets_table(targets(report)))
+
+
+def _modes_table(report: CrosscloudReport) -> Table:
+    view = Table(title="The same study across clouds", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("mode", "loss at the end", "seconds", "to the target", *(f"{d} up/down MB" for d in report.domains)):
+        view.add_column(name, justify="left" if name == "mode" else "right")
+    for mode in report.modes:
+        reached = "never" if mode.seconds_to_target is None else f"{mode.seconds_to_target:.0f}"
+        moved = (f"{mode.up_bytes[d] / 1e6:.1f} / {mode.down_bytes[d] / 1e6:.1f}" for d in report.domains)
+        view.add_row(mode.mode, f"{mode.curve[-1].loss:.4f}", f"{mode.seconds:.0f}", reached, *moved)
+    return view
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from fedpriv.cli.domain import app as domain_app
 from fedpriv.cli.study import app as study_app
 from fedpriv.errors import FedprivError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 app = typer.Typer(
     name="fedpriv",
     help="Federated LoRA fine-tuning on clinical notes that stay in the building.",
@@ -62,6 +64,12 @@ def main() -> None:
     except FedprivError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        said = f"The disk here cannot be written ({error}). What was finished is kept. Next: make room, then go on."
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(said)}", highlight=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What was finished is kept.")
         sys.exit(130)

@@ -43,7 +43,8 @@ class StudyContext:
     blobs : BlobChannel
         The way to and from the researcher's blobs.
     on_progress, notify : Callable
-        Called with where a ticket is, for the researcher; with a sentence, for people at this domain.
+        Called with where a ticket is, for the researcher; with a sentence, for people at this domain. The first returns
+        the seconds that telling the researcher took the last time, where it is known.
     seconds : dict of str to float
         Wall clock of the parts of the ticket at work.
     traffic : Traffic
@@ -57,7 +58,7 @@ class StudyContext:
     decision: Callable[[], RequestDecision]
     ledger: Ledger
     blobs: BlobChannel
-    on_progress: Callable[[Progress], None]
+    on_progress: Callable[[Progress], float | None]
     notify: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
@@ -201,8 +202,7 @@ class StudyContext:
             return
         self._shown_s = now
         value = {"study": self.study, "round": round_number, "state": state, "step": step, "steps": steps}
-        with self.traffic.small_put():
-            self.on_progress(Progress.model_validate(value))
+        self.traffic.small_put(self.on_progress(Progress.model_validate(value)) or 0.0)
 
     def start_measuring(self) -> None:
         """Forget what the ticket before took."""

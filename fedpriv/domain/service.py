@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -26,6 +27,7 @@ from fedpriv.domain.policy import review
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
+from fedpriv.domain.trouble import Trouble
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign, signed_identity
@@ -34,9 +36,9 @@ from fedpriv.study.messages import MAX_TICKET_BYTES
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
+from fedpriv.transport.newest import Newest
 
 TICKET_FILE = "ticket.json"
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.25, 30.0
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
@@ -66,12 +68,18 @@ class DomainService:
     _prepared: PreparedData = field(init=False)
     _session: OwnerSession = field(init=False)
     _researchers: dict[str, Identity] = field(init=False)
+    _progress: Newest[tuple[str, Progress]] = field(init=False)
+    _trouble: Trouble = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _published: dict[str, str] = field(default_factory=dict)
     _requested: dict[str, str] = field(default_factory=dict)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._trouble = Trouble(say=self._say, notify=self.notify)
+        self._progress = Newest(lambda news: self._session.blobs.show_progress(*news))
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
         """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
@@ -124,8 +132,8 @@ class DomainService:
             examples=self._prepared.examples + self._prepared.heldout_examples,
         )
         self._say("connecting")
-        self._connect()
-        self._register_dataset(folder)
+        self._trouble.patiently(self._connect)
+        self._trouble.patiently(lambda: self._register_dataset(folder))
 
     def _connect(self) -> None:
         config, folder = self.domain.config, self.domain.folder
@@ -155,7 +163,6 @@ class DomainService:
     # -- the loop --------------------------------------------------------------------------------------------
 
     def _loop(self, once: bool) -> None:
-        pause = self.domain.config.resources.poll_seconds
         self.notify("ready: waiting for requests")
         self._say("waiting for requests")
         while True:
@@ -165,15 +172,12 @@ class DomainService:
                 mark = self._session.news()
                 self._session.receive()
                 self._handle_jobs()
-                self._session.poll()  # answers first: somebody waits for them
+                self._session.publish()  # answers first: somebody waits for them
                 if self._publish_decisions():
-                    self._session.poll()
+                    self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
-                mark = None
-                pause = min(_MAX_BACKOFF_SECONDS, max(pause, _FIRST_BACKOFF_SECONDS) * 2)
-                self._say(f"waiting for the store: {error}")
-                self.notify(f"{error} Trying again in {pause:.0f} s.")
+                mark, pause = None, self._trouble.met(error)
             if once:
                 return
             if mark is None:
@@ -184,7 +188,7 @@ class DomainService:
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
         resources = self.domain.config.resources
-        if self._said.startswith("waiting for the store"):
+        if self._trouble.over():
             self._say("waiting for tickets")
         quiet_s = time.monotonic() - self._acted_s
         return resources.poll_seconds if quiet_s < _QUIET_SECONDS else max(resources.poll_seconds, _QUIET_POLL_SECONDS)
@@ -284,7 +288,7 @@ class DomainService:
         """Say to people here, and to the researcher, that a ticket waits."""
         if self._say(state):
             progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
-            self._session.blobs.show_progress(self.domain.requests.get(ticket.study).researcher, progress)
+            self._progress.put((self.domain.requests.get(ticket.study).researcher, progress))
 
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
@@ -364,13 +368,11 @@ class DomainService:
 
     # -- telling people --------------------------------------------------------------------------------------
 
-    def _on_progress(self, researcher: str, progress: Progress) -> None:
+    def _on_progress(self, researcher: str, progress: Progress) -> float:
         steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
         self._say(f"{progress.state}{steps}, round {progress.round}")
-        try:
-            self._session.blobs.show_progress(researcher, progress)
-        except TransportError:
-            return  # progress is a courtesy; the result will say whether the store works
+        self._progress.put((researcher, progress))
+        return self._progress.seconds
 
     def _on_refusal(self, peer: str, reason: str) -> None:
         self.domain.ledger.append("message.refused", peer=peer, reason=reason)
@@ -382,7 +384,8 @@ class DomainService:
             return False
         self._said, self._acted_s = state, time.monotonic()
         status = {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
-        write_json(self.domain.folder.status_path, status, durable=False)
+        with contextlib.suppress(OSError):  # on a full disk too, the service goes on and says what is wrong
+            write_json(self.domain.folder.status_path, status, durable=False)
         return True
 
     def _handle_signals(self, parent: int | None) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -51,6 +51,8 @@ class Federation:
         The base model.
     work : Path
         Everything lies below this folder, which is made anew each time.
+    places : mapping of str to sequence of str
+        Words that stand before a domain's command, such as those that run it in a network namespace.
 
     Examples
     --------
@@ -62,6 +64,7 @@ class Federation:
     domains: dict[str, Domain]
     model: LocalModel
     work: Path
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _lock: contextlib.ExitStack
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -74,6 +77,7 @@ class Federation:
         domains: int = 3,
         seed: int = 0,
         work: Path = DEFAULT_WORK,
+        store: str | None = None,
         epsilon: float | None = None,
         say: Callable[[str], None] = lambda sentence: None,
         on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
@@ -84,6 +88,8 @@ class Federation:
         ----------
         mimic : Path, optional
             Folder with MIMIC-III tables; without it, synthetic ones are made.
+        store : str, optional
+            Address of the store that all parties reach; without it, a folder below ``work``.
         epsilon : float, optional
             Privacy budget of every domain's data, over all studies; without it there is none.
         say, on_progress
@@ -107,7 +113,7 @@ class Federation:
                 shutil.rmtree(work, ignore_errors=True)
                 private_folder(work)
                 sources = _write_shards(tables, shards, work, say)
-                researcher, parties = _create_parties(sources, work, epsilon)
+                researcher, parties = _create_parties(sources, work, store, epsilon)
             except BaseException:
                 lock.close()
                 raise
@@ -148,9 +154,18 @@ class Federation:
 
     def start(self) -> Federation:
         """Run every domain as a process of its own; they also end if this process is killed."""
-        for name, domain in self.domains.items():
-            self._processes[name] = _serve(domain)
+        for name in self.domains:
+            self.serve(name)
         return self
+
+    def serve(self, name: str) -> subprocess.Popen[bytes]:
+        """Run one domain, such as one that was ended, and return its process."""
+        self._processes[name] = _serve(self.domains[name], self.places.get(name, ()))
+        return self._processes[name]
+
+    def serve_pid(self, name: str) -> int:
+        """Return the process of a domain that was started."""
+        return self._processes[name].pid
 
     def stop(self) -> None:
         """End every process that was started."""
@@ -179,8 +194,17 @@ class Federation:
         StudyError
             With the last line of the domain's log.
         """
-        if not isinstance(event, Waiting):
-            return
+        if isinstance(event, Waiting):
+            self.require_all()
+
+    def require_all(self) -> None:
+        """Raise if a domain's process is gone.
+
+        Raises
+        ------
+        StudyError
+            With the last line of the domain's log.
+        """
         for name, process in self._processes.items():
             if process.poll() is not None:
                 log = (self.domains[name].folder.root / "serve.log").read_text(errors="replace").splitlines()
@@ -217,13 +241,12 @@ def _write_shards(
 
 
 def _create_parties(
-    sources: dict[str, Path], work: Path, epsilon: float | None
+    sources: dict[str, Path], work: Path, store: str | None, epsilon: float | None
 ) -> tuple[Researcher, dict[str, Domain]]:
-    store = str((work / "store").resolve())
+    store = store or str((work / "store").resolve())
     researcher = Researcher.create(
         work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
     )
-    researcher.publish_identity()
     pin = MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint)
     policy = PolicyChoice(
         standing=(StandingApproval(name="stock-recipe", code="stock-recipe"),),
@@ -249,11 +272,12 @@ def _create_parties(
     return researcher, domains
 
 
-def _serve(domain: Domain) -> subprocess.Popen[bytes]:
+def _serve(domain: Domain, place: Sequence[str]) -> subprocess.Popen[bytes]:
     root = domain.folder.root
+    serve = [sys.executable, "-m", "fedpriv", "domain", "serve", str(root), "--parent", str(os.getpid())]
     with (root / "serve.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "fedpriv", "domain", "serve", str(root), "--parent", str(os.getpid())],
+            [*place, *serve],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.errors import StudyError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import open_signed, sign
 from fedpriv.researcher.events import (
@@ -21,6 +21,7 @@ from fedpriv.researcher.events import (
     TicketSent,
     Waiting,
 )
+from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import BlobRef, CodeRequest, RequestDecision, Result, Signed, Ticket
@@ -346,10 +347,18 @@ class Courier:
         return now()
 
     async def _on_syft(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._syft, function, *arguments)
+        return await self._in(self._syft, function, *arguments)
 
     async def in_background(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._transfers, function, *arguments)
+        return await self._in(self._transfers, function, *arguments)
+
+    async def _in(self, threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a function in a thread; again and again while the store cannot be reached, saying so."""
+        loop = asyncio.get_running_loop()
+        return await patiently(lambda: loop.run_in_executor(threads, function, *arguments), self._on_trouble)
+
+    def _on_trouble(self, error: TransportError) -> None:
+        self._emit(Waiting(study=self.study, domain="the store", what=str(error)))
 
 
 def now() -> float:

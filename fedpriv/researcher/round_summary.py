@@ -38,7 +38,8 @@ class RoundSummary:
         number = manifest.round
         weights = {update.header.member: update.header.weight for update in manifest.updates}
         added = {email: trained[email] for email in weights if email in trained}
-        start = {email: prepared[email] for email in added if email in prepared} if number == 1 else added
+        # The first adapter was measured when the study was prepared; a buffered sum may hold an update of it later on.
+        start = {e: prepared[e] if r.round == 1 and e in prepared else r for e, r in added.items()}
         parts = mean_seconds(trained)
         if sealed is not trained:
             apart = mean_seconds(sealed)

@@ -6,20 +6,24 @@ Every party writes only below its own prefix, so that plain bucket rules can enf
     <me>/identity.json                        public keys, self-signed; trusted only by pinned fingerprint
     <me>/to/<peer>/peer                       "I want to be your peer"
     <me>/to/<peer>/bundle.json                my end-to-end encryption bundle
-    <me>/to/<peer>/inbox/<seq>-<name>         proposed files, encrypted to the peer
-    <me>/to/<peer>/outbox/<seq>-<name>        accepted files and results, encrypted to the peer
+    <me>/to/<peer>/inbox/<seq>                proposed files, encrypted to the peer
+    <me>/to/<peer>/outbox/<seq>               accepted files and results, encrypted to the peer
     <me>/to/<peer>/blobs/<name>               sealed updates and aggregates, encrypted to the peer
     <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
     <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's inbox folder
     <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset
 
-Sequence numbers are the sender's own counter, so no wall clock decides what is new.
+Sequence numbers are the sender's own counter, so no wall clock decides what is new, and whoever waits for the next
+message knows its name: one request says that there is none, two fetch it.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +32,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from syft.sync.connections.base_connection import ConnectionConfig, FileCollection, SyftboxPlatformConnection
 from syft.sync.version.version_info import VersionInfo
 
-from fedpriv.errors import SignatureError, TransportError
+from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import parse_json, read_json, write_json
 from fedpriv.transport.store import Store
 
@@ -36,6 +40,28 @@ MAX_CONTROL_BYTES = 1 * 2**20
 MAX_MESSAGE_BYTES = 8 * 2**20
 MAX_COLLECTION_FILE_BYTES = 64 * 2**20
 _SEQUENCE_DIGITS = 12
+_LIST_SECONDS = 10.0
+"""How often a box is listed for messages after one that never came: a number is lost when a put fails or a kill."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What a peer left in a box.
+
+    Attributes
+    ----------
+    sequence, key : int, str
+        Its number and its name on the store.
+    envelope : bytes or None
+        The encrypted message; None if it cannot be used.
+    refusal : str
+        Why not.
+    """
+
+    sequence: int
+    key: str
+    envelope: bytes | None
+    refusal: str = ""
 
 
 class StoreConnection(SyftboxPlatformConnection):
@@ -51,6 +77,8 @@ class StoreConnection(SyftboxPlatformConnection):
 
     _store: Store = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
+    _deleted: dict[str, int] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: ConnectionConfig) -> StoreConnection:
@@ -158,28 +186,45 @@ class StoreConnection(SyftboxPlatformConnection):
     # -- messages --------------------------------------------------------------------------------------------
 
     def watcher_send_raw_bytes_to_inbox(self, recipient: str, filename: str, data: bytes) -> None:
-        self._append(recipient, "inbox", filename, data)
+        self._append(recipient, "inbox", data)
 
     def owner_write_raw_bytes_to_outbox(self, recipient: str, filename: str, data: bytes) -> None:
-        self._append(recipient, "outbox", filename, data)
+        self._append(recipient, "outbox", data)
 
-    def messages_from(self, peer: str, box: str, *, after: int) -> list[tuple[int, str]]:
-        """Return ``(sequence, key)`` of the messages that ``peer`` left for us after ``after``, oldest first.
+    def messages_from(self, peer: str, box: str, *, after: int) -> Iterator[Message]:
+        """Give the messages that ``peer`` left for us after number ``after``, oldest first.
 
         Parameters
         ----------
         box : str
             ``"inbox"`` for proposed files (we are the owner), ``"outbox"`` for results (we are the watcher).
         """
-        found = []
-        for entry in self._store.entries(self.key_from(peer, box)):
-            number = entry.name[:_SEQUENCE_DIGITS]
-            if number.isdigit() and len(number) == _SEQUENCE_DIGITS and int(number) > after:
-                found.append((int(number), self.key_from(peer, box, entry.name)))
-        return found
+        while True:
+            message = self._message(peer, box, after + 1)
+            if message is None:
+                later = self._first_after(peer, box, after)
+                message = None if later is None else self._message(peer, box, later)
+            if message is None:
+                return
+            yield message
+            after = message.sequence
 
-    def read_message(self, key: str) -> bytes | None:
-        return self._store.get(key, max_bytes=MAX_MESSAGE_BYTES)
+    def _message(self, peer: str, box: str, number: int) -> Message | None:
+        key = self.key_from(peer, box, _numbered(number))
+        try:
+            envelope = self._store.get(key, max_bytes=MAX_MESSAGE_BYTES)
+        except UntrustedError as error:  # it is too large
+            return Message(sequence=number, key=key, envelope=None, refusal=error.what)
+        return None if envelope is None else Message(sequence=number, key=key, envelope=envelope)
+
+    def _first_after(self, peer: str, box: str, after: int) -> int | None:
+        """Return the first number after a gap; at most one listing in ``_LIST_SECONDS``, the first one at once."""
+        folder, now = self.key_from(peer, box), time.monotonic()
+        if now - self._listed_s.get(folder, -_LIST_SECONDS) < _LIST_SECONDS:
+            return None
+        self._listed_s[folder] = now
+        numbers = (int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name))
+        return min((number for number in numbers if number > after), default=None)
 
     def acknowledge(self, peer: str, sequence: int) -> None:
         """Tell ``peer`` that it may delete its inbox messages up to ``sequence``."""
@@ -189,23 +234,37 @@ class StoreConnection(SyftboxPlatformConnection):
         """Delete our inbox messages that ``peer`` said it took."""
         data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
         taken = parse_json(data, source="taken.json")["sequence"] if data else 0
-        for entry in self._store.entries(self.key(peer, "inbox")):
-            number = entry.name[:_SEQUENCE_DIGITS]
-            if isinstance(taken, int) and number.isdigit() and int(number) <= taken:
-                self._store.delete(self.key(peer, "inbox", entry.name))
+        if not isinstance(taken, int):
+            return
+        deleted, inbox = self._deleted.get(peer), self.key(peer, "inbox")
+        if deleted is None:  # after a start, whatever lies there; later on, the names are known
+            numbers = (int(entry.name) for entry in self._store.entries(inbox) if _is_numbered(entry.name))
+        else:
+            sent = int(self._counters().get(f"{peer}/inbox", 0))
+            numbers = iter(range(deleted + 1, min(taken, sent) + 1))
+        for number in numbers:
+            if number <= taken:
+                self._store.delete(f"{inbox}/{_numbered(number)}")
+        self._deleted[peer] = taken
 
-    def _append(self, recipient: str, box: str, filename: str, data: bytes) -> None:
+    def _append(self, recipient: str, box: str, data: bytes) -> None:
         if len(data) > MAX_MESSAGE_BYTES:
             raise TransportError(
                 f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
             )
         with self._lock:
-            path = self._settings.state_folder / "sequence.json"
-            counters = read_json(path) if path.exists() else {}
+            counters = self._counters()
             number = int(counters.get(f"{recipient}/{box}", 0)) + 1
             # The counter goes first: a number may be lost by a kill, but is never used twice.
-            write_json(path, {**counters, f"{recipient}/{box}": number})
-            self._store.put(self.key(recipient, box, f"{number:0{_SEQUENCE_DIGITS}d}-{filename}"), data)
+            write_json(self._counters_path, {**counters, f"{recipient}/{box}": number})
+            self._store.put(self.key(recipient, box, _numbered(number)), data)
+
+    @property
+    def _counters_path(self) -> Path:
+        return self._settings.state_folder / "sequence.json"
+
+    def _counters(self) -> dict[str, Any]:
+        return read_json(self._counters_path) if self._counters_path.exists() else {}
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
 
@@ -284,3 +343,11 @@ class StoreConnectionConfig(ConnectionConfig):
     store_url: str
     state_folder: Path
     pins: dict[str, str] = Field(default_factory=dict)
+
+
+def _numbered(number: int) -> str:
+    return f"{number:0{_SEQUENCE_DIGITS}d}"
+
+
+def _is_numbered(name: str) -> bool:
+    return len(name) == _SEQUENCE_DIGITS and name.isascii() and name.isdigit()

@@ -227,12 +227,27 @@ class OwnerSession(_Session):
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
-        self._syncer.sync(self._connected())  # type: ignore[union-attr]
+        self.receive()
+        self.publish()
 
     def receive(self) -> None:
-        """Take what pinned researchers sent."""
+        """Take what pinned researchers sent; where nothing came, one request to the store for each."""
         for email in self._connected():
-            self._syncer.receive(email)  # type: ignore[union-attr]
+            self._owner_syncer.receive(email)
+
+    def publish(self) -> None:
+        """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
+        connected = [email for email in self.settings.pins if self.is_connected(email)]
+        for email in connected:
+            self._owner_syncer.publish(email)
+        for email in connected:
+            self._owner_syncer.acknowledge(email)
+
+    @property
+    def _owner_syncer(self) -> OwnerSyncer:
+        if not isinstance(self._syncer, OwnerSyncer):
+            raise ConfigError("This session is no data owner's")
+        return self._syncer
 
     def _connected(self) -> list[str]:
         """Return the pinned researchers that are our peers; those who ask to be become it."""

@@ -1,20 +1,16 @@
-"""The store: named byte strings that every party can reach, on any fsspec filesystem, put atomically."""
+"""The store: named byte strings that every party can reach, on a folder, over SFTP or in a cloud, put atomically."""
 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import fsspec
-from fsspec.spec import AbstractFileSystem
-
-from fedpriv.errors import ConfigError, TransportError
+from fedpriv.errors import TransportError, UntrustedError
+from fedpriv.transport.files import Files, FsspecFiles
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
-_TEMPORARY = ".part-"
+_SFTP = "sftp://"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,50 +24,50 @@ class Entry:
 class Store:
     """Atomic puts and bounded gets of named objects below one root.
 
-    Stateless and safe to share between threads, as fsspec's filesystems are.
+    Stateless and safe to share between threads, as the :class:`Files` it stands on are.
     """
 
-    def __init__(self, filesystem: AbstractFileSystem, root: str) -> None:
-        self._filesystem = filesystem
+    def __init__(self, files: Files, root: str) -> None:
+        self._files = files
         self._root = root.rstrip("/")
-        self._puts_are_atomic = not isinstance(filesystem.protocol, tuple) or "file" not in filesystem.protocol
 
     @classmethod
     def from_url(cls, url: str) -> Store:
-        """Open a store by URL or by the path of a folder; a local folder is created when it is missing.
+        """Open a store by URL or by the path of a folder; a folder is created when it is missing.
 
         Raises
         ------
         ConfigError
-            If the URL names no known kind of store.
+            If the URL names no known kind of store, or lacks what its kind needs.
         TransportError
             If the store cannot be reached.
+        SignatureError
+            If it shows another host key than the pinned one.
         """
+        files: Files
+        if url.startswith(_SFTP):
+            from fedpriv.transport.sftp import SftpFiles
+
+            files, root = SftpFiles.open(url)
+        else:
+            files, root = FsspecFiles.open(url)
         try:
-            filesystem, root = fsspec.core.url_to_fs(url if "://" in url else str(Path(url).expanduser().resolve()))
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"The store {url} cannot be opened ({error})", todo="give a folder or a URL") from error
-        try:
-            filesystem.makedirs(root, exist_ok=True)
+            files.make_folder(root)
         except OSError as error:
-            raise TransportError(f"The store {url} cannot be reached ({error})", todo="check the path") from error
-        return cls(filesystem, root)
+            where = url.partition("?")[0]
+            raise TransportError(f"The store {where} cannot be reached ({error})", todo="check the path") from error
+        return cls(files, root)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object so that a reader sees the whole of it or the version before."""
         path = self._path(key)
         try:
-            if self._puts_are_atomic:
-                self._filesystem.pipe_file(path, data)
-                return
-            folder, _, name = path.rpartition("/")
-            self._filesystem.makedirs(folder, exist_ok=True)
-            temporary = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}-{name}"
-            self._filesystem.pipe_file(temporary, data)
-            Path(temporary).replace(path)
+            self._files.write(path, data)
         except OSError as error:
             raise TransportError(
-                f"The store refused to write {key} ({error})", todo="check space and rights"
+                f"The store refused to write {key} ({error})",
+                kept="The object that was there before, if any, stands",
+                todo="check its space and rights",
             ) from error
 
     def get(self, key: str, *, max_bytes: int) -> bytes | None:
@@ -80,22 +76,33 @@ class Store:
         Raises
         ------
         TransportError
-            If it is larger than ``max_bytes`` or cannot be read.
+            If it cannot be read.
+        UntrustedError
+            If it is larger than ``max_bytes``: whoever put it there breaks the rules.
         """
         path = self._path(key)
         try:
-            with self._filesystem.open(path, "rb") as stream:
-                data = stream.read(max_bytes + 1)
+            data = self._files.read(path, max_bytes + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise TransportError(f"The store refused to read {key} ({error})", todo="check the connection") from error
-        if not isinstance(data, bytes) or len(data) > max_bytes:
-            raise TransportError(f"{key} on the store is larger than {max_bytes} bytes", kept="It was not used")
+        if len(data) > max_bytes:
+            raise UntrustedError(f"{key} on the store is larger than {max_bytes} bytes", kept="It was not used")
         return data
 
     def exists(self, key: str) -> bool:
-        return bool(self._filesystem.exists(self._path(key)))
+        """Say whether there is such an object.
+
+        Raises
+        ------
+        TransportError
+            If the store does not say.
+        """
+        try:
+            return self._files.exists(self._path(key))
+        except OSError as error:
+            raise TransportError(f"The store refused to look for {key} ({error})") from error
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the names of the folders and objects directly below ``prefix``, sorted; odd names are left out."""
@@ -111,19 +118,15 @@ class Store:
         Free to ask, unlike a listing: in a local folder it is the time that the folder was changed last, in ns. Two
         puts within one tick of the system's clock have the same; 0 is that there is no such folder yet.
         """
-        if self._puts_are_atomic:  # no local folder
-            return None
         try:
-            return Path(self._path(prefix)).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
+            return self._files.stamp(self._path(prefix))
         except OSError as error:
             raise TransportError(f"The store refused to list {prefix} ({error})") from error
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
         try:
-            self._filesystem.rm_file(self._path(key))
+            self._files.remove(self._path(key))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -132,15 +135,14 @@ class Store:
     def _entries(self, prefix: str, *, files_only: bool = False) -> Iterator[Entry]:
         path = self._path(prefix) if prefix else self._root
         try:
-            found = self._filesystem.ls(path, detail=True, refresh=True)
+            found = self._files.list(path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise TransportError(f"The store refused to list {prefix or 'its root'} ({error})") from error
-        for item in sorted(found, key=lambda item: item["name"]):
-            name = item["name"].rstrip("/").rpartition("/")[2]
-            if _PART.fullmatch(name) and (not files_only or item["type"] == "file"):
-                yield Entry(name=name, size_bytes=int(item.get("size") or 0))
+        for item in sorted(found, key=lambda item: item.name):
+            if _PART.fullmatch(item.name) and (not files_only or item.is_file):
+                yield Entry(name=item.name, size_bytes=item.size_bytes)
 
     def _path(self, key: str) -> str:
         for part in key.split("/"):

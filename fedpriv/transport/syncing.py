@@ -126,20 +126,26 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         for peer in peer_emails:
             self.receive(peer)
             self.publish(peer)
+            self.acknowledge(peer)
 
     def receive(self, peer: str) -> None:
-        """Take what ``peer`` sent since the last time."""
+        """Take the jobs that ``peer`` sent."""
         last = int(self._journal.get(f"taken/{peer}", 0))
-        for sequence, key in self._connection.messages_from(peer, "inbox", after=last):
-            envelope = None
+        for message in self._connection.messages_from(peer, "inbox", after=last):
             try:
-                envelope = self._connection.read_message(key)
-                if envelope is not None:
-                    self._accept(peer, self._read(peer, envelope))
+                if message.envelope is None:
+                    raise UntrustedError(message.refusal)
+                self._accept(peer, self._read(peer, message.envelope))
             except UntrustedError as error:
-                self._quarantine.add(peer, key, envelope, error.what)
-            self._journal.set(f"taken/{peer}", sequence)
-            self._connection.acknowledge(peer, sequence)
+                self._quarantine.add(peer, message.key, message.envelope, error.what)
+            self._journal.set(f"taken/{peer}", message.sequence)
+
+    def acknowledge(self, peer: str) -> None:
+        """Tell ``peer`` what it may delete, after everything else: nobody waits for it."""
+        taken = int(self._journal.get(f"taken/{peer}", 0))
+        if taken > int(self._journal.get(f"acknowledged/{peer}", 0)):
+            self._connection.acknowledge(peer, taken)
+            self._journal.set(f"acknowledged/{peer}", taken)
 
     def _read(self, peer: str, envelope: bytes) -> ProposedFileChangesMessage:
         try:
@@ -244,15 +250,14 @@ class WatcherSyncer(DatasiteWatcherSyncer):
     def sync_down(self, peer_emails: list[str]) -> None:
         for peer in peer_emails:
             last = int(self._journal.get(f"seen/{peer}", 0))
-            for sequence, key in self._connection.messages_from(peer, "outbox", after=last):
-                envelope = None
+            for message in self._connection.messages_from(peer, "outbox", after=last):
                 try:
-                    envelope = self._connection.read_message(key)
-                    if envelope is not None:
-                        self._accept(peer, envelope)
+                    if message.envelope is None:
+                        raise UntrustedError(message.refusal)
+                    self._accept(peer, message.envelope)
                 except UntrustedError as error:
-                    self._quarantine.add(peer, key, envelope, error.what)
-                self._journal.set(f"seen/{peer}", sequence)
+                    self._quarantine.add(peer, message.key, message.envelope, error.what)
+                self._journal.set(f"seen/{peer}", message.sequence)
 
     def sync_datasets(self, peer: str) -> None:
         """Fetch the mock side of the datasets that ``peer`` shows."""

@@ -38,7 +38,7 @@ COMMANDS = [
             *("pause", "step", "stop", "set", "exclude", "readmit"),
         )
     ),
-    *(["bench", name] for name in ("protection", "domain", "rounds")),
+    *(["bench", name] for name in ("protection", "domain", "rounds", "crosscloud")),
     *(["data", name] for name in ("inspect", "synthesize", "shard")),
 ]
 

@@ -25,11 +25,11 @@ class Pair:
         return folder
 
 
-def settings(root, email, pins, on_refusal=lambda peer, reason: None):
+def settings(root, email, pins, on_refusal=lambda peer, reason: None, store=None):
     folder = root / email
     return SessionSettings(
         email=email,
-        store_url=str(root / "store"),
+        store_url=store or str(root / "store"),
         folder=folder,
         keys_path=folder / "keys.json",
         pins=pins,
@@ -39,12 +39,17 @@ def settings(root, email, pins, on_refusal=lambda peer, reason: None):
 
 @pytest.fixture
 def pair(tmp_path):
+    return make_pair(tmp_path)
+
+
+def make_pair(tmp_path, store=None):
+    """Connect the two over a store; by default a folder."""
     keys = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in (OWNER, RESEARCHER)}
     refusals = []
     owner = OwnerSession(
-        settings(tmp_path, OWNER, {RESEARCHER: keys[RESEARCHER]}, lambda peer, reason: refusals.append(reason))
+        settings(tmp_path, OWNER, {RESEARCHER: keys[RESEARCHER]}, lambda peer, reason: refusals.append(reason), store)
     )
-    researcher = ResearcherSession(settings(tmp_path, RESEARCHER, {OWNER: keys[OWNER]}))
+    researcher = ResearcherSession(settings(tmp_path, RESEARCHER, {OWNER: keys[OWNER]}, store=store))
     assert not researcher.connect(OWNER)
     owner.poll()
     assert researcher.connect(OWNER)

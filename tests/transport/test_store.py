@@ -1,6 +1,6 @@
 import pytest
 
-from fedpriv.errors import ConfigError, TransportError
+from fedpriv.errors import ConfigError, TransportError, UntrustedError
 from fedpriv.transport import Store
 
 
@@ -35,7 +35,7 @@ def test_a_stamp_tells_that_something_was_put(store):
 
 def test_a_larger_object_than_expected_is_refused(store):
     store.put("k", b"12345")
-    with pytest.raises(TransportError, match="larger than 4 bytes"):
+    with pytest.raises(UntrustedError, match="larger than 4 bytes"):
         store.get("k", max_bytes=4)
 
 
@@ -48,3 +48,23 @@ def test_odd_names_are_refused(store, key):
 def test_an_unknown_kind_of_store_is_named():
     with pytest.raises(ConfigError, match="cannot be opened"):
         Store.from_url("gopher://x/y")
+
+
+def test_a_kind_that_shows_half_written_files_is_not_used():
+    with pytest.raises(ConfigError, match="half-written"):
+        Store.from_url("ftp://127.0.0.1/x")
+
+
+def test_what_was_written_of_a_refused_object_is_removed(tmp_path, monkeypatch):
+    store = Store.from_url(str(tmp_path / "s"))
+    store.put("k", b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(TransportError, match="No space left"):
+        store.put("k", b"new")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["k"]
+    assert store.get("k", max_bytes=9) == b"old"

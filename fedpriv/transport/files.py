@@ -1,0 +1,161 @@
+"""What a kind of store must be able to do, and the kinds that fsspec gives: folders and object stores."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import get_protocol
+
+from fedpriv.errors import ConfigError, TransportError
+
+_TEMPORARY = ".part-"
+_OBJECT_STORES = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""Where an object appears whole or not at all: they have no half-written files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing in a folder of a store."""
+
+    name: str
+    size_bytes: int
+    is_file: bool
+
+
+class Files(Protocol):
+    """One kind of store: whole files by absolute path. Stateless for its callers, and safe to share between threads.
+
+    What the store says no to is an ``OSError``; a connection that fails is a ``TransportError`` with its own words.
+    """
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replace a file so that a reader sees the old or the new one, whole; missing folders are made."""
+        ...
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a file; ``FileNotFoundError`` if there is none."""
+        ...
+
+    def list(self, path: str) -> list[Item]:
+        """Return what lies in a folder; ``FileNotFoundError`` if there is none."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Say whether there is such a file or folder."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file; ``FileNotFoundError`` if there is none."""
+        ...
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and its parents; one that is there is no error."""
+        ...
+
+    def stamp(self, path: str) -> int | None:
+        """Return what changes when a folder does, if asking costs nothing; else None. 0 is that there is no folder."""
+        ...
+
+
+def temporary_name(path: str) -> str:
+    """Return a name beside ``path`` that no other writer uses, and that no listing of a store shows."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}-{name[:100]}"
+
+
+class FsspecFiles:
+    """A folder of this machine, or an object store, through fsspec."""
+
+    def __init__(self, filesystem: AbstractFileSystem, *, is_local: bool) -> None:
+        self._filesystem = filesystem
+        self._is_local = is_local
+
+    @classmethod
+    def open(cls, url: str) -> tuple[FsspecFiles, str]:
+        """Return the store that a URL names, and the root in it.
+
+        Raises
+        ------
+        ConfigError
+            If the URL names no kind of store that can be used, or its library is not installed.
+        """
+        kind = get_protocol(url)
+        if kind != "file" and kind not in _OBJECT_STORES:
+            raise ConfigError(
+                f"The store {url} cannot be opened: the kind {kind} is unknown, or may show half-written files",
+                todo="give a folder, an sftp:// address or an object store",
+            )
+        try:
+            filesystem, root = fsspec.core.url_to_fs(url if "://" in url else str(Path(url).expanduser().resolve()))
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"The store {url} cannot be opened ({error})", todo="give a folder or a URL") from error
+        return cls(filesystem, is_local=kind == "file"), root
+
+    def write(self, path: str, data: bytes) -> None:
+        with _only_os_errors():
+            if not self._is_local:
+                self._filesystem.pipe_file(path, data)
+                return
+            self.make_folder(path.rpartition("/")[0])
+            temporary = temporary_name(path)
+            try:
+                self._filesystem.pipe_file(temporary, data)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)  # on a full disk, what was written of it takes space
+                raise
+
+    def read(self, path: str, limit: int) -> bytes:
+        with _only_os_errors(), self._filesystem.open(path, "rb") as stream:
+            data = stream.read(limit)
+        return data if isinstance(data, bytes) else data.encode()
+
+    def list(self, path: str) -> list[Item]:
+        with _only_os_errors():
+            found = self._filesystem.ls(path, detail=True, refresh=True)
+        return [
+            Item(
+                name=item["name"].rstrip("/").rpartition("/")[2],
+                size_bytes=int(item.get("size") or 0),
+                is_file=item["type"] == "file",
+            )
+            for item in found
+        ]
+
+    def exists(self, path: str) -> bool:
+        with _only_os_errors():
+            return bool(self._filesystem.exists(path))
+
+    def remove(self, path: str) -> None:
+        with _only_os_errors():
+            self._filesystem.rm_file(path)
+
+    def make_folder(self, path: str) -> None:
+        with _only_os_errors():
+            self._filesystem.makedirs(path, exist_ok=True)
+
+    def stamp(self, path: str) -> int | None:
+        if not self._is_local:
+            return None
+        try:
+            return Path(path).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+
+@contextlib.contextmanager
+def _only_os_errors() -> Iterator[None]:
+    """Let nothing of a store's own library out: every one has exceptions of its own for a network that fails."""
+    try:
+        yield
+    except (OSError, TransportError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
