@@ -20,6 +20,7 @@ from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
+from fedpriv.researcher.event_words import link_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.plan import ProtectionLevel
@@ -310,7 +311,8 @@ def status(
         return
     table = Table(show_header=False, box=None)
     for key, value in state.items():
-        text = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        shown = {email: link_in_words(**link) for email, link in value.items()} if key == "links" else value
+        text = ", ".join(f"{k}: {v}" for k, v in shown.items()) if isinstance(shown, dict) else str(shown)
         table.add_row(key.replace("_", " "), escape(text))
     console.print(table)
 

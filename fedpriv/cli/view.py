@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fedpriv.domain.finding import visible
-from fedpriv.researcher.event_words import sentence
+from fedpriv.researcher.event_words import sentence, words
 from fedpriv.researcher.events import (
     DomainExcluded,
     DomainProgress,
     Event,
+    LinkMeasured,
     ResultReceived,
     RoundFinished,
     StudyStarted,
@@ -48,6 +49,7 @@ class StudyView:
         self._domains: dict[str, tuple[str, int, int, float]] = {}
         self._rounds: list[RoundFinished] = []
         self._waited: dict[str, float] = {}
+        self._links: dict[str, str] = {}
         self._expected = 0
         self._stage: tuple[str, float] | None = None
 
@@ -91,6 +93,9 @@ class StudyView:
                 self._expected = event.rounds
                 for domain in event.domains:
                     self._domains.setdefault(domain, ("waiting", 0, 0, now))
+            case LinkMeasured():
+                self._links[event.domain] = words(event)
+                return None  # after every ticket: too much for a line each
             case RoundFinished():  # a round that was summed again takes the place of its first sum
                 self._rounds = [before for before in self._rounds if before.round < event.round] + [event]
             case Waiting():
@@ -119,12 +124,13 @@ class StudyView:
 
     def _domains_table(self) -> Table:
         title = f"Round {min(len(self._rounds) + 1, self._expected)} of {self._expected}" if self._expected else None
-        table = Table("domain", "state", "", "for", title=title)
+        table = Table("domain", "state", "", "for", *(["link"] if self._links else []), title=title)
         now = time.monotonic()
         for domain, (state, step, steps, since) in self._domains.items():
             bar = ProgressBar(total=steps, completed=step, width=_BAR_WIDTH) if steps else Text("")
             count = f" {step}/{steps}" if steps else ""
-            table.add_row(escape(domain), state + count, bar, f"{now - since:.0f} s")
+            link = [self._links.get(domain, "")] if self._links else []
+            table.add_row(escape(domain), state + count, bar, f"{now - since:.0f} s", *link)
         return table
 
     def _rounds_table(self) -> Table:

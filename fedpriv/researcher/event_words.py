@@ -10,18 +10,27 @@ from typing import Any
 from fedpriv.researcher.events import (
     AdapterReleased,
     Decided,
+    DomainCaughtUp,
     DomainExcluded,
+    DomainJoined,
+    DomainMissed,
     DomainProgress,
+    DomainReadmitted,
     Event,
     KeyRenewed,
+    LinkMeasured,
+    Paused,
     ResultReceived,
     RoundFinished,
+    RoundStarted,
     StudyFinished,
     StudyStarted,
     TicketSent,
     TrackerStopped,
+    Unpaused,
     UpdateReceived,
     Waiting,
+    Weighed,
 )
 
 _SAID_ELSEWHERE = frozenset({"study", "time_s", "domain"})
@@ -90,10 +99,44 @@ def _round(event: RoundFinished) -> str:
     return f"round {event.round} is summed{again}: train loss {event.train_loss:.4f}"
 
 
+def link_in_words(up_mbps: float | None, down_mbps: float | None, latency_s: float | None) -> str:
+    """Return what is known of a link in a few words; nothing is known of one that was never measured."""
+    parts = [f"{rate:.3g} Mbit/s {way}" for rate, way in ((up_mbps, "up"), (down_mbps, "down")) if rate is not None]
+    if latency_s is not None:
+        parts.append(f"{1000 * latency_s:.0f} ms a message")
+    return ", ".join(parts) or "not measured"
+
+
+def _begun(event: RoundStarted) -> str:
+    steps = f", {min(event.steps.values())} to {max(event.steps.values())} steps" if event.steps else ""
+    bits = f", {event.bits} bits" if event.bits else ""
+    return f"round {event.round} begins with {len(event.domains)} domain{'s'[: len(event.domains) > 1]}{steps}{bits}"
+
+
+def _weighed(event: Weighed) -> str:
+    shares = ", ".join(f"{email} {share:.0%}" for email, share in event.shares.items())
+    stale = ", ".join(f"{email} {rounds}" for email, rounds in event.staleness.items())
+    return f"round {event.round} is weighed ({event.rule}): {shares}" + (f"; rounds late: {stale}" if stale else "")
+
+
+def _missed(event: DomainMissed) -> str:
+    later = "; a late update comes with its next one" if event.carried else ""
+    return f"round {event.round} goes on without it{_because(event.reason)}{later}"
+
+
 _WORDS: dict[type[Event], Callable[[Any], str]] = {
     StudyStarted: _started,
     Waiting: lambda e: f"is waited for: {e.what}",
     Decided: lambda e: f"{e.decision}{_because(e.reason)}",
+    DomainCaughtUp: lambda e: f"opened what it had missed, up to round {e.round}",
+    DomainJoined: lambda e: "prepared, and takes part from the next round on",
+    DomainMissed: _missed,
+    DomainReadmitted: lambda e: "takes part again from the next round on",
+    LinkMeasured: lambda e: link_in_words(e.up_mbps, e.down_mbps, e.latency_s),
+    Paused: lambda e: f"paused before round {e.round}; fedpriv study resume goes on",
+    RoundStarted: _begun,
+    Unpaused: lambda e: f"going on with round {e.round}",
+    Weighed: _weighed,
     DomainExcluded: lambda e: f"excluded{_because(e.reason)}",
     KeyRenewed: _renewed,
     TicketSent: lambda e: f"asked to {e.kind}{_in_round(e)}",

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fedpriv.aggregation import WeightFunction
+from fedpriv.aggregation import Link, WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher.courier import Courier, request_job_name
@@ -378,6 +378,7 @@ class Study:
             "finished_rounds": len(done),
             "finished": self.folder.record("finished") is not None,
             "excluded": {e: found.reason for e in emails if (found := self.folder.excluded(e)) is not None},
+            "links": {e: link.model_dump() for e in emails if (link := self.folder.link(e)) != Link()},
             "key": "" if keys is None else f"generation {keys.generation}" + (", retired" if keys.redo_round else ""),
             "paused_after": self.steering.read().paused_after,
             "running": lock.exists() and stale_lock_pid(lock) is None,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedpriv.researcher.events import Event, ResultReceived, RoundFinished, StudyFinished
+from fedpriv.researcher.events import Event, LinkMeasured, ResultReceived, RoundFinished, StudyFinished, Weighed
 from fedpriv.study import Plan
 
 MARK = "loss/heldout"
@@ -65,6 +65,11 @@ def rows(events: Iterable[Event], labels: Mapping[str, str]) -> Iterator[Row]:
         match event:
             case ResultReceived() if event.kind in _LOCAL_KINDS and event.status == "done":
                 local |= _local(event, labels)
+            case LinkMeasured():
+                link = {"up_mbps": event.up_mbps, "down_mbps": event.down_mbps, "latency_s": event.latency_s}
+                local |= _flat(f"link/{_clean(event.domain, labels)}", link, labels)
+            case Weighed():
+                local |= _flat("alpha", event.alpha, labels) | _flat("staleness", event.staleness, labels)
             case RoundFinished():
                 last = event.round
                 yield Row(step=last, time_s=event.time_s, values=local | _of_round(event, labels))
