@@ -126,7 +126,7 @@ def run_crosscloud_bench(
     modes : tuple of str
         What to compare with the baseline.
     rounds, steps : int
-        Of every study.
+        Of the baseline; modes may have more rounds (:class:`Mode`).
     max_seconds : float
         For one mode.
     on_progress : Callable[[str, float], None]
@@ -147,10 +147,10 @@ def run_crosscloud_bench(
                 on_progress(mode.name, number / len(chosen))
 
                 def on_round(done: int, mode: Mode = mode, number: int = number) -> None:
-                    part = (number + done / (rounds + 1)) / len(chosen)
-                    on_progress(f"{mode.name}: {done} of {rounds} rounds", part)
+                    part = (number + done / (mode.rounds * rounds + 1)) / len(chosen)
+                    on_progress(f"{mode.name}: {done} of {mode.rounds * rounds} rounds", part)
 
-                plan = mode.plan(clouds.federation.plan(rounds=rounds, steps=steps))
+                plan = mode.plan(clouds.federation.plan(rounds=mode.rounds * rounds, steps=steps))
                 reports.append(_run(clouds, mode, plan, max_seconds, on_round))
             shown = {domain: clouds.bed.link(place).shown for domain, place in clouds.cloud_of.items()}
     target = reports[0].curve[-1].loss

@@ -24,11 +24,14 @@ class Mode:
         What it is, for people.
     changes : mapping of str to mapping
         Sections of the plan and the keys that differ from the base plan.
+    rounds : int
+        For each round of the baseline: a mode whose rounds hold less work has more of them to reach the target in.
     """
 
     name: str
     words: str
     changes: Mapping[str, Mapping[str, Any]]
+    rounds: int = 1
 
     def plan(self, base: Plan) -> Plan:
         """Return ``base`` in this mode, validated like any plan."""
@@ -55,11 +58,13 @@ _MODES = (
         name="balanced",
         words="synchronous and sealed; domains on slow links take fewer steps, so that all are ready together",
         changes={"protection": _SEALED, "schedule": {"local_steps": "balanced"}},
+        rounds=2,
     ),
     Mode(
         name="buffered",
         words="asynchronous and sealed: the first two updates that are ready make a sum",
         changes={"protection": _SEALED, "schedule": {"mode": "buffered", "buffer": 2}},
+        rounds=2,
     ),
 )
 MODES = {mode.name: mode for mode in _MODES}
