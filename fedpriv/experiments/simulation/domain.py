@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,12 +16,12 @@ from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.errors import FedprivError
 from fedpriv.experiments.simulation.traces import Trace
+from fedpriv.experiments.simulation.training import DescendingTraining, Objective, Training
 from fedpriv.files import canonical_json, sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys
 from fedpriv.study import BlobRef, CodeRequest, Limits, Progress, RequestDecision, Result, Ticket
-from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.messages import LinkSample
-from fedpriv.training.adapter import flatten, load_state, save_state, unflatten
+from fedpriv.training.adapter import flatten, save_state
 
 Adapter = dict[str, np.ndarray]
 
@@ -47,75 +44,6 @@ class Relay:
         self._blobs.pop((recipient, self._owner, name), None)
 
 
-class Objective:
-    """What stands for a domain's notes: the loss ``floor + |w - optimum|^2 / 2``, whose gradients are noisy.
-
-    Domains have different optima around a common one, so that they pull apart as unequal shards do.
-    """
-
-    def __init__(self, size: int, seed: int, *, spread: float = 0.5, noise: float = 0.05) -> None:
-        common = np.random.default_rng(0).normal(size=size) / np.sqrt(size)
-        self._rng = np.random.default_rng(seed)
-        self._optimum = common + spread * self._rng.normal(size=size) / np.sqrt(size)
-        self._noise, self.floor = noise, 1.0
-
-    def loss(self, parameters: np.ndarray) -> float:
-        return self.floor + 0.5 * float(np.sum((parameters - self._optimum) ** 2))
-
-    def descend(
-        self, parameters: np.ndarray, steps: int, rate: float, seed: tuple[int, ...]
-    ) -> tuple[np.ndarray, float]:
-        """Return the parameters after so many steps of gradient descent, and the mean loss on the way."""
-        rng, losses = np.random.default_rng(seed), []
-        for _ in range(steps):
-            losses.append(self.loss(parameters))
-            gradient = parameters - self._optimum + self._noise * rng.normal(size=parameters.size)
-            parameters = parameters - rate * gradient
-        return parameters, float(np.mean(losses))
-
-
-class SimulatedTraining:
-    """Stands for :class:`fedpriv.domain.local_training.LocalTraining`: the same calls, an objective for a shard."""
-
-    walls = "none (a simulation)"
-
-    def __init__(self, folder: StudyFolder, objective: Objective, plan: Any, number: int) -> None:
-        self._folder, self._objective, self._plan, self._number = folder, objective, plan, number
-        self.report = type("Report", (), {"tried": ()})()
-
-    def start(self) -> None:
-        """Nothing needs to start."""
-
-    def stop(self) -> None:
-        """Nothing needs to stop."""
-
-    def run(
-        self,
-        kind: str,
-        round_number: int,
-        adapter: int,
-        output: Path,
-        on_step: Callable[[int, int], None],
-        *,
-        steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        """Write what a job writes: the adapter after training, and metrics."""
-        state = load_state(self._folder.adapter(adapter))
-        parameters = flatten(state).astype(np.float64)
-        metrics = {"heldout_loss": self._objective.loss(parameters), "heldout_tokens": 100}
-        if kind == "train":
-            choice = self._plan.training
-            after, loss = self._objective.descend(
-                parameters, steps or choice.steps, choice.learning_rate, (choice.seed, self._number, round_number)
-            )
-            trained, names = unflatten(after.astype(np.float32), state), set(state)
-            frozen = names - set(trained_tensors(self._plan.averaging, state, round_number))
-            save_state(trained | {name: state[name] for name in frozen}, output / "adapter_after.safetensors")
-            metrics |= {"train_loss": loss, "train_tokens": 100}
-        write_atomic(output / "metrics.json", json.dumps(metrics).encode())
-
-
 class SimulatedDomain:
     """One domain of a simulation.
 
@@ -131,13 +59,27 @@ class SimulatedDomain:
         How fast it is, and when it is away.
     start : dict of str to ndarray
         The first adapter.
+    relay : Relay
+        Its blobs.
+    training : Training, optional
+        What its notes and the training on them are; by default an :class:`Objective`.
     """
 
     def __init__(
-        self, folder: Path, keys: IdentityKeys, request: CodeRequest, *, trace: Trace, start: Adapter, relay: Relay
+        self,
+        folder: Path,
+        keys: IdentityKeys,
+        request: CodeRequest,
+        *,
+        trace: Trace,
+        start: Adapter,
+        relay: Relay,
+        training: Training | None = None,
     ) -> None:
         self.email, self.trace, plan = keys.identity.email, trace, request.plan
-        self._make = functools.partial(SimulatedDomain, folder, keys, request, trace=trace, start=start, relay=relay)
+        self._make = functools.partial(
+            SimulatedDomain, folder, keys, request, trace=trace, start=start, relay=relay, training=training
+        )
         number = plan.emails.index(self.email)
         config = DomainConfig(
             name=f"domain-{number}",
@@ -164,12 +106,12 @@ class SimulatedDomain:
             on_progress=self.signs.append,
             notify=lambda sentence: None,
         )
-        prepared = type("Prepared", (), {"examples": trace.examples, "heldout_examples": 10, "patients": 10})()
+        training = training or DescendingTraining(Objective(flatten(start).size, number + 1), trace.examples, number)
         self.work = StudyWork(
             context=context,
             releasing=Releasing(context, None),  # type: ignore[arg-type] - nothing is released in a simulation
-            training=SimulatedTraining(study, Objective(flatten(start).size, number + 1), plan, number),  # type: ignore[arg-type]
-            prepared=prepared,  # type: ignore[arg-type]
+            training=training.at(study, plan),  # type: ignore[arg-type] - the same calls
+            prepared=training.prepared,  # type: ignore[arg-type] - the same numbers
             model=None,  # type: ignore[arg-type] - the first adapter is here
         )
 

@@ -14,11 +14,13 @@ from fedpriv.experiments.simulation.clock import run_in_virtual_time
 from fedpriv.experiments.simulation.courier import SimulatedCourier
 from fedpriv.experiments.simulation.domain import Relay, SimulatedDomain
 from fedpriv.experiments.simulation.traces import Trace
+from fedpriv.experiments.simulation.training import ModelTraining
 from fedpriv.protection import IdentityKeys
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, StudyFinished
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.study import Plan, Result, validate_section
+from fedpriv.training.adapter import initial_adapter, lora_layout
 
 _RESEARCHER = "researcher@lab.example"
 _RECIPE = 'def train(context):\n    raise NotImplementedError("a simulation runs no recipe")\n'
@@ -63,10 +65,18 @@ class SimulatedFederation:
         Parameters of the adapter, about.
     plan : mapping
         Sections of the plan that differ from the defaults, as in ``plan.yaml``.
+    trainings : sequence of ModelTraining, optional
+        Real training on notes, one for each domain, of the plan's model; it sets the adapter and its size.
     """
 
     def __init__(
-        self, folder: Path, traces: Sequence[Trace], *, parameters: int = 2048, plan: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        traces: Sequence[Trace],
+        *,
+        parameters: int = 2048,
+        plan: Mapping[str, Any] | None = None,
+        trainings: Sequence[ModelTraining] | None = None,
     ) -> None:
         self.folder, self.blobs = folder, dict[tuple[str, str, str], bytes]()
         self.answers: dict[tuple[str, str], Result] = {}
@@ -75,11 +85,8 @@ class SimulatedFederation:
         self.researcher = self._researcher()
         self.study = self._study(plan or {})
         request = self.study.folder.submitted()
-        half = parameters // 2
-        self._start = {
-            "base_model.model.layers.0.q_proj.lora_A.weight": np.full((1, half), 0.01, np.float32),
-            "base_model.model.layers.0.q_proj.lora_B.weight": np.zeros((parameters - half, 1), np.float32),
-        }
+        self._trainings = dict(zip(emails, trainings, strict=True)) if trainings else {}
+        self._start = self._first_adapter(parameters)
         self._request, self._traces = request, dict(zip(emails, traces, strict=True))
         self.domains = {email: self.domain(email) for email in emails}
 
@@ -92,7 +99,18 @@ class SimulatedFederation:
             trace=self._traces[email],
             start=self._start,
             relay=Relay(email, self.blobs),
+            training=self._trainings.get(email),
         )
+
+    def _first_adapter(self, parameters: int) -> dict[str, np.ndarray]:
+        for training in self._trainings.values():
+            plan = self.study.plan
+            return initial_adapter(lora_layout(training.model.folder, plan.lora), plan.training.seed)
+        half = parameters // 2
+        return {
+            "base_model.model.layers.0.q_proj.lora_A.weight": np.full((1, half), 0.01, np.float32),
+            "base_model.model.layers.0.q_proj.lora_B.weight": np.zeros((parameters - half, 1), np.float32),
+        }
 
     def run(self, *subscribers: Callable[[Event], None], weights: WeightFunction | None = None) -> SimulatedRun:
         """Run the study from where it is to its end, in virtual time.

@@ -10,8 +10,10 @@ import random
 
 import pytest
 
-from fedpriv.experiments.simulation import SimulatedFederation, Trace
+from fedpriv.clinical import ClinicalTables, prepare, shard_by_care_unit, write_shard, write_synthetic
+from fedpriv.experiments.simulation import ModelTraining, SimulatedFederation, Trace
 from fedpriv.experiments.simulation.domain import SimulatedDomain
+from fedpriv.training.base_model import ensure_model
 
 STUDIES = int(os.environ.get("FEDPRIV_KILLED_STUDIES", "8"))
 TRACES = [Trace(examples=50), Trace(examples=100, step_s=2.0), Trace(examples=150, step_s=0.5)]
@@ -57,12 +59,12 @@ def reaper(monkeypatch):
     return Reaper(monkeypatch)
 
 
-def run_to_the_end(folder, plan, reaper):
+def run_to_the_end(folder, plan, reaper, trainings=None):
     """Run a study until it is finished, with everything made from the disk again after each death of the researcher."""
     blobs, answers = {}, {}  # what lies on the store, and what domains answered
     while True:
         reaper.armed = False
-        federation = SimulatedFederation(folder, TRACES, plan=plan)
+        federation = SimulatedFederation(folder, TRACES, plan=plan, trainings=trainings)
         federation.blobs.update(blobs)
         federation.answers.update(answers)
         blobs, answers, reaper.armed = federation.blobs, federation.answers, True
@@ -72,16 +74,16 @@ def run_to_the_end(folder, plan, reaper):
             continue
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=["weights known before", "weights of the losses"])
-def test_every_killed_study_ends_like_an_undisturbed_one(folder, reaper, plan):
-    whole, _ = run_to_the_end(folder / "whole", plan, reaper)
+def kill_and_compare(folder, reaper, plan, *, studies, trainings=None):
+    """Run one study undisturbed and many that are killed, and hold them to the first one's adapter."""
+    whole, _ = run_to_the_end(folder / "whole", plan, reaper, trainings)
     wanted = {whole.digest(email) for email in whole.domains}
     assert len(wanted) == 1
-    writes, rng = reaper.count, random.Random(STUDIES)
-    for number in range(STUDIES):
+    writes, rng = reaper.count, random.Random(studies)
+    for number in range(studies):
         reaper.count, kills = 0, rng.randint(1, 4)
         reaper.moments = sorted(rng.randint(1, writes) for _ in range(kills))
-        study, run = run_to_the_end(folder / str(number), plan, reaper)
+        study, run = run_to_the_end(folder / str(number), plan, reaper, trainings)
         assert {study.digest(email) for email in study.domains} == wanted, number
         assert run.finished.adapter_sha256 in wanted
         for email, domain in study.domains.items():
@@ -89,7 +91,25 @@ def test_every_killed_study_ends_like_an_undisturbed_one(folder, reaper, plan):
             assert kinds.count("round.trained") == 3, (number, email)
             assert kinds.count("aggregate.opened") == 3
             assert kinds.count("update.sealed") == 3
-    assert reaper.deaths >= STUDIES
+    assert reaper.deaths >= studies
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=["weights known before", "weights of the losses"])
+def test_every_killed_study_ends_like_an_undisturbed_one(folder, reaper, plan):
+    kill_and_compare(folder, reaper, plan, studies=STUDIES)
+
+
+def test_so_does_every_killed_study_that_trains_a_model_on_notes(folder, tmp_path, reaper):
+    model = ensure_model("tiny")
+    write_synthetic(tmp_path / "tables", patients=60)
+    tables = ClinicalTables.open(tmp_path / "tables")
+    trainings = []
+    for number, shard in enumerate(shard_by_care_unit(tables, len(TRACES))):
+        write_shard(tables, shard, tmp_path / f"shard-{number}")
+        trainings.append(ModelTraining(model, prepare(tmp_path / f"shard-{number}", tmp_path / f"store-{number}")))
+    training = {"rounds": 3, "steps": 2, "batch_size": 2, "max_tokens": 48}
+    plan = {"training": training, "base_model": {"name": "tiny"}}
+    kill_and_compare(folder, reaper, plan, studies=STUDIES if STUDIES >= 100 else 2, trainings=trainings)
 
 
 def test_a_killed_buffered_study_ends_with_one_adapter_and_no_update_in_two_sums(folder, reaper):
