@@ -112,6 +112,7 @@ def crosscloud(
     mode: Annotated[list[str] | None, typer.Option(help="A mode beside the baseline; again for more. [all]")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of every study.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Local steps of a round.")] = 4,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Of LoRA, on every linear layer.")] = 16,
     rates: Annotated[str, typer.Option(help="Mbit/s of the domains' links.")] = "100,20,2",
     delays: Annotated[str, typer.Option(help="One-way delay of them, ms.")] = "10,50,150",
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the loss over time.")] = None,
@@ -135,6 +136,7 @@ def crosscloud(
             modes=tuple(mode or MODES),
             rounds=rounds,
             steps=steps,
+            rank=rank,
             on_progress=on_progress,
         )
     if out is not None:

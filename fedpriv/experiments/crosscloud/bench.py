@@ -15,10 +15,11 @@ from typing import Any
 from fedpriv.experiments.crosscloud.clouds import BESIDE_THE_STORE, Clouds
 from fedpriv.experiments.crosscloud.curve import Point, curve_of, seconds_to
 from fedpriv.experiments.crosscloud.links import Link
-from fedpriv.experiments.crosscloud.modes import BASELINE, MODES, Mode, modes_named
+from fedpriv.experiments.crosscloud.modes import BASELINE, EVERY_LINEAR_LAYER, MODES, Mode, modes_named
 from fedpriv.experiments.target import Target
 from fedpriv.files import private_folder
 from fedpriv.study import Plan
+from fedpriv.study.plan import LoraChoice
 
 OnProgress = Callable[[str, float], None]
 LINKS = (Link(rate_mbps=100, delay_ms=10), Link(rate_mbps=20, delay_ms=50), Link(rate_mbps=2, delay_ms=150))
@@ -112,6 +113,7 @@ def run_crosscloud_bench(
     modes: tuple[str, ...] = tuple(MODES),
     rounds: int = 5,
     steps: int = 4,
+    rank: int = 16,
     max_seconds: float = 3600,
     on_progress: OnProgress = lambda what, done: None,
 ) -> Report:
@@ -127,6 +129,8 @@ def run_crosscloud_bench(
         What to compare with the baseline.
     rounds, steps : int
         Of the baseline; modes may have more rounds (:class:`Mode`).
+    rank : int
+        Of LoRA, on every linear layer.
     max_seconds : float
         For one mode.
     on_progress : Callable[[str, float], None]
@@ -150,7 +154,9 @@ def run_crosscloud_bench(
                     part = (number + done / (mode.rounds * rounds + 1)) / len(chosen)
                     on_progress(f"{mode.name}: {done} of {mode.rounds * rounds} rounds", part)
 
-                plan = mode.plan(clouds.federation.plan(rounds=mode.rounds * rounds, steps=steps))
+                base = clouds.federation.plan(rounds=mode.rounds * rounds, steps=steps)
+                lora = LoraChoice(rank=rank, alpha=2 * rank, targets=EVERY_LINEAR_LAYER)
+                plan = mode.plan(base.model_copy(update={"lora": lora}))
                 reports.append(_run(clouds, mode, plan, max_seconds, on_round))
             shown = {domain: clouds.bed.link(place).shown for domain, place in clouds.cloud_of.items()}
     target = reports[0].curve[-1].loss

@@ -42,6 +42,9 @@ class Mode:
         return Plan.model_validate(value)
 
 
+EVERY_LINEAR_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""What LoRA is put on most often (Dettmers et al. 2023, arXiv 2305.14314)."""
+
 _SEALED = {"level": "sealed", "bits": 10}
 _MODES = (
     Mode(
@@ -59,6 +62,11 @@ _MODES = (
         words="synchronous and sealed; domains on slow links take fewer steps, so that all are ready together",
         changes={"protection": _SEALED, "schedule": {"local_steps": "balanced"}},
         rounds=2,
+    ),
+    Mode(
+        name="network-aware",
+        words="synchronous and sealed; as many bits as the slowest link moves while all train, between 4 and 10",
+        changes={"protection": _SEALED | {"bits_choices": [4, 6, 8, 10]}},
     ),
     Mode(
         name="buffered",
