@@ -144,7 +144,7 @@ def lying_heads(data: bytes) -> Iterator[bytes]:
                     inner | {key: value}, separators=(",", ":"), sort_keys=True
                 )
                 yield file(changed)
-    for version in ("1", "2", "4", "3 ", "٣"):
+    for version in ("1", "3", "5", "4 ", "٤"):
         changed = copied()
         changed["__metadata__"]["version"] = version
         yield file(changed)

@@ -129,7 +129,7 @@ def test_a_key_without_the_encryptions_secret_seals_nothing(tmp_path):
     [
         ({"fedpriv_key": 3}, "another version"),
         ({"clients": 1}, "malformed"),
-        ({"clients": 65}, "malformed"),
+        ({"clients": 257}, "malformed"),
         ({"security": "none"}, "malformed"),
         ({"groups": []}, "malformed"),
         ({"study": "x"}, "malformed"),
