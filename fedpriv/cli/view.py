@@ -16,21 +16,27 @@ from rich.text import Text
 from fedpriv.domain.finding import visible
 from fedpriv.researcher.event_words import sentence, words
 from fedpriv.researcher.events import (
+    DomainCaughtUp,
     DomainExcluded,
+    DomainJoined,
+    DomainMissed,
     DomainProgress,
+    DomainReadmitted,
     Event,
     LinkMeasured,
+    Paused,
     ResultReceived,
     RoundFinished,
     StudyStarted,
     TicketSent,
     TrackerStopped,
+    Unpaused,
     UpdateReceived,
     Waiting,
 )
 
 REPORT_TO_HELP = "Experiment tracker: tensorboard, mlflow or wandb; once for each; or all that are installed."
-_BAR_WIDTH = 24
+_BAR_WIDTH, _MOST_WEIGHTS = 24, 4
 _WAITING_SECONDS = 30.0
 _MOST_SHOWN = 500
 _QUIET = (TicketSent, DomainProgress, UpdateReceived)
@@ -50,6 +56,7 @@ class StudyView:
         self._rounds: list[RoundFinished] = []
         self._waited: dict[str, float] = {}
         self._links: dict[str, str] = {}
+        self._paused: str | None = None
         self._expected = 0
         self._stage: tuple[str, float] | None = None
 
@@ -93,6 +100,10 @@ class StudyView:
                 self._expected = event.rounds
                 for domain in event.domains:
                     self._domains.setdefault(domain, ("waiting", 0, 0, now))
+            case Paused():
+                self._paused = words(event)
+            case Unpaused():
+                self._paused = None
             case LinkMeasured():
                 self._links[event.domain] = words(event)
                 return None  # after every ticket: too much for a line each
@@ -124,6 +135,8 @@ class StudyView:
 
     def _domains_table(self) -> Table:
         title = f"Round {min(len(self._rounds) + 1, self._expected)} of {self._expected}" if self._expected else None
+        if self._paused is not None:
+            title = self._paused
         table = Table("domain", "state", "", "for", *(["link"] if self._links else []), title=title)
         now = time.monotonic()
         for domain, (state, step, steps, since) in self._domains.items():
@@ -134,12 +147,13 @@ class StudyView:
         return table
 
     def _rounds_table(self) -> Table:
-        table = Table("round", "held-out loss at start", "train loss", "up", "down", "seconds")
+        table = Table("round", "held-out loss at start", "train loss", "weights", "up", "down", "seconds")
         for event in self._rounds:
             table.add_row(
                 str(event.round),
                 f"{event.heldout_loss:.4f}",
                 "-" if event.train_loss is None else f"{event.train_loss:.4f}",
+                escape(_shown_weights(event)),
                 f"{event.bytes_up / 2**20:.2f} MiB",
                 f"{event.bytes_down / 2**20:.2f} MiB",
                 f"{event.seconds['wall']:.1f}",
@@ -152,6 +166,13 @@ def _is_quiet(event: Event) -> bool:
     if isinstance(event, ResultReceived):  # confirm follows each update
         return event.kind == "confirm" and event.status == "done"
     return isinstance(event, _QUIET)
+
+
+def _shown_weights(event: RoundFinished) -> str:
+    """Return each domain's share of a sum, or the largest where they are many."""
+    if len(event.weights) > _MOST_WEIGHTS:
+        return f"{max(event.weights.values()):.0%} at most, of {len(event.weights)}"
+    return " ".join(f"{email.partition('@')[0]} {share:.0%}" for email, share in sorted(event.weights.items()))
 
 
 def _shown_state(event: Event) -> tuple[str, str, int, int] | None:
@@ -167,4 +188,10 @@ def _shown_state(event: Event) -> tuple[str, str, int, int] | None:
             return event.domain, f"update of {event.size_bytes / 2**20:.1f} MiB here", 0, 0
         case DomainExcluded():
             return event.domain, "excluded", 0, 0
+        case DomainMissed():
+            return event.domain, f"missed round {event.round}", 0, 0
+        case DomainJoined() | DomainReadmitted():
+            return event.domain, "takes part from the next round on", 0, 0
+        case DomainCaughtUp():
+            return event.domain, f"caught up with round {event.round}", 0, 0
     return None
