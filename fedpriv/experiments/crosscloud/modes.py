@@ -66,7 +66,7 @@ _MODES = (
     Mode(
         name="network-aware",
         words="synchronous and sealed; as many bits as the slowest link moves while all train, between 4 and 10",
-        changes={"protection": _SEALED | {"bits_choices": [4, 6, 8, 10]}},
+        changes={"protection": {"level": "sealed", "bits": 4, "bits_choices": (4, 6, 8, 10)}},
     ),
     Mode(
         name="buffered",
