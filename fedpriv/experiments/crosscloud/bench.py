@@ -24,6 +24,9 @@ from fedpriv.study.plan import LoraChoice
 OnProgress = Callable[[str, float], None]
 LINKS = (Link(rate_mbps=100, delay_ms=10), Link(rate_mbps=20, delay_ms=50), Link(rate_mbps=2, delay_ms=150))
 WANTED_PART = 0.5
+SLACK = 0.01
+"""The target loss is the one that the baseline ends with, and so much more: two runs that are as good differ by less than
+this part in their last digits, and the baseline is held to the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class Report:
     links : dict of str to str
         Each domain's link in words; the researcher's beside the store.
     target_loss : float
-        What the baseline ends with.
+        What the baseline ends with, and 1 % more.
     modes : tuple of ModeReport
         The baseline first.
     """
@@ -98,7 +101,7 @@ def targets(report: Report) -> list[Target]:
     fastest = min(parts, key=lambda name: parts[name], default=None)
     return [
         Target(
-            what=f"wall time to the loss that {BASELINE} ends with, as a part of its own",
+            what=f"wall time to within {SLACK:.0%} of the loss that {BASELINE} ends with, as a part of its own",
             wanted=f"<= {WANTED_PART:.2f}",
             measured="not reached" if fastest is None else f"{parts[fastest]:.2f} ({fastest})",
             met=fastest is not None and parts[fastest] <= WANTED_PART,
@@ -159,7 +162,7 @@ def run_crosscloud_bench(
                 plan = mode.plan(base.model_copy(update={"lora": lora}))
                 reports.append(_run(clouds, mode, plan, max_seconds, on_round))
             shown = {domain: clouds.bed.link(place).shown for domain, place in clouds.cloud_of.items()}
-    target = reports[0].curve[-1].loss
+    target = reports[0].curve[-1].loss * (1 + SLACK)
     return Report(
         model=model,
         links=shown | {"researcher": BESIDE_THE_STORE.shown},
