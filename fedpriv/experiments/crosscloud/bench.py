@@ -25,8 +25,8 @@ OnProgress = Callable[[str, float], None]
 LINKS = (Link(rate_mbps=100, delay_ms=10), Link(rate_mbps=20, delay_ms=50), Link(rate_mbps=2, delay_ms=150))
 WANTED_PART = 0.5
 SLACK = 0.01
-"""The target loss is the one that the baseline ends with, and so much more: two runs that are as good differ by less than
-this part in their last digits, and the baseline is held to the same."""
+"""The target loss is what the baseline ends with, and so much more: runs that are as good differ in their last digits.
+The baseline is held to the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
