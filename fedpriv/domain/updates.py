@@ -40,6 +40,7 @@ class Updates:
     *Guarantee*: an update enters one round's sum at most. It is sealed for another round only while this domain has
     confirmed no sum of the round that it was sealed for before, which it never does afterwards
     (:meth:`require_unmoved`). What leaves is what passed the gatekeeper: training code cannot write where it is kept.
+    *Assumption*: the study's folder is not put back to an older state; what was confirmed since would not be known.
     """
 
     context: StudyContext

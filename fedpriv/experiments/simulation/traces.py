@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +43,10 @@ class Trace(Section):
 
     def moved_by(self, now: float, seconds: float) -> float:
         """Return when work that takes so many seconds of presence is done, if it begins now."""
-        done = self.back_at(now) + seconds
+        begun = self.back_at(now)
+        done = begun + seconds
         for start, end in self.away:
-            if now <= start < done:
+            if begun <= start < done:
                 done += end - start
         return done
 
@@ -82,7 +82,7 @@ def read_traces(path: Path) -> list[Trace]:
     traces = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            traces.append(Trace.model_validate(json.loads(line)))
+            traces.append(Trace.model_validate_json(line))
         except (ValidationError, ValueError) as error:
             words = in_words(error) if isinstance(error, ValidationError) else str(error)
             raise ConfigError(f"{path.name}, line {number}: {words}", todo="see Trace for its fields") from error
