@@ -9,7 +9,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,35 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE, durable: 
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def write_folder(target: Path, files: Mapping[str, bytes], *, staging: Path, durable: bool = True) -> None:
+    """Make the folder ``target`` with ``files`` by their relative names: after a kill it is there whole or not at all.
+
+    Parameters
+    ----------
+    staging : Path
+        A folder beside it, of the same filesystem, which a restart may empty.
+    durable : bool
+        Without it nothing waits for the disk, and a power cut may lose what is in the files.
+    """
+    folder = private_folder(staging) / uuid.uuid4().hex
+    folders = {folder}
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        folders |= {parent for parent in path.parents if folder in parent.parents}
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for written in folders if durable else ():
+        sync_folder(written)
+    folder.rename(target)
+    if durable:
+        sync_folder(target.parent)
 
 
 def open_temporary(path: Path) -> tuple[Path, int]:

@@ -25,6 +25,7 @@ from fedpriv.files import (
     sha256_hex,
     stale_lock_pid,
     write_atomic,
+    write_folder,
     write_json,
 )
 
@@ -109,6 +110,40 @@ def test_a_private_folder_cannot_be_a_file(tmp_path):
     with pytest.raises(FileExistsError):
         private_folder(tmp_path / "it")
     assert private_folder(tmp_path) == tmp_path
+
+
+def test_a_folder_is_written_whole_and_private(tmp_path):
+    write_folder(tmp_path / "jobs" / "one", {"code/a.py": b"a", "config.yaml": b"b"}, staging=tmp_path / ".staging")
+    written = {path.relative_to(tmp_path / "jobs"): path for path in (tmp_path / "jobs").rglob("*") if path.is_file()}
+    assert {str(name): path.read_bytes() for name, path in written.items()} == {
+        "one/code/a.py": b"a",
+        "one/config.yaml": b"b",
+    }
+    assert {mode_of(path) for path in written.values()} == {0o600}
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", range(1, 6))
+def test_a_killed_writer_leaves_a_folder_whole_or_not_at_all(tmp_path, moment):
+    script = """
+        import os, signal, sys
+        from pathlib import Path
+        from fedpriv import files
+        real, left = os.fsync, int(sys.argv[2])
+        def killed(descriptor):
+            global left
+            real(descriptor)
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        files.os.fsync = killed
+        root = Path(sys.argv[1])
+        files.write_folder(root / "one", {"a": b"a" * 9000, "code/b": b"b"}, staging=root / ".staging")
+    """
+    process = child(script, tmp_path, moment)
+    assert process.wait(DEADLINE_S) == -signal.SIGKILL
+    there = {path.name: path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert there == ({"a": b"a" * 9000, "b": b"b"} if moment == 5 else {})
 
 
 def test_a_kill_in_the_middle_leaves_the_old_bytes(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import IdentityKeys, MaskSource, Scales, fingerprint, first_scales, useful_workers
 from fedpriv.study import Identity, Limits, Plan, Progress, RequestDecision
 from fedpriv.study.averaging import Turn, alike, trained_tensors, turns_of
-from fedpriv.training.adapter import load_state
+from fedpriv.training.adapter import Layout, adapter_digest, layout_of, load_state
 from fedpriv.transport import BlobChannel
 
 Adapter = dict[str, np.ndarray]
@@ -63,6 +65,7 @@ class StudyContext:
     seconds: dict[str, float] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     _shown_s: float = 0.0
+    _digests: dict[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -114,18 +117,36 @@ class StudyContext:
         """Return the adapter after a round."""
         return load_state(self.folder.adapter(round_number))
 
+    def adapter_digest(self, round_number: int) -> str:
+        """Return the digest of the adapter after a round, read from the disk again only if the file has changed."""
+        path = self.folder.adapter(round_number)
+        stat = path.stat()
+        version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        known = self._digests.get(round_number)
+        if known is None or known[0] != version:
+            known = self._digests[round_number] = (version, adapter_digest(self.adapter(round_number)))
+        return known[1]
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Names and shapes of the adapter's tensors, the same after every round."""
+        return layout_of(self.adapter(0))
+
+    def sent_layout(self, round_number: int) -> Layout:
+        """Return names and shapes of the tensors that a round trains and sends."""
+        return {name: self.layout[name] for name in trained_tensors(self.plan.averaging, self.layout, round_number)}
+
     def sent(self, adapter: Adapter, round_number: int) -> Adapter:
         """Return the tensors of an adapter that a round trains and sends; all others do not change in it."""
-        return {name: adapter[name] for name in trained_tensors(self.plan.averaging, adapter, round_number)}
+        return {name: adapter[name] for name in self.sent_layout(round_number)}
 
     def turns(self) -> dict[str, Turn]:
         """Return the turn of each tensor that the study ever trains and sends, by name."""
-        return turns_of(self.plan.averaging, self.adapter(0))
+        return turns_of(self.plan.averaging, self.layout)
 
     def tensors(self) -> dict[str, int]:
         """Return the number of parameters of each tensor that the study ever sends, by name."""
-        adapter = self.adapter(0)
-        return {name: adapter[name].size for name in turns_of(self.plan.averaging, adapter)}
+        return {name: math.prod(self.layout[name]) for name in self.turns()}
 
     def workers(self) -> int:
         """Return how many processes seal and open: as many threads as this study may use, if the adapter is large."""

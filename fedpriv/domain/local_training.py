@@ -134,5 +134,5 @@ class LocalTraining:
     def _lay_out(self, adapter: int) -> Path:
         """Put the adapter after a round where jobs find it, in place of the one before."""
         path = self._input / "adapter.safetensors"
-        write_atomic(path, self.folder.adapter(adapter).read_bytes())
+        write_atomic(path, self.folder.adapter(adapter).read_bytes(), durable=False)  # each job has it anew
         return path

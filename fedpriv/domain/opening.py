@@ -13,7 +13,6 @@ from fedpriv.domain.study_folder import OpenedRound
 from fedpriv.errors import RefusedError, TamperedError, UntrustedError
 from fedpriv.protection import opener_for, updates_digest
 from fedpriv.study import AggregateManifest, BlobRef, Ticket
-from fedpriv.training.adapter import adapter_digest
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,12 @@ class Opening:
                 todo="make a new key with `fedpriv study resume`, and ask the data owner to look at the ledger",
             ) from error
         weight = sum(update.header.weight for update in manifest.updates)
-        moved = Moving(context).move(manifest.round, opened.sum, weight)
+        Moving(context).move(manifest.round, opened.sum, weight)
         record = OpenedRound(
             attempt=manifest.attempt,
             members=tuple(update.header.member for update in manifest.updates),
             updates_sha256=updates_digest(manifest.updates),
-            adapter_sha256=adapter_digest(moved),
+            adapter_sha256=context.adapter_digest(manifest.round),
             scales=opened.next_scales,
         )
         context.ledger.append(

@@ -12,7 +12,6 @@ from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.protection import open_signed, sign
 from fedpriv.study import Consent, Ticket
-from fedpriv.training.adapter import adapter_digest
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class Releasing:
         context = self.context
         if ticket.round != context.plan.training.rounds or not context.folder.adapter(ticket.round).exists():
             raise RefusedError("Only the adapter after the last round can be released", kept="Nothing was sent")
-        return adapter_digest(context.adapter(ticket.round))
+        return context.adapter_digest(ticket.round)
 
     def _is_in(self, round_number: int) -> bool:
         opened = self.context.folder.opened(round_number)

@@ -15,7 +15,7 @@ from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
 from fedpriv.study.averaging import alike
-from fedpriv.training.adapter import adapter_layout_digest
+from fedpriv.training.adapter import layout_digest
 
 _MUCH_CLIPPED = 0.01
 
@@ -145,7 +145,7 @@ class Sealing:
             weight=weight,
             nonce=secrets.token_hex(16),
             key_id=key.key_id,
-            layout=adapter_layout_digest(context.sent(context.adapter(0), ticket.round)),
+            layout=layout_digest(context.sent_layout(ticket.round)),
             scales=scales_digest(scales),
             parameters=len(update),
         )

@@ -20,7 +20,7 @@ from fedpriv.domain.updates import Updates
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.study import Result, Ticket
-from fedpriv.training.adapter import adapter_digest, initial_adapter, lora_layout, save_state
+from fedpriv.training.adapter import initial_adapter, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.private_round import PrivateSteps
 
@@ -117,7 +117,7 @@ class StudyWork:
             layout = lora_layout(self.model.folder, context.plan.lora)
             save_state(initial_adapter(layout, context.plan.training.seed), context.folder.adapter(0))
         metrics = self._evaluate(0) | {"examples": float(self.prepared.examples)}
-        facts: dict[str, Any] = {"metrics": metrics, "adapter_sha256": self._digest(0)}
+        facts: dict[str, Any] = {"metrics": metrics, "adapter_sha256": self.context.adapter_digest(0)}
         if context.member == context.plan.key_maker:
             facts |= self._make_key(1)
         return facts
@@ -133,7 +133,7 @@ class StudyWork:
 
     def _replay(self, ticket: Ticket) -> dict[str, Any]:
         self._catch_up(ticket)
-        return {"adapter_sha256": self._digest(ticket.round)}
+        return {"adapter_sha256": self.context.adapter_digest(ticket.round)}
 
     def _train(self, ticket: Ticket) -> dict[str, Any]:
         context = self.context
@@ -146,7 +146,7 @@ class StudyWork:
         Updates(context).keep(ticket.round, raw / "adapter_after.safetensors")
         facts = {
             "metrics": self._metrics_of_training(ticket, raw),
-            "adapter_sha256": self._digest(ticket.round - 1),
+            "adapter_sha256": self.context.adapter_digest(ticket.round - 1),
         }
         return facts | self._publish(ticket) if ticket.members else facts
 
@@ -159,7 +159,7 @@ class StudyWork:
                 kept="Nothing was sealed",
             )
         self._catch_up(ticket)
-        return {"adapter_sha256": self._digest(ticket.round - 1)} | self._publish(ticket)
+        return {"adapter_sha256": self.context.adapter_digest(ticket.round - 1)} | self._publish(ticket)
 
     def _publish(self, ticket: Ticket) -> dict[str, Any]:
         sealing = Sealing(self.context)
@@ -191,14 +191,14 @@ class StudyWork:
         self.context.key_room.forget(self.context.folder.identities())
         metrics = self._evaluate(ticket.round)
         self.training.stop()  # torch's memory goes back; another ticket would start it again
-        return {"metrics": metrics, "adapter_sha256": self._digest(ticket.round)}
+        return {"metrics": metrics, "adapter_sha256": self.context.adapter_digest(ticket.round)}
 
     # -- local training --------------------------------------------------------------------------------------
 
     def _train_locally(self, ticket: Ticket) -> Path:
         """Train from the adapter of the round before; a finished output from the same adapter is used again."""
         context = self.context
-        start = self._digest(ticket.round - 1)[:16]
+        start = self.context.adapter_digest(ticket.round - 1)[:16]
         output = context.folder.output(f"train-{ticket.round:04d}-{start}")
         once = f"{ticket.study}/train/{ticket.round}/{start}"
         private = self._charge(ticket, start)
@@ -325,9 +325,6 @@ class StudyWork:
         bounds = metric_bounds(plan, examples=prepared.examples, heldout_examples=prepared.heldout_examples)
         allowed = set(plan.leaving_metrics) & set(self.context.limits().metrics)
         return check_metrics(output / "metrics.json", allowed, bounds)
-
-    def _digest(self, round_number: int) -> str:
-        return adapter_digest(self.context.adapter(round_number))
 
 
 def failure(ticket: Ticket, digest: str, member: str, error: FedprivError, *, retired_key: str = "") -> Result:

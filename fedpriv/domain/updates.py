@@ -12,7 +12,7 @@ from fedpriv.domain.gatekeeper import check_update, privatise
 from fedpriv.domain.privacy_budget import PrivacyBudget
 from fedpriv.errors import RefusedError
 from fedpriv.study.averaging import alike
-from fedpriv.training.adapter import adapter_digest, flatten, layout_of, load_state, save_state, unflatten
+from fedpriv.training.adapter import flatten, load_state, save_state, unflatten
 
 _START_DIGITS = 16
 
@@ -58,16 +58,16 @@ class Updates:
         RefusedError
             If a round with privacy was not charged.
         """
-        before = self.context.adapter(round_number - 1)
         path = self._path(self.trained_for(round_number))
         if not path.exists():
+            before = self.context.adapter(round_number - 1)
             update = check_update(raw, before, self.context.plan, round_number)
             save_state(unflatten(self._noised(update, round_number), self.context.sent(before, round_number)), path)
 
     def trained_for(self, round_number: int) -> TrainedUpdate:
         """Return the update of a round from the adapter that this domain has after the round before."""
-        digest = adapter_digest(self.context.adapter(round_number - 1))
-        return TrainedUpdate(round=round_number, start=digest[:_START_DIGITS])
+        start = self.context.adapter_digest(round_number - 1)[:_START_DIGITS]
+        return TrainedUpdate(round=round_number, start=start)
 
     def late(self, round_number: int) -> list[TrainedUpdate]:
         """Return the kept updates of earlier rounds that no sum can hold any more, if the plan carries them on.
@@ -123,8 +123,7 @@ class Updates:
 
     def read(self, update: TrainedUpdate) -> np.ndarray:
         """Return an update as one vector: float32, shape (P,), tensors in sorted-name order."""
-        sent = self.context.sent(self.context.adapter(0), update.round)
-        return flatten(load_state(self._path(update), layout_of(sent)))
+        return flatten(load_state(self._path(update), self.context.sent_layout(update.round)))
 
     def forget(self, before: int) -> None:
         """Remove the updates that entered the sum of a round before this one, or missed theirs and are not carried."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 _WAITING_SECONDS = 10.0
-_TICKET_CODE = "# This job is a fedpriv ticket: ticket.json says what is asked. There is no code to run in it.\n"
+_TICKET = "ticket.json"
 T = TypeVar("T")
 
 
@@ -254,9 +254,8 @@ class Courier:
         return exclusion is not None
 
     def _send_ticket(self, ticket: Ticket) -> None:
-        code = self._folder.keep_ticket(ticket, sign(self._researcher.keys, "ticket", ticket))
-        (code / "ticket.py").write_text(_TICKET_CODE, encoding="utf-8")
-        self._session.submit(ticket.member, ticket.name, code, entrypoint="ticket.py")
+        signed = self._folder.keep_ticket(ticket, sign(self._researcher.keys, "ticket", ticket))
+        self._session.submit(ticket.member, ticket.name, {_TICKET: signed}, entrypoint=_TICKET)
 
     def _read_result(self, ticket: Ticket) -> Result | None:
         data = self._session.output(ticket.member, ticket.name, "result.json")

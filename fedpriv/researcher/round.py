@@ -164,10 +164,7 @@ class RoundRunner:
                 bits=asked.bits if members else None,
             )
 
-        work = {
-            email: self._parts.catching_up.ask(ask(email), after=number - 1, required=bool(fixed))
-            for email in fixed or asked.members
-        }
+        work = {email: self._parts.summing.ask(ask(email), required=bool(fixed)) for email in fixed or asked.members}
         quorum = None if fixed else self.plan.schedule.quorum
         gathered = await self._parts.summing.gather(work, enough=quorum)
         results = self._parts.summing.settle(number, gathered, need=quorum or len(work))

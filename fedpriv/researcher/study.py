@@ -116,11 +116,9 @@ class Study:
         session = self.researcher.session(cohort)
         self._connect(session, request.plan, on_wait)
         self.folder.keep_cohort(cohort)
-        for name, text in request.files.items():
-            (self.folder.bundle / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder.bundle / name).write_text(text, encoding="utf-8")
+        files = {name: text.encode() for name, text in request.files.items()}
         for email in request.plan.emails:
-            session.submit(email, request_job_name(request.study), self.folder.bundle, entrypoint="train.py")
+            session.submit(email, request_job_name(request.study), files, entrypoint="train.py")
         self.folder.freeze(request)
         return request.study
 

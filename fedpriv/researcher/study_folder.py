@@ -296,23 +296,26 @@ class StudyFolder:
         return Standing.model_validate_json(path.read_bytes()) if path.exists() else Standing()
 
     def keep_link(self, email: str, link: Link) -> None:
-        write_json(self.state / "links" / f"{email}.json", link.model_dump(mode="json"))
+        write_json(self.state / "links" / f"{email}.json", link.model_dump(mode="json"), durable=False)  # an estimate
 
     def link(self, email: str) -> Link:
         """Return what is known of a domain's link to the store."""
         path = self.state / "links" / f"{email}.json"
         return Link.model_validate_json(path.read_bytes()) if path.exists() else Link()
 
-    def keep_ticket(self, ticket: Ticket, signed: Signed) -> Path:
-        """Write a ticket as it is sent and return its folder."""
-        folder = self.state / "tickets" / f"{ticket.name}-{ticket.member}"
-        write_json(folder / "ticket.json", signed.model_dump(mode="json"))
-        return folder
+    def keep_ticket(self, ticket: Ticket, signed: Signed) -> bytes:
+        """Write a ticket as it is sent and return it."""
+        path = self._ticket_path(ticket)
+        write_json(path, signed.model_dump(mode="json"))
+        return path.read_bytes()
 
     def sent_ticket(self, ticket: Ticket) -> Ticket | None:
         """Return the ticket of this name as it was sent before, or None."""
-        path = self.state / "tickets" / f"{ticket.name}-{ticket.member}" / "ticket.json"
+        path = self._ticket_path(ticket)
         return Ticket.model_validate_json(canonical_json(read_json(path)["payload"])) if path.exists() else None
+
+    def _ticket_path(self, ticket: Ticket) -> Path:
+        return self.state / "tickets" / f"{ticket.name}-{ticket.member}.json"
 
     def last_begun(self) -> int:
         """Return the last round that was begun, or 0."""

@@ -33,6 +33,7 @@ class Summing:
     ) -> None:
         self._folder, self._courier, self._keys, self._emit = folder, courier, keys, emit
         self._catching_up, self._steering = catching_up, SteeringFile(folder.state)
+        self._fetched: set[Path] = set()  # whose arrival was told
         self.plan, self.study = courier.plan, courier.study
 
     def fixed(self, number: int) -> tuple[str, ...]:
@@ -72,12 +73,17 @@ class Summing:
                 bits=members.bits,
             )
 
-        work = {
-            email: self._catching_up.ask(ask(email), after=number - 1, required=bool(fixed))
-            for email in fixed or members.members
-        }
+        work = {email: self.ask(ask(email), required=bool(fixed)) for email in fixed or members.members}
         majority = max(2, len(members.members) // 2 + 1)
         return self.settle(number, await self.gather(work, enough=None if fixed else majority), need=majority)
+
+    async def ask(self, ticket: Ticket, *, required: bool) -> Result | None:
+        """Ask a domain as :meth:`CatchingUp.ask`, and fetch what it sealed while others are still at work."""
+        result = await self._catching_up.ask(ticket, after=ticket.round - 1, required=required)
+        is_summed = self._folder.manifest(ticket.round) is not None  # before a kill: then its blob is gone
+        if result is not None and result.status == "done" and result.update is not None and not is_summed:
+            await self._fetch(result)
+        return result
 
     async def gather(self, work: Mapping[str, Asking], *, enough: int | None) -> Gathered:
         """Wait for answers as long as the steering or the plan says, see :mod:`fedpriv.researcher.gathering`."""
@@ -213,13 +219,15 @@ class Summing:
         started = now()
         path = self._folder.round(result.round) / f"{result.member}-{update.header.attempt}.safetensors"
         await self._courier.fetch(result.member, blob, path)
-        self._emit(
-            UpdateReceived(
-                study=self.study,
-                domain=result.member,
-                round=result.round,
-                size_bytes=blob.size_bytes,
-                seconds=round(now() - started, 4),
+        if path not in self._fetched:
+            self._fetched.add(path)
+            self._emit(
+                UpdateReceived(
+                    study=self.study,
+                    domain=result.member,
+                    round=result.round,
+                    size_bytes=blob.size_bytes,
+                    seconds=round(now() - started, 4),
+                )
             )
-        )
         return path

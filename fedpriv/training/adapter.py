@@ -113,15 +113,15 @@ def layout_of(state: Mapping[str, Float32]) -> Layout:
     return {name: tuple(state[name].shape) for name in sorted(state)}
 
 
-def adapter_layout_digest(state: Mapping[str, Float32]) -> str:
-    """Return the SHA-256 (hex) of the names and shapes: what a sealed update's header calls ``layout``."""
-    layout = [[name, list(shape)] for name, shape in layout_of(state).items()]
-    return hashlib.sha256(b"fedpriv layout 1\n" + canonical_json(layout)).hexdigest()
+def layout_digest(layout: Layout) -> str:
+    """Return the SHA-256 (hex) of names and shapes: what a sealed update's header calls ``layout``."""
+    sorted_layout = [[name, list(layout[name])] for name in sorted(layout)]
+    return hashlib.sha256(b"fedpriv layout 1\n" + canonical_json(sorted_layout)).hexdigest()
 
 
 def adapter_digest(state: Mapping[str, Float32]) -> str:
     """Return the SHA-256 (hex) of names, shapes and little-endian float32 bytes: equal only for bit-equal adapters."""
-    digest = hashlib.sha256(b"fedpriv adapter 1\n" + adapter_layout_digest(state).encode())
+    digest = hashlib.sha256(b"fedpriv adapter 1\n" + layout_digest(layout_of(state)).encode())
     for name in sorted(state):
         digest.update(np.ascontiguousarray(state[name], dtype="<f4").tobytes())
     return digest.hexdigest()

@@ -34,6 +34,7 @@ from syft.sync.version.version_info import VersionInfo
 
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import parse_json, read_json, write_json
+from fedpriv.transport.journal import Journal
 from fedpriv.transport.store import Store
 
 MAX_CONTROL_BYTES = 1 * 2**20
@@ -65,7 +66,7 @@ class Message:
 
 
 class StoreConnection(SyftboxPlatformConnection):
-    """One party's view of the store. Shared between threads; its own state is the peers file and the counters.
+    """One party's view of the store. Shared between threads; its own state is the peers file and the journal.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ class StoreConnection(SyftboxPlatformConnection):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     _store: Store = PrivateAttr()
+    _journal: Journal = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
     _deleted: dict[str, int] = PrivateAttr(default_factory=dict)
@@ -84,6 +86,7 @@ class StoreConnection(SyftboxPlatformConnection):
     def from_config(cls, config: ConnectionConfig) -> StoreConnection:
         connection = cls(config=config)
         connection._store = Store.from_url(connection._settings.store_url)
+        connection._journal = Journal(connection._settings.state_folder / "journal.db")
         return connection
 
     @property
@@ -95,6 +98,11 @@ class StoreConnection(SyftboxPlatformConnection):
     @property
     def store(self) -> Store:
         return self._store
+
+    @property
+    def journal(self) -> Journal:
+        """What this party sent and took."""
+        return self._journal
 
     def key(self, peer: str, *rest: str) -> str:
         """Return the name of what we leave for ``peer``."""
@@ -240,8 +248,7 @@ class StoreConnection(SyftboxPlatformConnection):
         if deleted is None:  # after a start, whatever lies there; later on, the names are known
             numbers = (int(entry.name) for entry in self._store.entries(inbox) if _is_numbered(entry.name))
         else:
-            sent = int(self._counters().get(f"{peer}/inbox", 0))
-            numbers = iter(range(deleted + 1, min(taken, sent) + 1))
+            numbers = iter(range(deleted + 1, min(taken, self._journal.number(f"sent/{peer}/inbox")) + 1))
         for number in numbers:
             if number <= taken:
                 self._store.delete(f"{inbox}/{_numbered(number)}")
@@ -252,19 +259,9 @@ class StoreConnection(SyftboxPlatformConnection):
             raise TransportError(
                 f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
             )
-        with self._lock:
-            counters = self._counters()
-            number = int(counters.get(f"{recipient}/{box}", 0)) + 1
-            # The counter goes first: a number may be lost by a kill, but is never used twice.
-            write_json(self._counters_path, {**counters, f"{recipient}/{box}": number})
-            self._store.put(self.key(recipient, box, _numbered(number)), data)
-
-    @property
-    def _counters_path(self) -> Path:
-        return self._settings.state_folder / "sequence.json"
-
-    def _counters(self) -> dict[str, Any]:
-        return read_json(self._counters_path) if self._counters_path.exists() else {}
+        # The counter goes first: a number may be lost by a kill, but is never used twice.
+        number = self._journal.count(f"sent/{recipient}/{box}")
+        self._store.put(self.key(recipient, box, _numbered(number)), data)
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
 

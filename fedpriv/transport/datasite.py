@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,20 +25,23 @@ from syft_datasets.dataset_manager import SyftDatasetManager
 from syft_job import SyftJobConfig
 from syft_job.client import JobClient
 from syft_job.job_ref import JobRef, JobStateNotFoundError
-from syft_job.models import JobState, JobStatus
+from syft_job.models import JobState, JobStatus, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
 from fedpriv.errors import ConfigError, UntrustedError
-from fedpriv.files import private_folder, write_atomic
+from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
-from fedpriv.transport.syncing import Journal, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging
+from fedpriv.transport.syncing import CODE, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging, staging_folder
 
 _LOOK_SECONDS = 0.01
 """How often the stamps of local folders are looked at while waiting; less often with more than so many peers."""
 
 _CHEAP_PEERS = 16
+
+_RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked from the files in code/.\nexit 1\n"
+"""A file that syft's own client looks for in a job."""
 
 _SETTLE_SECONDS = 0.003
 """From the first sign of a put, which creates a temporary file, until its rename is through."""
@@ -166,7 +168,6 @@ class _Session:
                     SyftBoxConfig(syftbox_folder=config.syftbox_folder, email=settings.email)
                 ),
             )
-            self._tell_protocol()
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
         self.blobs = BlobChannel(self.connection, peers)
@@ -174,7 +175,6 @@ class _Session:
 
     def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
         """Put our syncer in the place of syft's, before the client registers its callbacks on it."""
-        state = private_folder(self.settings.folder / "transport")
         quarantine = Quarantine(self.settings.folder / "quarantine", self.settings.on_refusal)
         self._syncer: OwnerSyncer | WatcherSyncer
         if owner:
@@ -183,14 +183,7 @@ class _Session:
         else:
             self._syncer = WatcherSyncer.from_config(config.datasite_watcher_syncer_config)
             manager.datasite_watcher_syncer = self._syncer
-        journal = Journal(state / "journal.json")
-        self._syncer.bind(self.connection, peers, journal, quarantine)
-
-    def _tell_protocol(self) -> None:
-        """Tell syft which protocol peers speak: ours, which it would else work out again for every job it writes."""
-        storage = self.client.job_client.manager
-        protocol = storage.registry.compute_protocol_schema()
-        storage.peer_schemas.update(dict.fromkeys([*self.settings.pins, self.settings.email], protocol))
+        self._syncer.bind(self.connection, peers, self.connection.journal, quarantine)
 
     def _refresh_peers(self) -> None:
         with _quiet():
@@ -224,6 +217,7 @@ class OwnerSession(_Session):
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=True)
+        self._jobs: tuple[int, list[JobRef]] | None = None
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
@@ -274,14 +268,15 @@ class OwnerSession(_Session):
 
     def jobs(self) -> list[JobRef]:
         """Return the jobs that pinned researchers submitted, in name order."""
-        with _quiet():
-            self.client.job_client.scan_inbox()
-        storage = self.client.job_client.manager
-        return [r for r in storage.iter_submission_refs(self.settings.email) if r.ds_email in self.settings.pins]
+        taken = self._owner_syncer.taken
+        if self._jobs is None or self._jobs[0] != taken:
+            refs = self.client.job_client.manager.iter_submission_refs(self.settings.email)
+            self._jobs = taken, [ref for ref in refs if ref.ds_email in self.settings.pins]
+        return self._jobs[1]
 
     def code_folder(self, job: JobRef) -> Path:
         """Return the folder with the job's files; they never change after arrival."""
-        return self.client.job_client.manager.submission_dir(job) / "code"
+        return self.client.job_client.manager.submission_dir(job) / CODE
 
     def status(self, job: JobRef) -> JobStatus:
         try:
@@ -305,7 +300,8 @@ class OwnerSession(_Session):
             state.approved_by, state.approved_at, state.approval_method = me, now, "fedpriv"
         if status in (JobStatus.DONE, JobStatus.FAILED):
             state.completed_at, state.return_code = now, int(status is JobStatus.FAILED)
-        write_atomic(review / "state.yaml", yaml.safe_dump(state.disk_dict()).encode())
+        write_atomic(review / "state.yaml", _yaml(state))
+        self._owner_syncer.touched(job.ds_email, review)
 
 
 class ResearcherSession(_Session):
@@ -333,18 +329,28 @@ class ResearcherSession(_Session):
         with _quiet():
             self._syncer.sync_datasets(email)  # type: ignore[union-attr]
 
-    def submit(self, email: str, job_name: str, code_folder: Path, *, entrypoint: str) -> None:
-        """Submit a job of readable text files to a domain; submitting the same job again sends it again, unchanged."""
-        jobs = self.client.job_client
-        jobs.peer_install_sources[email] = "fedpriv"  # named in run.sh, which a fedpriv domain never runs
-        ref = jobs.manager.new_submission_ref(email, job_name)
-        folder = jobs.manager.submission_dir(ref)
-        with _quiet():
-            if not (folder / "config.yaml").exists():
-                if folder.exists():  # a kill interrupted the writing; nothing was sent yet
-                    folder.rename(private_folder(self.settings.folder / "interrupted") / f"{job_name}-{os.getpid()}")
-                jobs.submit_python_job(email, str(code_folder), job_name=job_name, entrypoint=entrypoint)
-        self._syncer.push_job(email, folder)  # type: ignore[union-attr]
+    def submit(self, email: str, job_name: str, code: Mapping[str, bytes], *, entrypoint: str) -> None:
+        """Submit a job of readable text files, by name, to a domain; submitting the same again changes nothing there.
+
+        It is laid out as syft's own client does it, whose tools can list it on both sides.
+        """
+        manager = self.client.job_client.manager
+        manager.validate_job_name(job_name)
+        description = JobSubmissionMetadata(
+            name=job_name,
+            submitted_by=self.settings.email,
+            datasite_email=email,
+            submitted_at=datetime.now(UTC),
+            entrypoint=entrypoint,
+            files=sorted(code),
+            is_folder_submission=True,
+        )
+        files = {f"{CODE}/{name}": data for name, data in code.items()}
+        files |= {"config.yaml": _yaml(description), "run.sh": _RUN}
+        folder = manager.submission_dir(manager.new_submission_ref(email, job_name))
+        if not folder.exists():  # a record for people: what is sent is given to us each time
+            write_folder(folder, files, staging=staging_folder(self._syncer.syftbox_folder), durable=False)
+        self._syncer.push_job(email, folder, files)  # type: ignore[union-attr]
         self.connection.delete_taken(email)
 
     def output(self, email: str, job_name: str, name: str) -> bytes | None:
@@ -363,3 +369,9 @@ class ResearcherSession(_Session):
         except Exception as error:  # whatever a domain wrote there
             raise UntrustedError(f"{email} sent a job state that cannot be read", kept="It was not used") from error
         return (state.review_reason or "no reason given") if state.status is JobStatus.REJECTED else None
+
+
+def _yaml(record: JobState | JobSubmissionMetadata) -> bytes:
+    """Return one of syft's records as it writes them, by PyYAML's compiled half where there is one."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(record.disk_dict(), Dumper=dumper).encode()

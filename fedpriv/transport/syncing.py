@@ -18,9 +18,8 @@ import tarfile
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pydantic import PrivateAttr, ValidationError
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
@@ -30,11 +29,15 @@ from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
 from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
 from fedpriv.errors import SignatureError, UntrustedError
-from fedpriv.files import private_folder, read_json, sha256_hex, write_atomic, write_json
+from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
 from fedpriv.transport.connection import MAX_MESSAGE_BYTES, StoreConnection
+from fedpriv.transport.journal import Journal
 
 INBOX = PurePosixPath("app_data/job/inbox")
 REVIEW = PurePosixPath("app_data/job/review")
+CODE = "code"
+"""The folder of a job with what was submitted."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 _TAR_MEMBER = "proposed_file_changes.json"
 _MAX_FILES = 64
@@ -62,21 +65,6 @@ def unpack_message(data: bytes) -> bytes:
             return stream.read()
     except (zlib.error, tarfile.TarError, KeyError, EOFError) as error:
         raise UntrustedError(f"A message is malformed ({error})", kept="It was not used") from error
-
-
-class Journal:
-    """A small JSON file of facts that must survive a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._facts: dict[str, Any] = read_json(path) if path.exists() else {}
-
-    def get(self, key: str, default: Any) -> Any:
-        return self._facts.get(key, default)
-
-    def set(self, key: str, value: Any) -> None:
-        self._facts[key] = value
-        write_json(self._path, self._facts)
 
 
 class Quarantine:
@@ -117,6 +105,19 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     _connection: StoreConnection = PrivateAttr()
     _peers: PeerStore = PrivateAttr()
     _digests: dict[Path, tuple[int, int, str]] = PrivateAttr(default_factory=dict)
+    _delivered: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+    _touched: dict[str, set[Path]] = PrivateAttr(default_factory=dict)
+    _taken: int = PrivateAttr(default=0)
+
+    @property
+    def taken(self) -> int:
+        """How many new jobs were taken since the start."""
+        return self._taken
+
+    def touched(self, peer: str, folder: Path) -> None:
+        """Note that something was written for ``peer`` in a folder of its review folder."""
+        if peer in self._touched:
+            self._touched[peer].add(folder)
 
     def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
         """Give the syncer what it needs beyond syft's own configuration."""
@@ -130,7 +131,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
 
     def receive(self, peer: str) -> None:
         """Take the jobs that ``peer`` sent."""
-        last = int(self._journal.get(f"taken/{peer}", 0))
+        last = self._journal.number(f"taken/{peer}")
         for message in self._connection.messages_from(peer, "inbox", after=last):
             try:
                 if message.envelope is None:
@@ -138,14 +139,14 @@ class OwnerSyncer(DatasiteOwnerSyncer):
                 self._accept(peer, self._read(peer, message.envelope))
             except UntrustedError as error:
                 self._quarantine.add(peer, message.key, message.envelope, error.what)
-            self._journal.set(f"taken/{peer}", message.sequence)
+            self._journal.set({f"taken/{peer}": message.sequence})
 
     def acknowledge(self, peer: str) -> None:
         """Tell ``peer`` what it may delete, after everything else: nobody waits for it."""
-        taken = int(self._journal.get(f"taken/{peer}", 0))
-        if taken > int(self._journal.get(f"acknowledged/{peer}", 0)):
+        taken = self._journal.number(f"taken/{peer}")
+        if taken > self._journal.number(f"acknowledged/{peer}"):
             self._connection.acknowledge(peer, taken)
-            self._journal.set(f"acknowledged/{peer}", taken)
+            self._journal.set({f"acknowledged/{peer}": taken})
 
     def _read(self, peer: str, envelope: bytes) -> ProposedFileChangesMessage:
         try:
@@ -159,7 +160,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         return message
 
     def _accept(self, peer: str, message: ProposedFileChangesMessage) -> None:
-        """Write the one new job that a message brings, whole or not at all; the same job again changes nothing."""
+        """Write the one new job that a message brings, whole or not at all; the same code again changes nothing."""
         below = INBOX / peer / "v1"
         files: dict[PurePosixPath, bytes] = {}
         if not 0 < len(message.proposed_file_changes) <= _MAX_FILES:
@@ -180,39 +181,49 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     def _write_job(self, job: PurePosixPath, files: dict[PurePosixPath, bytes]) -> None:
         root = self.syftbox_folder / self.email
         target = root / job
+        named = {path.relative_to(job).as_posix(): content for path, content in files.items()}
         if target.exists():
-            held = {
-                path.relative_to(root).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()
-            }
-            if held != {path.as_posix(): content for path, content in files.items()}:
+            paths = [path for path in (target / CODE).rglob("*") if path.is_file()]
+            held = {path.relative_to(target).as_posix(): path.read_bytes() for path in paths}
+            # What lies beside the code is there for syft's own tools, with the time of its sending.
+            if held != {name: content for name, content in named.items() if name.startswith(f"{CODE}/")}:
                 raise UntrustedError(
                     f"The job {job.name} was changed after it was submitted", kept="The first version stands"
                 )
             return
-        staging = private_folder(self.syftbox_folder / ".staging") / uuid.uuid4().hex
-        for path, content in files.items():
-            write_atomic(staging / path.relative_to(job), content)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(target)
+        write_folder(target, named, staging=staging_folder(self.syftbox_folder))
+        self._taken += 1
 
     def publish(self, peer: str) -> None:
-        """Send ``peer`` every file of its review folder that was not delivered in its present form."""
-        delivered: dict[str, str] = dict(self._journal.get(f"delivered/{peer}", {}))
-        changed = [(path, name) for path, name in self._review_files(peer) if delivered.get(name) != self._digest(path)]
-        if not changed:
-            return
-        events = [self._event(name, path.read_bytes()) for path, name in changed]
+        """Send ``peer`` every file of its review folder that was not delivered in its present form.
+
+        All of them are looked at after a start; later on, those in folders that were :meth:`touched`.
+        """
+        files = list(self._review_files(peer))
+        if files:
+            if peer not in self._delivered:
+                self._delivered[peer] = self._journal.words(f"delivered/{peer}/")
+            delivered = self._delivered[peer]
+            changed = [(path, name) for path, name in files if delivered.get(name) != self._digest(path)]
+            for first in range(0, len(changed), _MAX_FILES):
+                self._deliver(peer, changed[first : first + _MAX_FILES])
+        self._touched[peer] = set()
+
+    def _deliver(self, peer: str, files: list[tuple[Path, str]]) -> None:
+        events = [self._event(name, path.read_bytes()) for path, name in files]
         message = FileChangeEventsMessage(events=events)
         envelope = self._peers.encrypt(peer, message.as_compressed_data())
         self._connection.owner_write_raw_bytes_to_outbox(peer, message.message_filepath.as_string(), envelope)
-        delivered.update({str(event.path_in_datasite): event.new_hash or "" for event in events})
-        self._journal.set(f"delivered/{peer}", delivered)
+        digests = {str(event.path_in_datasite): event.new_hash or "" for event in events}
+        self._journal.set({f"delivered/{peer}/{name}": digest for name, digest in digests.items()})
+        self._delivered[peer] |= digests
 
     def _review_files(self, peer: str) -> Iterable[tuple[Path, str]]:
         root = self.syftbox_folder / self.email
-        for path in sorted((root / REVIEW / peer).rglob("*")):
-            if path.is_file() and not path.name.startswith(".") and not path.is_symlink():
-                yield path, path.relative_to(root).as_posix()
+        for folder in sorted(self._touched.get(peer, {root / REVIEW / peer})):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and not path.name.startswith(".") and not path.is_symlink():
+                    yield path, path.relative_to(root).as_posix()
 
     def _digest(self, path: Path) -> str:
         stat = path.stat()
@@ -249,7 +260,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
 
     def sync_down(self, peer_emails: list[str]) -> None:
         for peer in peer_emails:
-            last = int(self._journal.get(f"seen/{peer}", 0))
+            last = self._journal.number(f"seen/{peer}")
             for message in self._connection.messages_from(peer, "outbox", after=last):
                 try:
                     if message.envelope is None:
@@ -257,7 +268,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
                     self._accept(peer, message.envelope)
                 except UntrustedError as error:
                     self._quarantine.add(peer, message.key, message.envelope, error.what)
-                self._journal.set(f"seen/{peer}", message.sequence)
+                self._journal.set({f"seen/{peer}": message.sequence})
 
     def sync_datasets(self, peer: str) -> None:
         """Fetch the mock side of the datasets that ``peer`` shows."""
@@ -282,17 +293,14 @@ class WatcherSyncer(DatasiteWatcherSyncer):
         for path, content in writes.items():
             write_atomic(self.syftbox_folder / peer / path, content)
 
-    def push_job(self, recipient: str, job: Path) -> None:
-        """Send every file of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""
+    def push_job(self, recipient: str, job: Path, files: Mapping[str, bytes]) -> None:
+        """Send the files of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""
         root = self.syftbox_folder / recipient
         changes = [
             ProposedFileChange(
-                datasite_email=recipient,
-                path_in_datasite=path.relative_to(root),
-                content=path.read_text(encoding="utf-8"),
+                datasite_email=recipient, path_in_datasite=(job / name).relative_to(root), content=data.decode("utf-8")
             )
-            for path in sorted(job.rglob("*"))
-            if path.is_file()
+            for name, data in sorted(files.items())
         ]
         message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
         envelope = self._peers.encrypt(recipient, message.as_compressed_data())
@@ -301,4 +309,9 @@ class WatcherSyncer(DatasiteWatcherSyncer):
 
 def remove_staging(syftbox_folder: Path) -> None:
     """Forget jobs whose writing a kill interrupted; they were not acknowledged and come again."""
-    shutil.rmtree(syftbox_folder / ".staging", ignore_errors=True)
+    shutil.rmtree(staging_folder(syftbox_folder), ignore_errors=True)
+
+
+def staging_folder(syftbox_folder: Path) -> Path:
+    """Return where jobs are written before they are put in their place."""
+    return syftbox_folder / ".staging"

@@ -17,12 +17,8 @@ class Pair:
     researcher: ResearcherSession
     refusals: list = field(default_factory=list)
 
-    def code(self, **files: str) -> Path:
-        folder = self.root / "code"
-        folder.mkdir(exist_ok=True)
-        for name, text in files.items():
-            (folder / f"{name}.py").write_text(text)
-        return folder
+    def code(self, **files: str) -> dict[str, bytes]:
+        return {f"{name}.py": text.encode() for name, text in files.items()}
 
 
 def settings(root, email, pins, on_refusal=lambda peer, reason: None, store=None):

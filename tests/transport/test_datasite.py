@@ -20,7 +20,7 @@ def test_a_job_arrives_whole_and_its_answer_comes_back(pair):
         "train.py": "x = 1\n",
         "more.py": "y = 2\n",
     }
-    assert pair.owner.status(job) is JobStatus.PENDING
+    assert pair.owner.status(job) is JobStatus.RECEIVED
     pair.owner.answer(job, JobStatus.DONE, {"result.json": b'{"a": 1}'})
     pair.owner.poll()
     pair.researcher.poll()
@@ -94,10 +94,7 @@ def test_the_same_job_again_changes_nothing_and_a_changed_one_is_refused(pair):
         pair.researcher.submit(OWNER, "job-1", code, entrypoint="train.py")
         pair.owner.poll()
     assert pair.refusals == []
-    manager = pair.researcher.client.job_client.manager
-    mine = manager.submission_dir(manager.new_submission_ref(OWNER, "job-1")) / "code" / "train.py"
-    mine.write_text("import os\n")
-    pair.researcher.submit(OWNER, "job-1", code, entrypoint="train.py")
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="import os\n"), entrypoint="train.py")
     pair.owner.poll()
     assert pair.refusals == ["The job job-1 was changed after it was submitted"]
     (job,) = pair.owner.jobs()
@@ -167,3 +164,35 @@ def test_key_files_are_private(pair):
     for email in (OWNER, RESEARCHER):
         mode = (pair.root / email / "keys.json").stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
+
+
+def test_syfts_own_client_lists_a_job_and_its_answer_on_both_sides(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    (listed,) = pair.owner.client.job_client.jobs
+    assert (listed.name, listed.submitted_by, listed.status) == ("job-1", RESEARCHER, "pending")
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    pair.owner.poll()
+    pair.researcher.poll()
+    (listed,) = pair.researcher.client.job_client.jobs
+    assert (listed.name, listed.status) == ("job-1", "done")
+
+
+def test_every_answer_is_sent_once_and_many_in_several_messages(pair):
+    names = [f"job-{number:02d}" for number in range(40)]
+    for name in names:
+        pair.researcher.submit(OWNER, name, pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.receive()
+    assert [job.job_name for job in pair.owner.jobs()] == names
+    for job in pair.owner.jobs():
+        pair.owner.answer(job, JobStatus.DONE, {"result.json": job.job_name.encode()})
+    store, outbox = pair.owner.connection.store, f"{OWNER}/to/{RESEARCHER}/outbox"
+    before = len(store.entries(outbox))
+    pair.owner.publish()
+    assert len(store.entries(outbox)) == before + 2  # 80 files, 64 a message
+    pair.owner.publish()
+    OwnerSession(pair.owner.settings).poll()
+    assert len(store.entries(outbox)) == before + 2
+    pair.researcher.poll()
+    assert [pair.researcher.output(OWNER, name, "result.json") for name in names] == [name.encode() for name in names]

@@ -1,0 +1,72 @@
+"""Small facts that must survive a kill, a power cut, and a second process of the same party: an SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedpriv.errors import ConfigError
+from fedpriv.files import PRIVATE_FILE, private_folder
+
+_BUSY_SECONDS = 30.0
+_COUNT = "INSERT INTO facts VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
+
+
+class Journal:
+    """Named numbers and words.
+
+    *Guarantee*: what was set is there after any kill, all of one call or nothing; no two callers get the same number of
+    :meth:`count`, whatever process they are in. The cost of a change does not grow with the number of facts.
+    *Assumption*: its folder is used by one machine at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file, made if it is missing (0600).
+
+    Raises
+    ------
+    ConfigError
+        If it is not such a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        private_folder(path.parent)
+        self._lock = threading.Lock()
+        path.touch(mode=PRIVATE_FILE)  # SQLite's own files beside it take its mode
+        try:
+            self._facts = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._facts.execute("PRAGMA journal_mode=WAL")  # one flush a change
+            self._facts.execute("PRAGMA synchronous=FULL")
+            self._facts.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(
+                f"The journal {path} cannot be used ({error})",
+                kept="Nothing was changed",
+                todo="move it away: what it holds is found again, and some messages are sent or read twice",
+            ) from error
+
+    def number(self, name: str) -> int:
+        """Return a number, 0 if it was never set."""
+        found = self._facts.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def words(self, prefix: str) -> dict[str, str]:
+        """Return the words whose names begin with ``prefix``, by the rest of their names."""
+        found = self._facts.execute(
+            "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+        ).fetchall()
+        return {str(name)[len(prefix) :]: str(value) for name, value in found}
+
+    def set(self, facts: Mapping[str, int | str]) -> None:
+        """Set several facts at once."""
+        with self._lock, self._facts:  # commits, or takes everything back
+            self._facts.execute("BEGIN IMMEDIATE")
+            self._facts.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
+
+    def count(self, name: str) -> int:
+        """Add one to a number and return it: nobody else gets the same."""
+        with self._lock:
+            return int(self._facts.execute(_COUNT, (name,)).fetchall()[0][0])
