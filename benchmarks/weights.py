@@ -95,14 +95,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
     args = parser.parse_args()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = unequal_shards(folder)
         given = {"model": ensure_model(args.model), "rounds": args.rounds, "steps": args.steps}
-        for rule in RULES:
-            runs = [run(rule, seed, shards, folder=folder / f"{rule}-{seed}", **given) for seed in args.seeds]
+        for rule in args.rules:
+            runs = []
+            for seed in args.seeds:
+                runs.append(run(rule, seed, shards, folder=folder / f"{rule}-{seed}", **given))
+                print(f"{rule}, seed {seed}: loss {runs[-1]['loss']:.4f}", file=sys.stderr, flush=True)
             results[rule] = {key: round(statistics.mean(r[key] for r in runs), 4) for key in runs[0]} | {
                 "losses": [round(r["loss"], 4) for r in runs]
             }
