@@ -369,6 +369,18 @@ def readmit(
     console.print(f"{escape(email)} takes part in {escape(name)} again from the next round on.")
 
 
+@app.command()
+def skip(name: Name, home: Home = DEFAULT_HOME) -> None:
+    """Leave the round at work without a sum, because a domain that it cannot do without is gone for good.
+
+    The adapter stays as it is, and the next round begins. What the domains trained in this round is lost where they
+    have confirmed its sum already: nothing that they confirmed ever enters another one.
+    """
+    number = Study.open(Researcher.open(home), name).skip_round()
+    console.print(f"Round {number} of {escape(name)} is skipped: it gets no sum, and the next round begins.")
+    console.print(f"A study that runs does it within seconds; otherwise run `fedpriv study resume {escape(name)}`.")
+
+
 def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) -> None:
     study = Study.open(Researcher.open(home), name)
     with StudyView(console) as view:

@@ -101,6 +101,9 @@ class Confirming:
 
     def _sealed(self, ticket: Ticket) -> SealedRound:
         context = self.context
+        opened = context.folder.opened(ticket.round)
+        if opened is not None and opened.is_skipped:
+            raise RefusedError(f"Round {ticket.round} was skipped here", kept=_KEPT)
         sealed = context.folder.sealed(ticket.round, ticket.attempt)
         if sealed is None:
             raise RefusedError(

@@ -37,6 +37,7 @@ _WORDS = {
     "request.tried": "A code request was tried on mock data",
     "researcher.pinned": "A researcher's key was pinned",
     "round.resumed": "A round went on after an interruption",
+    "round.skipped": "A round was left without a sum: the adapter stayed as it was",
     "round.started": "Training of a round began",
     "round.stopped": "Training of a round was stopped or failed",
     "round.trained": "Training of a round ended",

@@ -60,6 +60,8 @@ class Opening:
 
     def _is_opened(self, manifest: AggregateManifest) -> bool:
         opened = self.context.folder.opened(manifest.round)
+        if opened is not None and opened.is_skipped:
+            raise UntrustedError(f"Round {manifest.round} was skipped here", kept="Its sum was not opened")
         if opened is None or opened.attempt < manifest.attempt:
             return False
         if opened.attempt > manifest.attempt:

@@ -142,8 +142,10 @@ class Releasing:
     def _quorum(self, round_number: int) -> int:
         """Return how many domains must consent: the policy's number, else all whose update is in the last sum."""
         context = self.context
-        opened = context.folder.opened(round_number)
-        everybody = len(opened.members) if opened else len(context.plan.emails)
+        rounds = (context.folder.opened(number) for number in range(round_number, 0, -1))
+        sums = (opened for opened in rounds if opened is not None and not opened.is_skipped)
+        last = next(sums, None)
+        everybody = len(last.members) if last else len(context.plan.emails)
         return context.config.policy.release_quorum or everybody
 
     def _digest(self, ticket: Ticket) -> str:

@@ -51,7 +51,8 @@ class ConfirmedRound(Section):
 class OpenedRound(Section):
     """The sum of a round that this domain opened, and what the next round is sealed with.
 
-    ``scales`` has one scale for each tensor that the study ever sends, in the order of their names.
+    ``members``  whose updates were in it; nobody's if the round was skipped
+    ``scales``   one for each tensor that the study ever sends, in the order of their names
     """
 
     attempt: int
@@ -59,6 +60,11 @@ class OpenedRound(Section):
     updates_sha256: Sha256
     adapter_sha256: Sha256
     scales: tuple[float, ...]
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the round was left without a sum."""
+        return not self.members
 
 
 @dataclass(frozen=True)

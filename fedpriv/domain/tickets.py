@@ -16,6 +16,7 @@ from fedpriv.domain.opening import Opening
 from fedpriv.domain.privacy_budget import PrivacyBudget, private_steps
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
+from fedpriv.domain.skipping import Skipping
 from fedpriv.domain.updates import Updates
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
@@ -69,6 +70,7 @@ class StudyWork:
             "prepare": self._prepare,
             "rekey": self._rekey,
             "replay": self._replay,
+            "skip": self._skip,
             "train": self._train,
             "seal": self._seal,
             "confirm": self._confirm,
@@ -135,6 +137,10 @@ class StudyWork:
         self._catch_up(ticket)
         return {"adapter_sha256": self.context.adapter_digest(ticket.round)}
 
+    def _skip(self, ticket: Ticket) -> dict[str, Any]:
+        Skipping(self.context).skip(ticket)
+        return {"adapter_sha256": self.context.adapter_digest(ticket.round)}
+
     def _train(self, ticket: Ticket) -> dict[str, Any]:
         context = self.context
         if ticket.members:
@@ -175,7 +181,7 @@ class StudyWork:
     def _catch_up(self, ticket: Ticket) -> None:
         """Take the key and open the sum that a ticket carries, so that this domain has the adapter it builds on."""
         context = self.context
-        before = ticket.round if ticket.kind == "replay" else ticket.round - 1
+        before = ticket.round if ticket.kind in ("replay", "finish") else ticket.round - 1
         if ticket.key is not None:
             context.key_room.take(ticket.key, context.folder.identities())
         if ticket.aggregate is not None:
@@ -187,7 +193,7 @@ class StudyWork:
         return {"unlock": Confirming(self.context).confirm(ticket)}
 
     def _finish(self, ticket: Ticket) -> dict[str, Any]:
-        Opening(self.context).open(ticket)
+        self._catch_up(ticket)
         self.context.key_room.forget(self.context.folder.identities())
         metrics = self._evaluate(ticket.round)
         self.training.stop()  # torch's memory goes back; another ticket would start it again

@@ -8,7 +8,7 @@ it then seals among exactly these. An update is in one buffer at most, which its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher.admission import Admission
@@ -56,16 +56,21 @@ class BufferedRounds:
         members = await self._fill(number, attempt)
         trained = {email: self._ready[email] for email in members.members}
         sealing = asyncio.create_task(self._seal_and_sum(number, members))
-        while not sealing.done():
-            self._keep_training(number, attempt)
-            await asyncio.wait({sealing}, timeout=_LOOK_SECONDS)
+        try:
+            while not sealing.done():
+                self._keep_training(number, attempt)
+                await asyncio.wait({sealing}, timeout=_LOOK_SECONDS)
+        finally:
+            sealing.cancel()
         sealed, manifest, seconds = sealing.result()
         seconds["wall"] = now() - started
-        for update in manifest.updates:
-            self._ready.pop(update.header.member, None)
-            self._keep_trained(update.header.member, 0)
+        self._forget(update.header.member for update in manifest.updates)
         self._parts.catching_up.forget(number)
         self._summary.keep(manifest, trained, sealed, self._admission.prepared, seconds)
+
+    def skip(self, number: int) -> None:
+        """Have those who were in a buffer that is never summed train anew: what they confirmed is spent."""
+        self._forget(email for members in self._folder.round_members(number) for email in members.members)
 
     async def close(self) -> None:
         """Stop waiting for those who train; their answers are found by the next run."""
@@ -154,8 +159,14 @@ class BufferedRounds:
 
     def _newest_round(self, number: int) -> int:
         """Return the round after the newest sum; beyond the last buffer nothing is trained for."""
-        summed = number if self._folder.manifest(number) is not None else number - 1
-        return min(summed + 1, self.plan.training.rounds)
+        is_over = self._folder.manifest(number) is not None or self._folder.is_skipped(number)
+        return min(number + 1 if is_over else number, self.plan.training.rounds)
+
+    def _forget(self, members: Iterable[str]) -> None:
+        """Note that what these had trained is used."""
+        for email in members:
+            self._ready.pop(email, None)
+            self._keep_trained(email, 0)
 
     def _keep_trained(self, email: str, round_number: int, attempt: int = 0) -> None:
         self._folder.keep_record(f"training/{email}", {"round": round_number, "attempt": attempt})

@@ -51,19 +51,23 @@ class CatchingUp:
         if known is not None and known.status == "done":
             await self._note(email, opened=after, generation=generation)
             return await self._courier.ask(ticket)
-        replayed = False
+        replayed = False  # what was only skipped is nothing to tell
         for number in range(self._folder.standing(email).opened + 1, after + 1):
-            manifest = self._manifest(number)
-            if number == after and manifest.attempt == generation:
-                break  # the ticket itself carries it
-            replay = Ticket(
-                study=ticket.study, kind="replay", round=number, attempt=manifest.attempt, member=email
-            ).model_copy(update=await self._carried(email, number, manifest.attempt))
-            result = await self._courier.ask(replay, required=required)
+            if self._folder.is_skipped(number):
+                make = Ticket(study=ticket.study, kind="skip", round=number, attempt=generation, member=email)
+                held = self._folder.standing(email).generation
+            else:
+                manifest = self._manifest(number)
+                if number == after and manifest.attempt == generation:
+                    break  # the ticket itself carries it
+                held = manifest.attempt
+                make = Ticket(study=ticket.study, kind="replay", round=number, attempt=held, member=email)
+                make = make.model_copy(update=await self._carried(email, number, held))
+                replayed = True
+            result = await self._courier.ask(make, required=required)
             if result is None or result.status != "done":
                 return result
-            await self._note(email, opened=number, generation=manifest.attempt)
-            replayed = True
+            await self._note(email, opened=number, generation=held)
         carried = await self._carried(email, after, generation)
         result = await self._courier.ask(ticket.model_copy(update=carried), required=required)
         if result is not None and result.status == "done":

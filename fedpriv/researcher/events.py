@@ -104,6 +104,13 @@ class DomainCaughtUp(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundSkipped(Event):
+    """A round was left without a sum: the adapter after it is the one before it."""
+
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundStarted(Event):
     """Domains are asked to train.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import StoppedError, StudyError, UntrustedError
@@ -22,7 +22,7 @@ from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, require_
 from fedpriv.researcher.buffered import BufferedRounds
 from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import Courier
-from fedpriv.researcher.events import Event, Paused, StudyFinished, StudyStarted, Unpaused
+from fedpriv.researcher.events import Event, Paused, RoundSkipped, StudyFinished, StudyStarted, Unpaused
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.round import RoundParts, RoundRunner
 from fedpriv.researcher.steering import SteeringFile
@@ -161,9 +161,13 @@ class Orchestrator:
                 await admission.open(whole.need)
                 attempt = self._keys.state.generation
                 if self.plan.schedule.is_buffered:
-                    await buffered.run(number, attempt)
+                    work = buffered.run(number, attempt)
                 else:
-                    await whole.run(number, attempt, admission.prepared)
+                    work = whole.run(number, attempt, admission.prepared)
+                if await self._is_skipped(number, work):
+                    buffered.skip(number)
+                    self.folder.keep_skipped(number)
+                    self._emit(RoundSkipped(study=self.study, round=number))
             return await self._finish(admission.prepared)
         finally:
             await buffered.close()
@@ -178,6 +182,20 @@ class Orchestrator:
         while not self._steering.read().lets_begin(number):
             await asyncio.sleep(_STEERING_SECONDS)
         self._emit(Unpaused(study=self.study, round=number))
+
+    async def _is_skipped(self, number: int, work: Coroutine[Any, Any, None]) -> bool:
+        """Carry a round to its end; return whether it was asked to be skipped before it was summed, and was left."""
+        carried = asyncio.ensure_future(work)
+        try:
+            while not carried.done():
+                if self._steering.read().skipped_round == number and self.folder.manifest(number) is None:
+                    return True
+                await asyncio.wait({carried}, timeout=_STEERING_SECONDS)
+            carried.result()  # raises what went wrong
+            return False
+        finally:
+            carried.cancel()
+            await asyncio.gather(carried, return_exceptions=True)
 
     async def _until_stopped(self) -> NoReturn:
         while not self._steering.read().stopped:

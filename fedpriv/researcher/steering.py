@@ -17,12 +17,14 @@ class Steering(Section):
 
     ``paused_after``  begin no round after this one; none: go on
     ``stopped``       end the run as soon as possible; everything is kept
+    ``skipped_round`` leave this round without a sum, if it has none yet
     ``alpha``         exponent of the bandwidths in the weights, in place of the plan's
     ``patience_s``    seconds without progress after which a domain is late, in place of the plan's
     """
 
     paused_after: int | None = Field(default=None, ge=0, le=1000)
     stopped: bool = False
+    skipped_round: int | None = Field(default=None, ge=1, le=1000)
     alpha: float | None = Field(default=None, ge=0, le=4)
     patience_s: int | None = Field(default=None, ge=1, le=86_400)
 

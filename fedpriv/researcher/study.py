@@ -228,6 +228,27 @@ class Study:
         """End the run, wherever it is; :meth:`resume` goes on from there."""
         self.steering.change(stopped=True)
 
+    def skip_round(self) -> int:
+        """Leave the round at work without a sum, because a member of it is gone for good, and return its number.
+
+        The adapter after it is the one before it. What its domains trained is lost where they have confirmed the sum
+        already; the others carry it on, as the plan says. A run that is at work does it within seconds, else the next.
+
+        Raises
+        ------
+        StudyError
+            If no round is at work, or it is summed already.
+        """
+        number = self._round_at_work(self.folder.submitted().plan)
+        if number is None or self.folder.last_begun() < number:
+            raise StudyError("No round is at work", kept="Nothing was skipped", todo="see `fedpriv study status`")
+        if self.folder.manifest(number) is not None:
+            raise StudyError(
+                f"Round {number} is summed already", kept="Nothing was skipped", todo="run `fedpriv study resume`"
+            )
+        self.steering.change(skipped_round=number)
+        return number
+
     def readmit(self, email: str) -> None:
         """Let a domain that was excluded take part again, from the next round on.
 
@@ -336,17 +357,21 @@ class Study:
 
     def _still_needed(self, email: str, plan: Plan) -> str:
         """Return why the round at work waits for a domain although it is excluded, or nothing."""
-        for number in range(1, plan.training.rounds + 1):
-            if self.folder.manifest(number) is None:
-                decided = self.folder.sum_members(number)
-                if decided and email in decided[0].members:
-                    return (
-                        f"Round {number} waits for {email} all the same: a domain confirms one set of members a round, "
-                        f"and they were shown one that {email} is in; that sum opens only with the answer of each. "
-                        "Start its service again; its folder holds all that it needs. Later rounds go on without it."
-                    )
-                return ""
-        return ""
+        number = self._round_at_work(plan)
+        decided = None if number is None else self.folder.sum_members(number)
+        if not decided or email not in decided[0].members or self.folder.manifest(number or 0) is not None:
+            return ""
+        return (
+            f"Round {number} waits for {email} all the same: a domain confirms one set of members a round, "
+            f"and they were shown one that {email} is in; that sum opens only with the answer of each. "
+            "Start its service again; its folder holds all that it needs. Later rounds go on without it. "
+            f"If it is gone for good, leave the round without a sum: `fedpriv study skip {self.folder.root.name}`."
+        )
+
+    def _round_at_work(self, plan: Plan) -> int | None:
+        """Return the first round that is not finished, or None."""
+        numbers = range(1, plan.training.rounds + 1)
+        return next((number for number in numbers if not self.folder.is_finished(number)), None)
 
     def mock_folders(self) -> dict[str, Path]:
         """Fetch the mock side of every domain's dataset and return the folders by address.

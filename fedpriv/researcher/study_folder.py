@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,10 +252,20 @@ class StudyFolder:
         """Keep what people are shown about a round; with it the round is finished."""
         write_json(self._round(number) / f"summary-{attempt}.json", summary)
 
+    def keep_skipped(self, number: int) -> None:
+        """Keep that a round is left without a sum: from here on there never is one."""
+        write_json(self._round(number) / "skipped.json", {"time_s": round(time.time(), 3)})
+
+    def is_skipped(self, number: int) -> bool:
+        """Say whether a round is left without a sum."""
+        return (self._round(number) / "skipped.json").exists()
+
     def is_finished(self, number: int) -> bool:
-        """Say whether a round is summed and nobody refused its sum."""
+        """Say whether a round is skipped, or summed and nobody refused its sum."""
         manifest = self.manifest(number)
-        return manifest is not None and (self._round(number) / f"summary-{manifest.attempt}.json").exists()
+        return self.is_skipped(number) or (
+            manifest is not None and (self._round(number) / f"summary-{manifest.attempt}.json").exists()
+        )
 
     # -- who takes part ------------------------------------------------------------------------------------------------
 

@@ -146,7 +146,9 @@ class Consent(Section):
     ledger_sha256: Sha256 = Field(description="digest of the newest entry of the domain's ledger at that moment")
 
 
-TicketKind = Literal["prepare", "rekey", "replay", "train", "seal", "confirm", "finish", "consent", "release", "ping"]
+TicketKind = Literal[
+    "prepare", "rekey", "replay", "skip", "train", "seal", "confirm", "finish", "consent", "release", "ping"
+]
 
 
 class Ticket(Section):
@@ -156,6 +158,7 @@ class Ticket(Section):
                  the homomorphic key and seals it to each member.
     ``rekey``    make a new study key in place of one that was retired (the key maker only).
     ``replay``   open the aggregate of that round: a domain that was away is brought up to date, round by round.
+    ``skip``     leave that round without a sum: the adapter after it is the one before it.
     ``train``    open the aggregate of the round before (if any) and train; if it names members, seal and publish.
     ``seal``     seal and publish what was trained for ``trained``, as this round's update among these members.
     ``confirm``  see exactly which updates will be added, and give the unlock that opens their sum and no other.

@@ -35,7 +35,7 @@ COMMANDS = [
         ["study", name]
         for name in (
             *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "events", "ping"),
-            *("pause", "step", "stop", "set", "exclude", "readmit"),
+            *("pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "crosscloud")),
