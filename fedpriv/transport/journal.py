@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedpriv.errors import ConfigError
 from fedpriv.files import PRIVATE_FILE, private_folder
 
 _BUSY_SECONDS = 30.0
+_ERRORS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_BUSY: errno.EAGAIN}
 _COUNT = "INSERT INTO facts VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
 
 
@@ -61,12 +65,28 @@ class Journal:
         return {str(name)[len(prefix) :]: str(value) for name, value in found}
 
     def set(self, facts: Mapping[str, int | str]) -> None:
-        """Set several facts at once."""
-        with self._lock, self._facts:  # commits, or takes everything back
+        """Set several facts at once.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take them.
+        """
+        with self._changing(), self._facts:  # commits, or takes everything back
             self._facts.execute("BEGIN IMMEDIATE")
             self._facts.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
 
     def count(self, name: str) -> int:
-        """Add one to a number and return it: nobody else gets the same."""
-        with self._lock:
+        """Add one to a number and return it: nobody else gets the same. Raises as :meth:`set`."""
+        with self._changing():
             return int(self._facts.execute(_COUNT, (name,)).fetchall()[0][0])
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let one thread at a time change something; what SQLite cannot write is what other files could not either."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                number = _ERRORS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+                raise OSError(number, os.strerror(number)) from error

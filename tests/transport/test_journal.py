@@ -1,5 +1,6 @@
 """The journal: what was set stays, whoever is killed; no number is given twice."""
 
+import errno
 import os
 import signal
 import stat
@@ -61,6 +62,20 @@ def test_all_facts_of_a_call_are_set_or_none(tmp_path):
     assert journal.number("a") == 0
     journal.set({"a": 2})
     assert journal.number("a") == 2
+
+
+@pytest.mark.parametrize(("pragma", "number"), [("max_page_count = 1", errno.ENOSPC), ("query_only = 1", errno.EROFS)])
+def test_a_disk_that_takes_nothing_is_an_error_of_the_system(tmp_path, pragma, number):
+    journal = Journal(tmp_path / "journal.db")
+    journal.set({"a": 1})
+    journal._facts.execute(f"PRAGMA {pragma}")
+    with pytest.raises(OSError, match=r".") as caught:
+        journal.set({"a": 2, "b": "x" * 100_000})
+    assert caught.value.errno == number
+    assert journal.number("a") == 1
+    journal._facts.execute("PRAGMA max_page_count = 1000000")
+    journal._facts.execute("PRAGMA query_only = 0")
+    assert journal.count("a") == 2
 
 
 def test_a_damaged_file_is_named(tmp_path):
