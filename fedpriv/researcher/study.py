@@ -98,7 +98,7 @@ class Study:
         Raises
         ------
         ExistsError
-            If it was submitted already.
+            If it was submitted already, or another study with the same plan and code was.
         StudyError
             If a domain does not answer within ``CONNECT_SECONDS``.
         SignatureError
@@ -111,6 +111,7 @@ class Study:
                 todo="run `fedpriv study run`, or make a new study",
             )
         request = self.folder.draft()
+        self._require_new(request)
         self.researcher.publish_identity()
         cohort = self._find_cohort(request.plan, on_wait)
         session = self.researcher.session(cohort)
@@ -121,6 +122,17 @@ class Study:
             session.submit(email, request_job_name(request.study), files, entrypoint="train.py")
         self.folder.freeze(request)
         return request.study
+
+    def _require_new(self, request: CodeRequest) -> None:
+        """Refuse a request that is another study's to the byte: to the domains it would be that study."""
+        for root in sorted(self.researcher.studies.iterdir()):
+            other = StudyFolder(root)
+            if root != self.folder.root and other.is_submitted and other.submitted_id() == request.study:
+                raise ExistsError(
+                    f"The study {root.name} has the same plan and code to the byte",
+                    kept="Nothing was sent",
+                    todo="go on with that one, or give this one another title or seed in its plan.yaml",
+                )
 
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
@@ -237,7 +249,7 @@ class Study:
         Raises
         ------
         StudyError
-            If no round is at work, or it is summed already.
+            If no round is at work, it is summed already, or it waits for nobody who was excluded.
         """
         number = self._round_at_work(self.folder.submitted().plan)
         if number is None or self.folder.last_begun() < number:
@@ -245,6 +257,13 @@ class Study:
         if self.folder.manifest(number) is not None:
             raise StudyError(
                 f"Round {number} is summed already", kept="Nothing was skipped", todo="run `fedpriv study resume`"
+            )
+        decided = self.folder.sum_members(number)
+        if not decided or not any(self.folder.excluded(email) for email in decided[0].members):
+            raise StudyError(
+                f"Round {number} does not need anybody who was excluded",
+                kept="Nothing was skipped",
+                todo="exclude the domain that is gone for good; often that is enough",
             )
         self.steering.change(skipped_round=number)
         return number

@@ -166,6 +166,10 @@ class StudyFolder:
             write_atomic(self.bundle / name, text.encode())
         write_json(self.state / "submitted.json", {"study": request.study})
 
+    def submitted_id(self) -> str:
+        """Return the id of the request that was submitted."""
+        return str(read_json(self.state / "submitted.json")["study"])
+
     def submitted(self) -> CodeRequest:
         """Return the request as it was submitted.
 
@@ -177,7 +181,7 @@ class StudyFolder:
         if not self.is_submitted:
             raise ConfigError(f"The study {self.root.name} was not submitted yet", todo="run `fedpriv study submit`")
         request = CodeRequest.from_folder(self.bundle)
-        if request.study != read_json(self.state / "submitted.json")["study"]:
+        if request.study != self.submitted_id():
             raise ConfigError("The submitted copy of the request was changed", todo="restore it or make a new study")
         if self.draft().study != request.study:
             raise ConfigError(

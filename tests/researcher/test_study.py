@@ -48,6 +48,14 @@ def test_an_edit_after_submission_is_found(study):
         study.folder.submitted()
 
 
+def test_the_same_request_under_another_name_is_not_submitted(researcher, study):
+    study.folder.freeze(study.folder.draft())
+    twin = Study.create(researcher, "twin", study.plan, recipe=(study.folder.root / "train.py").read_text())
+    with pytest.raises(ExistsError, match=f"The study {study.folder.root.name} has the same plan and code"):
+        twin.submit()
+    assert not twin.folder.is_submitted
+
+
 def test_other_keys_on_the_store_than_the_plan_pins_stop_the_submission(researcher, study):
     stranger = IdentityKeys.create("micu@x.org", "micu", "11" * 32)
     publish_identity(researcher.config.store, "micu@x.org", signed_identity(stranger))

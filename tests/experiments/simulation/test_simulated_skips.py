@@ -90,6 +90,21 @@ def test_only_a_round_at_work_without_a_sum_can_be_skipped(federation):
         study.study.skip_round()
 
 
+def test_a_round_that_can_go_on_without_the_excluded_is_not_skipped(federation):
+    study = federation(4)
+    refused = []
+
+    def steer(event):
+        if isinstance(event, TicketSent) and (event.kind, event.round) == ("train", 2) and not refused:
+            study.study.exclude(list(study.domains)[1])
+            with pytest.raises(StudyError, match="Round 2 does not need anybody who was excluded") as caught:
+                study.study.skip_round()
+            refused.append(caught)
+
+    assert rounds(study.run(steer)) == ([1, 2, 3, 4], [])
+    assert refused
+
+
 def test_a_skip_that_comes_too_late_changes_nothing(federation):
     study = federation()
 
