@@ -64,7 +64,8 @@ class TrainingWorker:
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._log = (sandbox.writable / "worker.log").open("ab")
         self._process = subprocess.Popen(
-            sandbox.wrap([sys.executable, "-m", "fedpriv.training.worker"]),
+            # -P: else every late import looks through the current folder, which is no reading that a recipe asked for
+            sandbox.wrap([sys.executable, "-P", "-m", "fedpriv.training.worker"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
