@@ -191,6 +191,17 @@ def test_a_plan_cannot_be_changed():
             "rule 2 is never reached: an earlier rule is about every tensor",
         ),
         ({"aggregation__weights": "median"}, "aggregation > weights: "),
+        ({"aggregation__alpha": 1.0}, "aggregation: alpha has no meaning with the weights fedavg: leave it out"),
+        ({"aggregation": {"weights": "custom", "alpha": 1.0}}, "alpha has no meaning with the weights custom"),
+        ({"schedule__patience_s": 60}, "schedule: patience_s has no meaning without a quorum, when every domain"),
+        (
+            {"schedule": {"mode": "buffered", "buffer": 2, "late_updates": "drop"}},
+            "late_updates has no meaning in mode buffered",
+        ),
+        (
+            {"schedule": {"mode": "buffered", "buffer": 2, "local_steps": "balanced"}},
+            "local_steps has no meaning in mode buffered",
+        ),
         ({"aggregation__averaging": "a_only"}, "aggregation > averaging: "),
         ({"aggregation__server": {"optimizer": "adagrad"}}, "aggregation > server > optimizer: "),
         ({"aggregation__server": {"beta1": 0.5}}, "beta1 has no meaning with the optimizer none"),
