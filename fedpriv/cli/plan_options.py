@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 
 from fedpriv.study import Plan
-from fedpriv.study.plan import ProtectionLevel
 from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
+from fedpriv.study.protection_choice import ProtectionLevel
 
 _TRAINING = "What a round trains"
 _PROTECTION = "How an update is protected"

@@ -24,7 +24,7 @@ from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.event_words import link_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import validate_section
-from fedpriv.study.plan import ProtectionLevel
+from fedpriv.study.protection_choice import ProtectionLevel
 
 if TYPE_CHECKING:
     from fedpriv.researcher.sensitivity import SensitivityMap

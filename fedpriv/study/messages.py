@@ -7,16 +7,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from fedpriv.study.plan import (
-    MAX_COHORT,
-    Email,
-    Fingerprint,
-    MetricName,
-    ProtectionLevel,
-    Section,
-    Sha256,
-    Slug,
-)
+from fedpriv.study.names import Email, Fingerprint, Sha256, Slug
+from fedpriv.study.plan import MAX_COHORT, MetricName
+from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.study.section import Section
 
 MAX_BLOB_BYTES = 8 * 2**30
 
