@@ -44,8 +44,9 @@ def _problem_in_words(problem: Any) -> str:
             return f"{path}: there is no such setting"
         case "missing":
             return f"{path}: this setting is missing"
-        case "value_error":
-            return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+        case "value_error":  # one about several sections names them itself
+            said = problem["msg"].removeprefix("Value error, ")
+            return f"{path}: {said}" if problem["loc"] else said
         case kind if kind.startswith(("int", "float")):
             unit = _unit_of(problem["loc"])
             number = "a whole number" if kind.startswith("int") else "a number"

@@ -139,7 +139,7 @@ def test_what_was_chosen_is_said_in_words(home):
             ("--mode", "buffered", "--buffer", 2, "--averaging", "alternate"),
             "aggregation > averaging cannot be alternate in a buffered schedule",
         ),
-        (("--quorum", 4), "schedule > quorum is 4, but the cohort has 3 domains"),
+        (("--quorum", 4), "the options: schedule > quorum is 4, but the cohort has 3 domains"),
         (("--patience", 60), "schedule: patience_s has no meaning without a quorum"),
         (("--late", "keep"), "schedule > late_updates: "),
     ],
