@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal, get_args
 
@@ -125,6 +126,10 @@ class Signed(Section):
     payload: dict[str, object]
     signer: Fingerprint
     signature: Base64Signature
+
+    def to_bytes(self) -> bytes:
+        """Return the text that is sent: JSON that people can read too."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode()
 
 
 class Consent(Section):
