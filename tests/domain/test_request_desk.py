@@ -1,15 +1,13 @@
 """A request is decided as far as the policy does, and its researcher hears of every decision once."""
 
-import json
-
 import pytest
 from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
 from fedpriv.domain.request_desk import RequestDesk
 from fedpriv.errors import FedprivError
-from fedpriv.protection import open_signed, signed_identity
-from fedpriv.study import Identity, RequestDecision, Signed
+from fedpriv.protection import open_signed
+from fedpriv.study import RequestDecision, Signed
 from tests.domain.conftest import ADA
 
 
@@ -60,9 +58,8 @@ def test_a_request_is_recorded_once_and_each_decision_is_told_once(domain, job, 
     assert desk.publish_decisions(letters)
     (_, first, _, _), (name, status, letter, reason) = letters.sent
     assert (first, name, status, reason) == (JobStatus.APPROVED, "request-1", JobStatus.REJECTED, "changed my mind")
-    identity = Identity.model_validate(signed_identity(domain.keys).payload)
-    signed = Signed.model_validate(json.loads(letter))
-    decision = open_signed(signed, kind="decision", identity=identity, model=RequestDecision)
+    signed = Signed.model_validate_json(letter)
+    decision = open_signed(signed, kind="decision", identity=domain.keys.identity, model=RequestDecision)
     assert (decision.study, decision.decision) == (code_request.study, "revoked")
 
 
