@@ -23,7 +23,8 @@ from pathlib import Path
 from fedpriv.clinical import ClinicalTables, prepare, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.study.averaging import ServerChoice, trained_tensors, turns_of
-from fedpriv.study.plan import LoraChoice, ProtectionChoice, TrainingChoice
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.training import LocalContext, ensure_model, evaluate_local, initial_adapter, lora_layout, train_local
 from fedpriv.training.server import ServerState, server_step
 

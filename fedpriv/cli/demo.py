@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
-from fedpriv.study.plan import ProtectionLevel
+from fedpriv.study.protection_choice import ProtectionLevel
 
 if TYPE_CHECKING:
     from fedpriv.experiments.demo import DemoResult

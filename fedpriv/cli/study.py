@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -14,17 +14,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedpriv.cli.domain import parse_pin
 from fedpriv.cli.history_view import print_history
+from fedpriv.cli.new_study import new
+from fedpriv.cli.options import DEFAULT_HOME, Home, Name
 from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.event_words import link_in_words
 from fedpriv.researcher.events import Event, Waiting
-from fedpriv.study import Plan, validate_section
-from fedpriv.study.plan import ProtectionLevel
-from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS
+from fedpriv.study import validate_section
+from fedpriv.study.protection_choice import ProtectionLevel
 
 if TYPE_CHECKING:
     from fedpriv.researcher.sensitivity import SensitivityMap
@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 console = Console()
 
-Home = Annotated[Path, typer.Option(help="The researcher's home folder.")]
-Name = Annotated[str, typer.Argument(help="The study's name.")]
 ReportTo = Annotated[list[str] | None, typer.Option(help=REPORT_TO_HELP)]
-DEFAULT_HOME = Path(".fedpriv/researcher")
 _LEVELS = get_args(ProtectionLevel)
 _ROWS_SHOWN = 24
 
@@ -57,59 +54,7 @@ def init(
     console.print("Next: each data owner runs `fedpriv domain trust FOLDER EMAIL=FINGERPRINT` with it.")
 
 
-@app.command()
-def new(
-    name: Name,
-    domain: Annotated[list[str], typer.Option(help="EMAIL=FINGERPRINT of a domain; once for each.")],
-    model: Annotated[str, typer.Option(help="Base model: smollm2-135m-instruct or tiny.")] = "smollm2-135m-instruct",
-    rounds: Annotated[int, typer.Option(help="Rounds.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimiser steps a round.")] = 4,
-    protection: Annotated[str, typer.Option(help=f"Level of all tensors: {', '.join(_LEVELS)}.")] = "sealed",
-    bits: Annotated[int, typer.Option(help="Bits of a quantised value (sealed, masked), 4 to 16.")] = 10,
-    epsilon: Annotated[
-        float | None, typer.Option(help="Differential privacy: epsilon of the whole study at each domain, such as 8.")
-    ] = None,
-    privacy_unit: Annotated[
-        str, typer.Option(help="What epsilon protects: patient, or domain (all of a domain's data).")
-    ] = "patient",
-    title: Annotated[str, typer.Option(help="What data owners read first.")] = "LoRA fine-tuning",
-    recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
-    home: Home = DEFAULT_HOME,
-) -> None:
-    """Write a study's plan.yaml and train.py for you to read and edit. Nothing is sent."""
-    from fedpriv.training.base_model import ensure_model
-    from fedpriv.training.recipe import stock_recipe
-
-    researcher = Researcher.open(home)
-    digest = ensure_model(model).digest
-    plan = validate_section(
-        Plan,
-        {
-            "title": title,
-            "researcher": {"email": researcher.config.email, "fingerprint": researcher.keys.fingerprint},
-            "cohort": [parse_pin(text).model_dump() for text in domain],
-            "base_model": {"name": model, "digest": digest},
-            "training": {"rounds": rounds, "steps": steps},
-            "protection": {"level": protection, "bits": bits},
-            **_privacy_settings(epsilon, privacy_unit, rounds, steps),
-        },
-        source="the options",
-    )
-    text = recipe.read_text(encoding="utf-8") if recipe else stock_recipe()
-    study = Study.create(researcher, name, plan, recipe=text)
-    console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py.")
-    console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
-
-
-def _privacy_settings(epsilon: float | None, unit: str, rounds: int, steps: int) -> dict[str, Any]:
-    """Return the sections of a plan that differential privacy adds or changes."""
-    if epsilon is None:
-        return {}
-    privacy: dict[str, Any] = {"privacy": {"unit": unit, "epsilon": epsilon}}
-    if unit != "patient":
-        return privacy
-    training = {"rounds": rounds, "steps": steps, "batch_size": PRIVATE_BATCH, "learning_rate": PRIVATE_RATE}
-    return privacy | {"lora": {"targets": list(PRIVATE_TARGETS)}, "training": training}
+app.command()(new)
 
 
 @app.command()

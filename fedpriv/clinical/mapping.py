@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Ta
 from fedpriv.clinical.schema import NEEDED_TABLES, SPECS, TableSpec
 from fedpriv.errors import DataError, PlanError
 from fedpriv.study import load_yaml, validate_section
-from fedpriv.study.plan import Section, Title
+from fedpriv.study.names import Title
+from fedpriv.study.section import Section
 
 _ValueT = TypeVar("_ValueT")
 

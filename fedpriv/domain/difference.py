@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fedpriv.domain.finding import lines_of, visible
-from fedpriv.study.plan import Plan, Section
+from fedpriv.study.plan import Plan
 from fedpriv.study.request import PLAN_FILE
+from fedpriv.study.section import Section
 
 _CONTEXT = 3
 _MOST_LINES = 4000

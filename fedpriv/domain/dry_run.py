@@ -26,7 +26,8 @@ from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import ExistsError, GatekeeperError, RefusedError, TrainingError
 from fedpriv.files import file_sha256, folder_lock, private_folder, write_atomic, write_json
 from fedpriv.study import Plan
-from fedpriv.study.plan import Section, Sha256
+from fedpriv.study.names import Sha256
+from fedpriv.study.section import Section
 from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel, ensure_model
 from fedpriv.training.jobs import LOG

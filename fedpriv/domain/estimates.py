@@ -10,7 +10,8 @@ from fedpriv.domain.domain import Domain
 from fedpriv.errors import DataError, ModelError, ProtectionError
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.study.averaging import Turn, trained_tensors, turns_of
-from fedpriv.study.plan import Plan, Section
+from fedpriv.study.plan import Plan
+from fedpriv.study.section import Section
 from fedpriv.training.adapter import lora_layout
 from fedpriv.training.base_model import WEIGHTS, default_cache
 

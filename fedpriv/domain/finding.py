@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from fedpriv.study.plan import Section, is_invisible
+from fedpriv.study.names import is_invisible
+from fedpriv.study.section import Section
 
 Severity = Literal["danger", "warning", "information"]
 """From what training code never needs, over what needs an explanation, to what is only good to know."""

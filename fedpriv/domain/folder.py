@@ -13,7 +13,10 @@ from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import load_yaml, validate_section
 from fedpriv.study.messages import Hours
-from fedpriv.study.plan import MAX_COHORT, Email, MemberChoice, MetricName, ProtectionLevel, Section, Sha256, Slug
+from fedpriv.study.names import Email, Sha256, Slug
+from fedpriv.study.plan import MAX_COHORT, MemberChoice, MetricName
+from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.study.section import Section
 
 CONFIG_FILE = "domain.yaml"
 

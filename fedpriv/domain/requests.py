@@ -13,7 +13,8 @@ from pydantic import Field
 from fedpriv.errors import ConfigError, PlanError, UntrustedError
 from fedpriv.files import private_folder, read_json, write_atomic, write_json
 from fedpriv.study import CodeRequest, RequestDecision
-from fedpriv.study.plan import Section, Sha256
+from fedpriv.study.names import Sha256
+from fedpriv.study.section import Section
 
 
 @dataclass(frozen=True, kw_only=True)

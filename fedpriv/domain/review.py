@@ -17,8 +17,9 @@ from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.static_check import findings
 from fedpriv.domain.summary import Sentence, summary_of
 from fedpriv.study import Plan, RequestDecision
-from fedpriv.study.plan import Email, Section, Sha256, Title
+from fedpriv.study.names import Email, Sha256, Title
 from fedpriv.study.request import RECIPE_FILE
+from fedpriv.study.section import Section
 from fedpriv.training.recipe import stock_recipe
 
 

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
-from fedpriv.clinical import PreparedData, load_mapping, prepare, write_mock
+from fedpriv.clinical import PreparedData
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
-from fedpriv.domain.folder import DomainFolder
 from fedpriv.domain.local_training import LocalTraining
-from fedpriv.domain.policy import review
 from fedpriv.domain.releasing import Releasing
+from fedpriv.domain.request_desk import RequestDesk
+from fedpriv.domain.starting import connect, prepare_data, register_dataset
+from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import Trouble
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
-from fedpriv.protection import open_signed, sign, signed_identity
-from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
+from fedpriv.protection import open_signed, sign
+from fedpriv.study import Identity, Progress, Result, Signed, Ticket
 from fedpriv.study.messages import MAX_TICKET_BYTES
 from fedpriv.training.base_model import ensure_model
-from fedpriv.training.recipe import stock_recipe
-from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
+from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
 
 TICKET_FILE = "ticket.json"
@@ -45,10 +41,6 @@ _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
 Notify = Callable[[str], None]
-
-
-class _Stop(BaseException):
-    """Raised in the main thread by SIGTERM and SIGINT, so that everything is put away on the way out."""
 
 
 @dataclass(kw_only=True)
@@ -70,14 +62,14 @@ class DomainService:
     _researchers: dict[str, Identity] = field(init=False)
     _progress: Newest[tuple[str, Progress]] = field(init=False)
     _trouble: Trouble = field(init=False)
+    _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
-    _published: dict[str, str] = field(default_factory=dict)
-    _requested: dict[str, str] = field(default_factory=dict)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self._desk = RequestDesk(domain=self.domain, notify=self.notify)
         self._trouble = Trouble(say=self._say, notify=self.notify)
         self._progress = Newest(lambda news: self._session.blobs.show_progress(*news))
 
@@ -99,11 +91,11 @@ class DomainService:
         with folder_lock(lock, holder=f"The domain {self.domain.config.name}", todo="stop that process first"):
             if dead is not None:
                 self.notify(f"the last service (process {dead}) did not stop in order; going on where it was")
-            self._handle_signals(parent)
+            stop_on_signals(parent)
             try:
                 self._start()
                 self._loop(once)
-            except _Stop:
+            except Stop:
                 self.notify("stopped")
             finally:
                 for work in self._works.values():
@@ -114,51 +106,15 @@ class DomainService:
 
     def _start(self) -> None:
         self._say("preparing data")
-        config, folder = self.domain.config, self.domain.folder
-        mapping = folder.mapping_path(config.data)
-        self._prepared = prepare(
-            Path(config.data.source).expanduser(),
-            folder.data,
-            dataset=config.data.dataset,
-            heldout_fraction=config.data.heldout_fraction,
-            mapping=mapping and load_mapping(mapping),
-        )
-        self.domain.ledger.append(
-            "dataset.prepared",
-            once=f"dataset/{self._prepared.digest}",
-            dataset=config.data.dataset,
-            digest=self._prepared.digest,
-            patients=self._prepared.patients + self._prepared.heldout_patients,
-            examples=self._prepared.examples + self._prepared.heldout_examples,
-        )
+        self._prepared = prepare_data(self.domain)
         self._say("connecting")
         self._trouble.patiently(self._connect)
-        self._trouble.patiently(lambda: self._register_dataset(folder))
+        self._trouble.patiently(lambda: register_dataset(self.domain, self._session, self._prepared))
 
     def _connect(self) -> None:
-        config, folder = self.domain.config, self.domain.folder
-        self._researchers = self.domain.pinned_researchers()
-        self._session = OwnerSession(
-            SessionSettings(
-                email=config.email,
-                store_url=config.store,
-                folder=folder.state,
-                keys_path=folder.transport_keys_path,
-                pins={email: identity.transport_key for email, identity in self._researchers.items()},
-                on_refusal=self._on_refusal,
-            )
-        )
-        publish_identity(config.store, config.email, signed_identity(self.domain.keys))
-
-    def _register_dataset(self, folder: DomainFolder) -> None:
-        """Show outsiders the mock side; the private side that syft sees is a pointer file without data."""
-        mock = folder.state / "mock"
-        if not (mock / "schema.json").exists():
-            write_mock(mock, seed=0)
-        pointer = folder.state / "pointer.json"
-        write_json(pointer, {"prepared_sha256": self._prepared.digest})
-        summary = "MIMIC-III shard; the files here are synthetic (mock), same schema"
-        self._session.register_dataset(self.domain.config.data.dataset, mock=mock, pointer=pointer, summary=summary)
+        researchers = self.domain.pinned_researchers()
+        self._session = connect(self.domain, researchers, self._on_refusal)
+        self._researchers = researchers  # last: if the store was away, this is done once more
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -173,7 +129,7 @@ class DomainService:
                 self._session.receive()
                 self._handle_jobs()
                 self._session.publish()  # answers first: somebody waits for them
-                if self._publish_decisions():
+                if self._desk.publish_decisions(self._session):
                     self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
@@ -199,13 +155,13 @@ class DomainService:
 
     def _handle_jobs(self) -> None:
         for job in self._session.jobs():
-            if job.job_name in self._settled or job.job_name in self._published:
+            if job.job_name in self._settled or self._desk.knows(job):
                 continue
             code = self._session.code_folder(job)
             ticket = code / TICKET_FILE
             try:
                 if not ticket.exists():
-                    self._handle_request(job, code)
+                    self._desk.receive(job, code)
                 elif self._session.status(job) in _SETTLED:
                     self._settled.add(job.job_name)
                 else:
@@ -217,44 +173,6 @@ class DomainService:
                 self.notify(f"refused {job.job_name}: {error.what}")
                 self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
                 self._settled.add(job.job_name)
-
-    # -- requests --------------------------------------------------------------------------------------------
-
-    def _handle_request(self, job: JobRef, code: Path) -> None:
-        request = CodeRequest.from_folder(code)
-        if self.domain.requests.receive(request, job.ds_email):
-            self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)
-            self.notify(f"request {request.study[:12]} from {job.ds_email}: {request.plan.title}")
-        stored = self.domain.requests.get(request.study)
-        if stored.decision.decision == "pending" and not stored.decision.checked:
-            decision = review(
-                self.domain.config,
-                request,
-                job.ds_email,
-                fingerprint=self.domain.keys.fingerprint,
-                stock=stock_recipe(),
-            )
-            self.domain.record_decision(decision)
-            self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
-        self._published[job.job_name], self._requested[job.job_name] = "", request.study
-
-    def _publish_decisions(self) -> bool:
-        """Tell researchers what was decided, also by a person in another process; return whether anything was."""
-        published = False
-        for job in self._session.jobs():
-            if job.job_name not in self._published:
-                continue
-            decision = self.domain.requests.get(self._requested[job.job_name]).decision
-            digest = sha256_hex(decision.model_dump_json().encode())
-            if self._published[job.job_name] != digest:
-                signed = sign(self.domain.keys, "decision", decision)
-                status = {"approved": JobStatus.APPROVED, "pending": JobStatus.PENDING}.get(
-                    decision.decision, JobStatus.REJECTED
-                )
-                self._session.answer(job, status, {"decision.json": _as_bytes(signed)}, reason=decision.reason)
-                self._published[job.job_name] = digest
-                published = True
-        return published
 
     # -- tickets ---------------------------------------------------------------------------------------------
 
@@ -272,7 +190,7 @@ class DomainService:
             str(signed.payload["status"]), JobStatus.FAILED
         )
         reason = str(signed.payload.get("reason", ""))
-        self._session.answer(job, status, {"result.json": _as_bytes(signed)}, reason=reason[:500])
+        self._session.answer(job, status, {"result.json": signed.to_bytes()}, reason=reason[:500])
         self._settled.add(job.job_name)
         self._say("waiting for tickets")
 
@@ -387,22 +305,3 @@ class DomainService:
         with contextlib.suppress(OSError):  # on a full disk too, the service goes on and says what is wrong
             write_json(self.domain.folder.status_path, status, durable=False)
         return True
-
-    def _handle_signals(self, parent: int | None) -> None:
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            raise _Stop
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        if parent is not None:
-            threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _as_bytes(signed: Signed) -> bytes:
-    return json.dumps(signed.model_dump(mode="json"), indent=1, sort_keys=True).encode()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from fedpriv.domain.finding import lines_of, visible_name
 from fedpriv.domain.static_rules import Rule
-from fedpriv.study.plan import is_invisible
+from fedpriv.study.names import is_invisible
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
 _DENSE = re.compile(r"[A-Za-z0-9+/=]{40,}")

@@ -9,7 +9,8 @@ from typing import TypeVar
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder, read_json, write_json
 from fedpriv.study import Identity, Signed, SignedUpdate
-from fedpriv.study.plan import Email, Section, Sha256
+from fedpriv.study.names import Email, Sha256
+from fedpriv.study.section import Section
 
 RecordT = TypeVar("RecordT", bound=Section)
 

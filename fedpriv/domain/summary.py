@@ -12,7 +12,8 @@ from fedpriv.domain.finding import lines_of
 from fedpriv.domain.privacy_budget import PrivacyCost
 from fedpriv.study.averaging import IN_WORDS as AVERAGING
 from fedpriv.study.averaging import turns_of
-from fedpriv.study.plan import MetricName, Plan, Section
+from fedpriv.study.plan import MetricName, Plan
+from fedpriv.study.section import Section
 
 Topic = Literal[
     "code", "model", "data", "rounds", "with", "leaves", "numbers", "besides", "stays", "bytes", "time", "privacy"

@@ -24,7 +24,7 @@ from fedpriv.files import write_json
 from fedpriv.researcher import Study
 from fedpriv.researcher.events import StudyFinished, Subscriber
 from fedpriv.study import Plan, RequestDecision
-from fedpriv.study.plan import ProtectionLevel
+from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.training.recipe import stock_recipe
 
 MARKER = "summary.json"
@@ -44,7 +44,7 @@ class DemoOptions:
     domains, rounds, steps : int
         Number of domains; rounds; optimiser steps a round.
     protection : str
-        The level of all tensors, one of :data:`~fedpriv.study.plan.ProtectionLevel`.
+        The level of all tensors, one of :data:`~fedpriv.study.protection_choice.ProtectionLevel`.
     bits : int
         Bits of a quantised value (``sealed`` and ``masked``).
     epsilon : float, optional

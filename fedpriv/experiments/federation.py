@@ -20,15 +20,9 @@ from fedpriv.files import folder_lock, private_folder
 from fedpriv.researcher import Researcher, ResearcherConfig
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan
-from fedpriv.study.plan import (
-    BaseModelChoice,
-    LoraChoice,
-    MemberChoice,
-    ProtectionChoice,
-    ProtectionLevel,
-    TrainingChoice,
-)
+from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, TrainingChoice
 from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
+from fedpriv.study.protection_choice import ProtectionChoice, ProtectionLevel
 from fedpriv.training.base_model import LocalModel, ensure_model
 
 DEFAULT_WORK = Path(".fedpriv/demo")

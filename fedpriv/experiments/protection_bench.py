@@ -30,7 +30,7 @@ from fedpriv.protection.ckks_tuned import make_ckks_tuned_key, seal_stream_bytes
 from fedpriv.protection.packing import plan_packing
 from fedpriv.protection.plain import WIDTH as PLAIN_VALUES
 from fedpriv.study.messages import AggregateManifest, SignedUpdate, Unlocked
-from fedpriv.study.plan import ProtectionLevel
+from fedpriv.study.protection_choice import ProtectionLevel
 
 SMALL, LARGE = 460_800, 5_000_000
 """Parameters: LoRA of rank 4 on SmolLM2-135M's query and value projections, and of a model of some billions."""

@@ -22,7 +22,7 @@ from fedpriv.protection.levels import packing_of, shape_of
 from fedpriv.protection.scales import Scales, deviations
 from fedpriv.protection.sealing import CHUNK
 from fedpriv.study.messages import SignedUpdate, UpdateHeader
-from fedpriv.study.plan import QUANTISED, ProtectionChoice, ProtectionLevel, SecurityLevel
+from fedpriv.study.protection_choice import QUANTISED, ProtectionChoice, ProtectionLevel, SecurityLevel
 
 STUDY = "5" * 64
 _SEED = 20

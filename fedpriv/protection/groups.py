@@ -14,7 +14,7 @@ from typing import Protocol, get_args
 
 from fedpriv.errors import ProtectionError
 from fedpriv.study.averaging import Turn, is_live
-from fedpriv.study.plan import ProtectionChoice, ProtectionLevel, names_tensor
+from fedpriv.study.protection_choice import ProtectionChoice, ProtectionLevel, names_tensor
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def groups_of(
 
     *Guarantee*: every parameter lies in exactly one group that is live in a round that sends it (:func:`live`), and all
     who hold the same plan and the same tensors get the same groups in the same order: by level as
-    :data:`~fedpriv.study.plan.ProtectionLevel` lists them, then by bits, most first, then by turn, then those that no
-    choice is about first. No group is empty.
+    :data:`~fedpriv.study.protection_choice.ProtectionLevel` lists them, then by bits, most first, then by turn, then
+    those that no choice is about first. No group is empty.
 
     Parameters
     ----------

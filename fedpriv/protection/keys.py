@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from fedpriv.errors import ConfigError, ProtectionError, SignatureError, UntrustedError
 from fedpriv.files import canonical_json, read_json, sha256_hex, write_json
 from fedpriv.study.messages import Identity, Signed, SignedUpdate, UpdateHeader
-from fedpriv.study.plan import Section, in_words
+from fedpriv.study.section import Section
+from fedpriv.study.validation import in_words
 
 if TYPE_CHECKING:
     from mnemonic import Mnemonic

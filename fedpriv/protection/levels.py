@@ -47,7 +47,7 @@ from fedpriv.protection.study_key import (
 from fedpriv.protection.tags import TagKeys
 from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import UpdateHeader
-from fedpriv.study.plan import QUANTISED, ProtectionChoice, SecurityLevel
+from fedpriv.study.protection_choice import QUANTISED, ProtectionChoice, SecurityLevel
 
 
 def needs_unlock(protection: ProtectionChoice) -> bool:

@@ -25,7 +25,7 @@ from fedpriv.protection.study_key import StudyKey
 from fedpriv.protection.vectors import SharedVector, shared_vector
 from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import MAX_BLOB_BYTES, AggregateManifest
-from fedpriv.study.plan import QUANTISED, ProtectionChoice
+from fedpriv.study.protection_choice import QUANTISED, ProtectionChoice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ import numpy as np
 
 from fedpriv.errors import ProtectionError, TamperedError
 from fedpriv.protection.bitplanes import WORDS
-from fedpriv.study.plan import MAX_COHORT, SecurityLevel
+from fedpriv.study.plan import MAX_COHORT
+from fedpriv.study.protection_choice import SecurityLevel
 
 PRIMES: dict[SecurityLevel, int] = {"tc192": 1152921504606830593, "tc256": 288230376151130113}
 """``q``: what SEAL's ``CoeffModulus.Create(4096, [60])`` and ``[58]`` give; checked when a context is built."""

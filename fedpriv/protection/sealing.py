@@ -25,7 +25,7 @@ from fedpriv.protection.study_key import StudyKey
 from fedpriv.protection.vectors import SharedVector, VectorFile, new_vector, open_vector, shared_vector
 from fedpriv.study.averaging import Turn
 from fedpriv.study.messages import UpdateHeader
-from fedpriv.study.plan import QUANTISED, ProtectionChoice
+from fedpriv.study.protection_choice import QUANTISED, ProtectionChoice
 
 CHUNK = 4
 """Blocks that are worked on at a time: about 65 000 values at 10 bits."""

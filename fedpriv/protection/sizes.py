@@ -8,7 +8,7 @@ from fedpriv.protection.groups import groups_of, live
 from fedpriv.protection.levels import blocks_of, describe, shape_of
 from fedpriv.protection.study_key import KeyParameters
 from fedpriv.study.averaging import Turn
-from fedpriv.study.plan import ProtectionChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 
 _NOBODY = "0" * 64
 _HEADER_BYTES = 1024

@@ -15,7 +15,10 @@ from fedpriv.errors import UntrustedError
 from fedpriv.files import canonical_json, parse_json, sha256_hex
 from fedpriv.protection.keys import KEY_BYTES
 from fedpriv.study.averaging import Turn
-from fedpriv.study.plan import MAX_COHORT, ProtectionLevel, Section, SecurityLevel, Sha256
+from fedpriv.study.names import Sha256
+from fedpriv.study.plan import MAX_COHORT
+from fedpriv.study.protection_choice import ProtectionLevel, SecurityLevel
+from fedpriv.study.section import Section
 
 MAX_KEY_BYTES = 8 * 2**20
 _MAX_LINE_BYTES = 65536

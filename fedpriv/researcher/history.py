@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedpriv.errors import UntrustedError
 from fedpriv.files import MAX_JSON_BYTES, PRIVATE_FILE, parse_json
 from fedpriv.researcher.events import DomainProgress, Event
-from fedpriv.study.plan import in_words
+from fedpriv.study.validation import in_words
 
 _BLOCK = 64 * 1024
 

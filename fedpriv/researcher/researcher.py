@@ -14,7 +14,8 @@ from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
 from fedpriv.study import Identity, load_yaml, validate_section
-from fedpriv.study.plan import Email, Section, Slug
+from fedpriv.study.names import Email, Slug
+from fedpriv.study.section import Section
 from fedpriv.transport import create_transport_keys, publish_identity, read_identity
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from fedpriv.files import write_atomic, write_json
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan
 from fedpriv.study.averaging import turns_of
-from fedpriv.study.plan import LevelRule, ProtectionChoice, ProtectionLevel
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel
 from fedpriv.study.request import PLAN_FILE
 from fedpriv.training.adapter import lora_layout
 from fedpriv.training.base_model import LocalModel

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from fedpriv.aggregation import Link, WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
+from fedpriv.researcher import excluding
+from fedpriv.researcher.connecting import connect_all, connect_enough, find_cohort
 from fedpriv.researcher.courier import Courier, request_job_name
 from fedpriv.researcher.event_stream import EventStream
 from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
@@ -20,19 +19,14 @@ from fedpriv.researcher.history import History
 from fedpriv.researcher.listeners import Listeners
 from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
+from fedpriv.researcher.own_thread import run_in_thread
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.steering import SteeringFile
-from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
-from fedpriv.study import CodeRequest, Identity, Plan, RequestDecision
+from fedpriv.study import CodeRequest, Plan, RequestDecision
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
-
-if TYPE_CHECKING:
-    from fedpriv.transport import ResearcherSession
-
-CONNECT_SECONDS = 120.0
-T = TypeVar("T")
 
 
 class Study:
@@ -100,7 +94,7 @@ class Study:
         ExistsError
             If it was submitted already, or another study with the same plan and code was.
         StudyError
-            If a domain does not answer within ``CONNECT_SECONDS``.
+            If a domain does not answer within two minutes.
         SignatureError
             If the store holds other keys for a domain than the plan pins.
         """
@@ -113,9 +107,9 @@ class Study:
         request = self.folder.draft()
         self._require_new(request)
         self.researcher.publish_identity()
-        cohort = self._find_cohort(request.plan, on_wait)
+        cohort = find_cohort(self.researcher, request.plan, on_wait)
         session = self.researcher.session(cohort)
-        self._connect(session, request.plan, on_wait)
+        connect_all(session, request.plan, on_wait)
         self.folder.keep_cohort(cohort)
         files = {name: text.encode() for name, text in request.files.items()}
         for email in request.plan.emails:
@@ -137,7 +131,7 @@ class Study:
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
         with self._listeners.during(subscribers), self._orchestrator() as orchestrator:
-            return _run(orchestrator.wait_for_decisions())
+            return run_in_thread(orchestrator.wait_for_decisions())
 
     def events(self, *, limit: int = 1024) -> EventStream:
         """Return what happens from now on, to be read with ``async for``; it ends with the run.
@@ -186,7 +180,7 @@ class Study:
             trackers = open_trackers(report_to, self, self._listeners)
             with self._locked(), self._listeners.during(trackers), self._orchestrator(weights) as orchestrator:
                 self.steering.change(stopped=False)
-                return _run(orchestrator.run())
+                return run_in_thread(orchestrator.run())
 
     def _require_function(self, weights: WeightFunction | None) -> None:
         if (self.folder.submitted().plan.aggregation.weights == "custom") != (weights is not None):
@@ -251,20 +245,7 @@ class Study:
         StudyError
             If no round is at work, it is summed already, or it waits for nobody who was excluded.
         """
-        number = self._round_at_work(self.folder.submitted().plan)
-        if number is None or self.folder.last_begun() < number:
-            raise StudyError("No round is at work", kept="Nothing was skipped", todo="see `fedpriv study status`")
-        if self.folder.manifest(number) is not None:
-            raise StudyError(
-                f"Round {number} is summed already", kept="Nothing was skipped", todo="run `fedpriv study resume`"
-            )
-        decided = self.folder.sum_members(number)
-        if not decided or not any(self.folder.excluded(email) for email in decided[0].members):
-            raise StudyError(
-                f"Round {number} does not need anybody who was excluded",
-                kept="Nothing was skipped",
-                todo="exclude the domain that is gone for good; often that is enough",
-            )
+        number = excluding.skippable_round(self.folder)
         self.steering.change(skipped_round=number)
         return number
 
@@ -278,8 +259,7 @@ class Study:
         StudyError
             If it is not in the cohort.
         """
-        self._require_member(email, self.folder.submitted().plan)
-        self.folder.readmit(email)
+        excluding.readmit(self.folder, email)
 
     def release(self, target: Path, *subscribers: Subscriber) -> Path:
         """Ask the data owners for the plain adapter and write it to ``target`` as a PEFT folder with its model card.
@@ -298,7 +278,7 @@ class Study:
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
         with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
-            released = _run(orchestrator.release())
+            released = run_in_thread(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
             base = hub_id(request.plan.base_model.name)
@@ -318,7 +298,7 @@ class Study:
             If a domain has not approved the study (any more).
         """
         with self._locked(), self._orchestrator() as orchestrator:
-            return _run(orchestrator.ping(times))
+            return run_in_thread(orchestrator.ping(times))
 
     def exclude(self, email: str, reason: str = "") -> str:
         """Wait for a domain no more; the others go on without it, also in a study that runs in another process.
@@ -343,54 +323,7 @@ class Study:
         StudyError
             If it is not in the cohort, fewer than two domains would remain, or nobody else can make the study's key.
         """
-        plan = self.folder.submitted().plan
-        lock = folder_lock(self.folder.state / "exclude.lock", holder="The list of excluded domains", todo="try again")
-        with lock:
-            self._require_member(email, plan)
-            if self.folder.excluded(email) is None:
-                self._require_dispensable(email, plan)
-                self.folder.exclude(Exclusion(email=email, reason=" ".join(reason.split())[:500]))
-        return self._still_needed(email, plan)
-
-    def _require_member(self, email: str, plan: Plan) -> None:
-        if email not in plan.emails:
-            raise StudyError(
-                f"{email} is not in the cohort of this study", todo=f"choose one of {', '.join(plan.emails)}"
-            )
-
-    def _require_dispensable(self, email: str, plan: Plan) -> None:
-        remaining = [other for other in self.folder.active(plan.emails) if other != email]
-        if len(remaining) < 2:
-            raise StudyError(
-                f"Without {email} fewer than two domains would remain",
-                kept="Nobody was excluded",
-                todo="start its service again, or make a new study",
-            )
-        keys = self.folder.keys()
-        if email == plan.key_maker and (keys is None or keys.redo_round):
-            raise StudyError(
-                f"{email} makes the study's key, which the other domains do not hold yet",
-                kept="Nobody was excluded",
-                todo="start its service again, or make a new study without it",
-            )
-
-    def _still_needed(self, email: str, plan: Plan) -> str:
-        """Return why the round at work waits for a domain although it is excluded, or nothing."""
-        number = self._round_at_work(plan)
-        decided = None if number is None else self.folder.sum_members(number)
-        if not decided or email not in decided[0].members or self.folder.manifest(number or 0) is not None:
-            return ""
-        return (
-            f"Round {number} waits for {email} all the same: a domain confirms one set of members a round, "
-            f"and they were shown one that {email} is in; that sum opens only with the answer of each. "
-            "Start its service again; its folder holds all that it needs. Later rounds go on without it. "
-            f"If it is gone for good, leave the round without a sum: `fedpriv study skip {self.folder.root.name}`."
-        )
-
-    def _round_at_work(self, plan: Plan) -> int | None:
-        """Return the first round that is not finished, or None."""
-        numbers = range(1, plan.training.rounds + 1)
-        return next((number for number in numbers if not self.folder.is_finished(number)), None)
+        return excluding.exclude(self.folder, email, reason)
 
     def mock_folders(self) -> dict[str, Path]:
         """Fetch the mock side of every domain's dataset and return the folders by address.
@@ -427,25 +360,6 @@ class Study:
             "interrupted": stale_lock_pid(lock) is not None,
         }
 
-    # -- connecting -------------------------------------------------------------------------------------------------
-
-    def _find_cohort(self, plan: Plan, on_wait: Callable[[str], None]) -> dict[str, Identity]:
-        found: dict[str, Identity] = {}
-
-        def look() -> list[str]:
-            for email in plan.emails:
-                if email not in found:
-                    identity = self.researcher.identity_of(email, plan.fingerprint_of(email))
-                    if identity is not None:
-                        found[email] = identity
-            return [email for email in plan.emails if email not in found]
-
-        _wait_until_none(look, "the public keys of", on_wait)
-        return found
-
-    def _connect(self, session: ResearcherSession, plan: Plan, on_wait: Callable[[str], None]) -> None:
-        _wait_until_none(lambda: [e for e in plan.emails if not session.connect(e)], "an answer of", on_wait)
-
     # -- running ----------------------------------------------------------------------------------------------------
 
     def _locked(self) -> Any:
@@ -455,64 +369,7 @@ class Study:
     def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:
         request = self.folder.submitted()
         session = self.researcher.session(self.folder.cohort())
-        enough = request.plan.schedule.quorum or request.plan.schedule.buffer
-
-        def missing() -> list[str]:
-            active = self.folder.active(request.plan.emails)
-            away = [email for email in active if not session.connect(email)]
-            return away if enough is None or len(active) - len(away) < enough else []
-
-        _wait_until_none(missing, "an answer of", lambda w: None)
-
+        connect_enough(session, request.plan, self.folder)
         courier = Courier(self.folder, request, self.researcher, session, self._listeners)
         with closing(Orchestrator(self.folder, courier, self._listeners, weights)) as orchestrator:
             yield orchestrator
-
-
-def _wait_until_none(look: Callable[[], list[str]], what: str, on_wait: Callable[[str], None]) -> None:
-    deadline, told = time.monotonic() + CONNECT_SECONDS, 0.0
-    while missing := look():
-        now = time.monotonic()
-        if now > deadline:
-            raise StudyError(
-                f"Waited {CONNECT_SECONDS:.0f} s for {what} {', '.join(missing)}",
-                kept="Nothing was sent to it",
-                todo="check that its service runs, that it pinned your fingerprint, and that both use the same store",
-            )
-        if now - told > 10:
-            told = now
-            on_wait(f"waiting for {what} {', '.join(missing)}")
-        time.sleep(0.2)
-
-
-def _run(work: Awaitable[T]) -> T:
-    """Run a coroutine to its end in a thread of its own, so that it works inside a notebook's event loop too."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-    loop = asyncio.new_event_loop()
-
-    def target() -> None:
-        try:
-            outcome.append(loop.run_until_complete(task))
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            loop.close()
-
-    task = loop.create_task(_as_coroutine(work))
-    thread = threading.Thread(target=target, name="study")
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.2)
-    except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-async def _as_coroutine(work: Awaitable[T]) -> T:
-    return await work

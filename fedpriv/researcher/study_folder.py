@@ -13,8 +13,9 @@ from fedpriv.aggregation import Link
 from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.files import canonical_json, private_folder, read_json, write_atomic, write_json
 from fedpriv.study import AggregateManifest, BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
-from fedpriv.study.plan import Email, Section, Sha256
+from fedpriv.study.names import Email, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
+from fedpriv.study.section import Section
 
 
 class KeyState(Section):

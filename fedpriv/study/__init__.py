@@ -16,8 +16,10 @@ from fedpriv.study.messages import (
     Unlocked,
     UpdateHeader,
 )
-from fedpriv.study.plan import Plan, load_plan, load_yaml, parse_plan, validate_section
+from fedpriv.study.plan import Plan, load_plan, parse_plan
 from fedpriv.study.request import CodeRequest
+from fedpriv.study.validation import validate_section
+from fedpriv.study.yaml_text import load_yaml
 
 __all__ = [
     "AggregateManifest",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedpriv.study.averaging import Averaging, ServerChoice
 from fedpriv.study.section import Section
@@ -23,6 +23,9 @@ WEIGHTS_IN_WORDS: dict[WeightRule, str] = {
 
 RULES_WITH_LOSSES: frozenset[WeightRule] = frozenset({"paper", "paper-reciprocal", "inverse-loss", "custom"})
 """The rules that need the losses of the round itself: its updates are weighed and sealed after all have trained."""
+
+RULES_WITH_LINKS: frozenset[WeightRule] = frozenset({"paper", "paper-reciprocal"})
+"""The rules that look at the speed of the domains' links, to the power ``alpha``."""
 
 
 class AggregationChoice(Section):
@@ -44,3 +47,15 @@ class AggregationChoice(Section):
         "b_only",
     )
     server: ServerChoice = ServerChoice()
+
+    @model_validator(mode="after")
+    def _alpha_has_a_meaning(self) -> AggregationChoice:
+        default = type(self).model_fields["alpha"].default
+        if self.weights not in RULES_WITH_LINKS and self.alpha != default:
+            raise ValueError(f"alpha has no meaning with the weights {self.weights}: leave it out")
+        return self
+
+    def in_words(self) -> str:
+        """Return how updates are weighed, for a person."""
+        alpha = f" {self.alpha:g}" if self.weights in RULES_WITH_LINKS else ""
+        return f"{WEIGHTS_IN_WORDS[self.weights]}{alpha}; no domain counts for over {self.largest_share:.0%} of a sum"

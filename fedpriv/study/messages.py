@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from fedpriv.study.plan import (
-    MAX_COHORT,
-    Email,
-    Fingerprint,
-    MetricName,
-    ProtectionLevel,
-    Section,
-    Sha256,
-    Slug,
-)
+from fedpriv.study.names import Email, Fingerprint, Sha256, Slug
+from fedpriv.study.plan import MAX_COHORT, MetricName
+from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.study.section import Section
 
 MAX_BLOB_BYTES = 8 * 2**30
 
@@ -131,6 +126,10 @@ class Signed(Section):
     payload: dict[str, object]
     signer: Fingerprint
     signature: Base64Signature
+
+    def to_bytes(self) -> bytes:
+        """Return the text that is sent: JSON that people can read too."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode()
 
 
 class Consent(Section):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fedpriv.errors import UntrustedError
-from fedpriv.study.plan import Plan, is_invisible, parse_plan
+from fedpriv.study.names import is_invisible
+from fedpriv.study.plan import Plan, parse_plan
 
 PLAN_FILE = "plan.yaml"
 RECIPE_FILE = "train.py"

@@ -52,12 +52,35 @@ class ScheduleChoice(Section):
             raise ValueError("buffer belongs to mode buffered, which needs it, and to no other")
         if self.mode == "buffered" and self.quorum is not None:
             raise ValueError("quorum has no meaning in mode buffered: buffer says how many updates make a sum")
+        without = {
+            "patience_s": (self.quorum is None, "without a quorum, when every domain is waited for"),
+            "late_updates": (self.is_buffered, "in mode buffered, where no update is late"),
+            "local_steps": (self.is_buffered, "in mode buffered, where domains train at their own pace"),
+        }
+        for name, (has_none, where) in without.items():
+            if has_none and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no meaning {where}: leave it out")
         return self
 
     @property
     def is_buffered(self) -> bool:
         """Whether sums are made of the first updates that are ready."""
         return self.mode == "buffered"
+
+    def in_words(self) -> str:
+        """Return who is waited for, for a person."""
+        if self.buffer is not None:
+            return f"buffered: the first {self.buffer} updates that are ready make a sum"
+        if self.quorum is None:
+            who = "every domain is waited for"
+        else:
+            late = {"carry": "are added to the next sum", "drop": "are forgotten"}[self.late_updates]
+            who = (
+                f"{self.quorum} updates make a round when the other domains show no progress for {self.patience_s} s; "
+                f"late ones {late}"
+            )
+        fewer = "; domains on slow machines and links take fewer steps" if self.local_steps == "balanced" else ""
+        return f"synchronous: {who}{fewer}"
 
     def discount(self, rounds: int) -> float:
         """Return ``(1 + tau)^-a`` for an update that is so many rounds old.

@@ -13,7 +13,8 @@ from fedpriv import errors
 from fedpriv.errors import FedprivError, TrainingError
 from fedpriv.files import write_json
 from fedpriv.study.averaging import Averaging, trained_tensors
-from fedpriv.study.plan import LoraChoice, Section, TrainingChoice
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.study.section import Section
 from fedpriv.training.adapter import (
     AdapterState,
     check_state,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import Field
 
 from fedpriv.errors import TrainingError
-from fedpriv.study.plan import Section
+from fedpriv.study.section import Section
 from fedpriv.training import noise
 from fedpriv.training.examples import IGNORED, collate, encode_patients, read_patients
 from fedpriv.training.local_round import LocalContext, LocalOutcome

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from fedpriv.errors import FedprivError
 from fedpriv.files import parse_json
-from fedpriv.study.plan import validate_section
+from fedpriv.study.validation import validate_section
 from fedpriv.training import child
 from fedpriv.training.descendants import adopt_descendants, kill_descendants
 from fedpriv.training.jobs import Job, failure_reason, parse_attempt, parse_progress

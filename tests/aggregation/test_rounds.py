@@ -25,7 +25,7 @@ from fedpriv.protection import (
     verify_manifest,
 )
 from fedpriv.study import AggregateManifest, UpdateHeader
-from fedpriv.study.plan import ProtectionChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 
 STUDY = "5" * 64
 TENSORS = {"a": 100, "b": 200}

@@ -18,7 +18,7 @@ from fedpriv.aggregation import (
     weights_for,
 )
 from fedpriv.errors import StudyError
-from fedpriv.study.plan import AggregationChoice
+from fedpriv.study.aggregation import AggregationChoice
 
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers(1, 10**9), min_size=1, max_size=64))

@@ -10,7 +10,8 @@ from fedpriv.domain import DataChoice, Domain, DomainConfig
 from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.protection import fingerprint_words
 from fedpriv.study import CodeRequest, Plan
-from fedpriv.study.plan import BaseModelChoice, LevelRule, MemberChoice, ProtectionChoice
+from fedpriv.study.plan import BaseModelChoice, MemberChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training import ensure_model
 from fedpriv.training.recipe import stock_recipe
 

@@ -1,4 +1,4 @@
-"""`fedpriv study new --bits` and `fedpriv study sensitivity`, as a researcher types them."""
+"""`fedpriv study sensitivity`, as a researcher types it."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedpriv.cli.main import app
-from fedpriv.errors import ConfigError, ExistsError, PlanError
+from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.files import write_json
 from fedpriv.researcher import Researcher, Study
 
@@ -28,18 +28,6 @@ def run(*arguments, home):
 
 def new(home, *options):
     return run("study", "new", "icu", *DOMAINS, "--model", "tiny", "--steps", 2, *options, home=home)
-
-
-@pytest.mark.parametrize("level", ["sealed", "masked", "ckks", "ckks-tuned", "plain"])
-def test_a_new_study_has_the_wanted_level_and_bits(home, level):
-    assert new(home, "--protection", level, "--bits", 6).exit_code == 0
-    protection = Study.open(Researcher.open(home), "icu").plan.protection
-    assert (protection.level, protection.bits) == (level, 6)
-
-
-@pytest.mark.parametrize("options", [("--protection", "none"), ("--bits", 3), ("--bits", 17)])
-def test_other_levels_and_bits_are_refused(home, options):
-    assert isinstance(new(home, *options).exception, PlanError)
 
 
 def test_the_map_is_shown_kept_and_written_into_the_draft(home):

@@ -15,7 +15,9 @@ from fedpriv.domain.updates import Updates
 from fedpriv.files import sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys, combine_unlocks
 from fedpriv.study import BlobRef, CodeRequest, Plan, Ticket
-from fedpriv.study.plan import AggregationChoice, BaseModelChoice, MemberChoice, ProtectionChoice
+from fedpriv.study.aggregation import AggregationChoice
+from fedpriv.study.plan import BaseModelChoice, MemberChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.training.adapter import save_state
 from tests.domain.conftest import approved
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from fedpriv.errors import RefusedError
+from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.averaging import ServerChoice, trained_tensors
-from fedpriv.study.plan import AggregationChoice, LevelRule, ProtectionChoice
 from fedpriv.study.privacy import PrivacyChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training.adapter import adapter_digest, flatten
 from fedpriv.training.server import ServerState, server_step
 from tests.domain.cohort import MEMBERS, PREFIX, START, Cohort

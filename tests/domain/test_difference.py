@@ -1,7 +1,8 @@
 import pytest
 
 from fedpriv.domain.difference import code_difference, plan_changes
-from fedpriv.study.plan import LevelRule, LoraChoice, ProtectionChoice, TrainingChoice
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training.recipe import stock_recipe
 
 STOCK = {"train.py": stock_recipe()}

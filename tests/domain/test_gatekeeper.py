@@ -5,7 +5,7 @@ import pytest
 
 from fedpriv.domain.gatekeeper import check_metrics, check_update, metric_bounds
 from fedpriv.errors import GatekeeperError
-from fedpriv.study.plan import AggregationChoice
+from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.training.adapter import save_state
 

@@ -12,7 +12,7 @@ from fedpriv.cli.domain import app
 from fedpriv.cli.main import app as main_app
 from fedpriv.clinical import prepare
 from fedpriv.domain import DataChoice, Domain, DomainFolder
-from fedpriv.domain.service import DomainService
+from fedpriv.domain.starting import prepare_data
 from fedpriv.errors import DataError
 
 MAPPING = Path(__file__).parents[2] / "domains" / "ccu" / "mapping.yaml"
@@ -44,7 +44,7 @@ def tables(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_the_service_prepares_what_the_same_patients_give_in_mimic(tmp_path, tables, beside, monkeypatch):
+def test_the_domain_prepares_what_the_same_patients_give_in_mimic(tmp_path, tables, beside):
     folder, mapping = tmp_path / "ccu", MAPPING
     if beside:
         folder.mkdir()
@@ -53,9 +53,7 @@ def test_the_service_prepares_what_the_same_patients_give_in_mimic(tmp_path, tab
     domain = Domain.open(folder)
     assert domain.config.data.mapping == ("ours.yaml" if beside else str(MAPPING))
 
-    monkeypatch.setattr(DomainService, "_connect", lambda _self: None)
-    monkeypatch.setattr(DomainService, "_register_dataset", lambda _self, _folder: None)
-    DomainService(domain=domain, notify=lambda _sentence: None)._start()
+    prepare_data(domain)
 
     synthesize(tmp_path / "mimic")
     expected = prepare(tmp_path / "mimic", tmp_path / "store")

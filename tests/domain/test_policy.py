@@ -6,8 +6,9 @@ from fedpriv.domain import PolicyChoice, StandingApproval, Terms
 from fedpriv.domain.policy import approve, review
 from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.study import CodeRequest
-from fedpriv.study.plan import LevelRule, MemberChoice, ProtectionChoice, TrainingChoice
+from fedpriv.study.plan import MemberChoice, TrainingChoice
 from fedpriv.study.privacy import PrivacyChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA, STOCK
 

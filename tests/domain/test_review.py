@@ -12,7 +12,8 @@ from fedpriv.protection import IdentityKeys, MaskSource, first_scales, make_stud
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.study import CodeRequest
 from fedpriv.study.messages import UpdateHeader
-from fedpriv.study.plan import LevelRule, ProtectionChoice, TrainingChoice
+from fedpriv.study.plan import TrainingChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training import ensure_model
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA

@@ -9,8 +9,8 @@ from fedpriv.domain.confirming import Confirming
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.skipping import Skipping
 from fedpriv.errors import RefusedError, UntrustedError
+from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.averaging import ServerChoice
-from fedpriv.study.plan import AggregationChoice
 from tests.domain.cohort import MEMBERS, Cohort
 
 FIRST, SECOND, THIRD = MEMBERS

@@ -12,7 +12,7 @@ import pytest
 from fedpriv.domain import Domain
 from fedpriv.experiments.federation import Federation
 from fedpriv.researcher import Study
-from fedpriv.study.plan import LevelRule, ProtectionChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training.adapter import adapter_digest, flatten, load_state, parse_state
 from fedpriv.training.recipe import stock_recipe
 from tests.e2e.conftest import ledger, run, wait_for

@@ -36,7 +36,7 @@ from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study import AggregateManifest, SignedUpdate, UpdateHeader
 from fedpriv.study.averaging import is_live
 from fedpriv.study.messages import Unlocked
-from fedpriv.study.plan import ProtectionChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 
 STUDY = "5" * 64
 LAYOUT = "b" * 64

@@ -28,7 +28,7 @@ from fedpriv.protection.streams import stream_words, ternary_polynomial, uniform
 from fedpriv.protection.tags import TAG_PRIME, TagKeys
 from fedpriv.study import AggregateManifest
 from fedpriv.study.messages import Unlocked
-from fedpriv.study.plan import LevelRule
+from fedpriv.study.protection_choice import LevelRule
 from tests.protection.helpers import (
     STUDY,
     Cohort,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedpriv.errors import ProtectionError
 from fedpriv.protection.groups import Group, Span, groups_of
-from fedpriv.study.plan import LevelRule, ProtectionChoice, ProtectionLevel
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel
 
 LEVELS = get_args(ProtectionLevel)
 ADAPTER = {

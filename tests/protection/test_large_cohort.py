@@ -10,7 +10,8 @@ import pytest
 
 from fedpriv.errors import ProtectionError
 from fedpriv.protection import MaskSource, make_study_key
-from fedpriv.study.plan import MAX_COHORT, ProtectionChoice
+from fedpriv.study.plan import MAX_COHORT
+from fedpriv.study.protection_choice import ProtectionChoice
 from tests.protection.helpers import CLIP, STUDY, Cohort, make_cohort
 
 TENSORS = {"a": 180, "b": 20}

@@ -35,7 +35,7 @@ from fedpriv.protection.packing import PRIMES, plan_packing
 from fedpriv.protection.streams import ternary_polynomial, uniform_polynomials
 from fedpriv.protection.study_key import KeyParameters, commitment, public_bytes
 from fedpriv.study.messages import AggregateManifest, UpdateHeader
-from fedpriv.study.plan import ProtectionChoice
+from fedpriv.study.protection_choice import ProtectionChoice
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 STUDY = "5" * 64

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedpriv.errors import GatekeeperError, ProtectionError, UntrustedError
 from fedpriv.protection import first_scales, needs_unlock, opener_for, scales_digest, sealer_for
-from fedpriv.study.plan import LevelRule, ProtectionChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from tests.protection.helpers import CLIP, Cohort, make_cohort
 
 ROOT = Path(__file__).parents[2]

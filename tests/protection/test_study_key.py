@@ -9,7 +9,7 @@ import pytest
 from fedpriv.errors import ProtectionError, UntrustedError
 from fedpriv.protection import StudyKey, adder_for, make_study_key, sealer_for
 from fedpriv.protection.study_key import commitment, public_bytes, public_material, read_parameters
-from fedpriv.study.plan import LevelRule, ProtectionChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from tests.protection.helpers import STUDY, make_cohort
 
 TENSORS = {"a": 10, "b": 20, "c": 30}

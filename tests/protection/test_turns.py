@@ -14,7 +14,7 @@ from fedpriv.protection.groups import groups_of, in_update, live
 from fedpriv.protection.places import Places
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.study.averaging import is_live
-from fedpriv.study.plan import LevelRule, ProtectionChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from tests.protection.helpers import make_cohort
 
 TENSORS = {"1.lora_A": 700, "1.lora_B": 300, "2.lora_A": 900, "2.lora_B": 500}

@@ -15,7 +15,7 @@ from fedpriv.researcher.sensitivity import (
     write_into_draft,
 )
 from fedpriv.study import parse_plan
-from fedpriv.study.plan import LevelRule, ProtectionChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training import ensure_model, lora_layout
 from fedpriv.training.sensitivity import Sensitivity
 

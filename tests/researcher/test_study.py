@@ -3,11 +3,8 @@ import sys
 
 import pytest
 
-from fedpriv.errors import ConfigError, ExistsError, LockError, SignatureError, StudyError
-from fedpriv.protection import IdentityKeys, signed_identity
+from fedpriv.errors import ConfigError, ExistsError, LockError
 from fedpriv.researcher import Researcher, Study
-from fedpriv.researcher import study as study_module
-from fedpriv.transport import publish_identity
 
 
 def test_a_study_opens_again(researcher, study):
@@ -54,20 +51,6 @@ def test_the_same_request_under_another_name_is_not_submitted(researcher, study)
     with pytest.raises(ExistsError, match=f"The study {study.folder.root.name} has the same plan and code"):
         twin.submit()
     assert not twin.folder.is_submitted
-
-
-def test_other_keys_on_the_store_than_the_plan_pins_stop_the_submission(researcher, study):
-    stranger = IdentityKeys.create("micu@x.org", "micu", "11" * 32)
-    publish_identity(researcher.config.store, "micu@x.org", signed_identity(stranger))
-    with pytest.raises(SignatureError, match="not the pinned ones"):
-        study.submit()
-    assert not study.folder.is_submitted
-
-
-def test_a_domain_that_never_appears_is_named(study, monkeypatch):
-    monkeypatch.setattr(study_module, "CONNECT_SECONDS", 0.3)
-    with pytest.raises(StudyError, match=r"the public keys of micu@x\.org, sicu@x\.org"):
-        study.submit()
 
 
 def test_a_killed_run_is_only_resumed_on_purpose(study):

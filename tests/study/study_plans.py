@@ -1,26 +1,20 @@
 """Plans for the tests: a small one as data, and any valid one as a hypothesis strategy."""
 
+import copy
 import string
 from typing import get_args
 
+import pytest
+import yaml
 from hypothesis import strategies as st
 
+from fedpriv.errors import PlanError
+from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.averaging import Averaging, ServerChoice
-from fedpriv.study.plan import (
-    AggregationChoice,
-    BaseModelChoice,
-    LevelRule,
-    LoraChoice,
-    MemberChoice,
-    MetricName,
-    Plan,
-    ProtectionChoice,
-    ProtectionLevel,
-    SecurityLevel,
-    TrainingChoice,
-    is_invisible,
-)
+from fedpriv.study.names import is_invisible
+from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, MetricName, Plan, TrainingChoice, parse_plan
 from fedpriv.study.privacy import PrivacyChoice
+from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel, SecurityLevel
 
 RECIPE = "from fedpriv.training.recipe import stock_recipe\n"
 
@@ -32,6 +26,26 @@ SMALL = {
     ],
     "base_model": {"name": "tiny"},
 }
+
+
+def as_yaml(**changes):
+    """The small plan as YAML; ``training__rounds=5`` changes a setting of a section, ``None`` included."""
+    value = copy.deepcopy(SMALL)
+    for path, setting in changes.items():
+        *sections, name = path.split("__")
+        section = value
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = setting
+    return yaml.safe_dump(value)
+
+
+def refusal(text):
+    with pytest.raises(PlanError) as caught:
+        parse_plan(text)
+    assert caught.value.exit_code == 2
+    return caught.value.what
+
 
 _lower = string.ascii_lowercase + string.digits
 slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)

@@ -33,7 +33,8 @@ from fedpriv.study.messages import (
     Unlocked,
     UpdateHeader,
 )
-from fedpriv.study.plan import ProtectionLevel, Section
+from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.study.section import Section
 
 KEY = "A" * 43 + "="
 SIGNATURE = "A" * 86 + "=="

@@ -1,8 +1,9 @@
 import pytest
 
 from fedpriv.errors import TrainingError
-from fedpriv.study.plan import Plan, validate_section
+from fedpriv.study.plan import Plan
 from fedpriv.study.request import CodeRequest
+from fedpriv.study.validation import validate_section
 from fedpriv.training import stock_recipe
 from fedpriv.training.recipe import load_recipe, recipe_line
 

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from fedpriv.errors import ConfigError
-from fedpriv.study.plan import in_words
 from fedpriv.study.section import Section
+from fedpriv.study.validation import in_words
 
 
 class Trace(Section):

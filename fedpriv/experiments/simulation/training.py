@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,24 @@ class Counts:
     examples: int
     heldout_examples: int = 10
     patients: int = 10
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of :meth:`fedpriv.domain.local_training.LocalTraining.run`.
+
+    What it watches and its noise (``private``) have no part in a simulation.
+    """
+
+    kind: Literal["train", "evaluate"]
+    round_number: int
+    adapter: int
+    output: Path
+    on_step: Callable[[int, int], None]
+    evaluate: bool = False
+    steps: int | None = None
+    watch: Callable[[], object] | None = None
+    private: object = None
 
 
 class Training:
@@ -54,19 +72,12 @@ class Training:
     def stop(self) -> None:
         """Nothing needs to stop."""
 
-    def run(
-        self,
-        kind: str,
-        round_number: int,
-        adapter: int,
-        output: Path,
-        on_step: Callable[[int, int], None],
-        *,
-        steps: int | None = None,
-        evaluate: bool = False,
-        **options: Any,
-    ) -> None:
-        """Write what a job writes: the adapter after training, and metrics."""
+    def run(self, *arguments: Any, **options: Any) -> None:
+        """Write what a job writes: the adapter after training, and metrics. See :class:`Asked` for the arguments."""
+        self.work(Asked(*arguments, **options))
+
+    def work(self, asked: Asked) -> None:
+        """Do what :meth:`run` is asked."""
         raise NotImplementedError
 
 
@@ -109,31 +120,23 @@ class DescendingTraining(Training):
     def prepared(self) -> Counts:
         return Counts(examples=self.examples)
 
-    def run(
-        self,
-        kind: str,
-        round_number: int,
-        adapter: int,
-        output: Path,
-        on_step: Callable[[int, int], None],
-        *,
-        steps: int | None = None,
-        evaluate: bool = False,
-        **options: Any,
-    ) -> None:
-        state = load_state(self.folder.adapter(adapter))
+    def work(self, asked: Asked) -> None:
+        state = load_state(self.folder.adapter(asked.adapter))
         parameters = flatten(state).astype(np.float64)
         metrics = {"heldout_loss": self.objective.loss(parameters), "heldout_tokens": 100}
-        if kind == "train":
+        if asked.kind == "train":
             choice = self.plan.training
             after, loss = self.objective.descend(
-                parameters, steps or choice.steps, choice.learning_rate, (choice.seed, self.number, round_number)
+                parameters,
+                asked.steps or choice.steps,
+                choice.learning_rate,
+                (choice.seed, self.number, asked.round_number),
             )
             trained, names = unflatten(after.astype(np.float32), state), set(state)
-            frozen = names - set(trained_tensors(self.plan.averaging, state, round_number))
-            save_state(trained | {name: state[name] for name in frozen}, output / "adapter_after.safetensors")
+            frozen = names - set(trained_tensors(self.plan.averaging, state, asked.round_number))
+            save_state(trained | {name: state[name] for name in frozen}, asked.output / "adapter_after.safetensors")
             metrics |= {"train_loss": loss, "train_tokens": 100}
-        write_atomic(output / "metrics.json", json.dumps(metrics).encode())
+        write_atomic(asked.output / "metrics.json", json.dumps(metrics).encode())
 
 
 @dataclass
@@ -156,33 +159,22 @@ class ModelTraining(Training):
     def prepared(self) -> PreparedData:
         return self.data
 
-    def run(
-        self,
-        kind: str,
-        round_number: int,
-        adapter: int,
-        output: Path,
-        on_step: Callable[[int, int], None],
-        *,
-        steps: int | None = None,
-        evaluate: bool = False,
-        **options: Any,
-    ) -> None:
-        training = self.plan.training.model_copy(update={} if steps is None else {"steps": steps})
+    def work(self, asked: Asked) -> None:
+        training = self.plan.training.model_copy(update={} if asked.steps is None else {"steps": asked.steps})
         job = {
             "id": "simulated",
-            "job": kind,
+            "job": asked.kind,
             "model_folder": str(self.model.folder),
-            "adapter": str(self.folder.adapter(adapter)),
+            "adapter": str(self.folder.adapter(asked.adapter)),
             "train": str(self.data.train),
             "heldout": str(self.data.heldout),
-            "evaluate": evaluate,
+            "evaluate": asked.evaluate,
             "lora": self.plan.lora.model_dump(mode="json"),
             "training": training.model_dump(mode="json"),
             "averaging": self.plan.averaging,
-            "round": max(1, round_number),
+            "round": max(1, asked.round_number),
             "seed": self.plan.training.seed,
             "threads": self.threads,
-            "out": str(private_folder(output)),
+            "out": str(private_folder(asked.output)),
         }
-        do_job(Job.model_validate_json(json.dumps(job)), on_step)
+        do_job(Job.model_validate_json(json.dumps(job)), asked.on_step)

@@ -1,0 +1,114 @@
+"""``fedpriv study new``: from options to a plan that can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedpriv.cli import plan_options as options
+from fedpriv.cli.domain import parse_pin
+from fedpriv.cli.options import DEFAULT_HOME, Home, Name
+from fedpriv.researcher import Researcher, Study
+from fedpriv.study import Plan, validate_section
+from fedpriv.study.averaging import IN_WORDS as AVERAGING
+from fedpriv.study.plan import BaseModelChoice
+
+console = Console()
+
+
+def new(
+    name: Name,
+    domain: Annotated[list[str], typer.Option(help="EMAIL=FINGERPRINT of a domain; once for each.")],
+    model: Annotated[str, typer.Option(help="Base model: smollm2-135m-instruct or tiny.")] = "smollm2-135m-instruct",
+    title: options.Title = None,
+    recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
+    home: Home = DEFAULT_HOME,
+    rounds: options.Rounds = None,
+    steps: options.Steps = None,
+    proximal: options.Proximal = None,
+    protection: options.Protection = None,
+    bits: options.Bits = None,
+    bits_choices: options.BitsChoices = None,
+    epsilon: options.Epsilon = None,
+    privacy_unit: options.PrivacyUnit = None,
+    weights: options.Weights = None,
+    alpha: options.Alpha = None,
+    largest_share: options.LargestShare = None,
+    averaging: options.Averaging = None,
+    server: options.Server = None,
+    server_rate: options.ServerRate = None,
+    mode: options.Mode = None,
+    buffer: options.Buffer = None,
+    quorum: options.Quorum = None,
+    patience: options.Patience = None,
+    late: options.Late = None,
+    balanced: options.Balanced = False,
+) -> None:
+    """Write a study's plan.yaml and train.py for you to read and edit. Nothing is sent.
+
+    The options are the plan's usual settings; docs/plan.md explains them and has all others.
+    """
+    from fedpriv.training.recipe import stock_recipe
+
+    settings = {
+        "title": title,
+        "training": {"rounds": rounds, "steps": steps, "proximal": proximal},
+        "protection": {"level": protection, "bits": bits, "bits_choices": options.numbers(bits_choices)},
+        "privacy": {"unit": privacy_unit, "epsilon": epsilon},
+        "aggregation": {
+            "weights": weights,
+            "alpha": alpha,
+            "largest_share": largest_share,
+            "averaging": averaging,
+            "server": {"optimizer": server, "learning_rate": server_rate},
+        },
+        "schedule": {
+            "mode": mode,
+            "buffer": buffer,
+            "quorum": quorum,
+            "patience_s": patience,
+            "late_updates": late,
+            "local_steps": "balanced" if balanced else None,
+        },
+    }
+    researcher = Researcher.open(home)
+    plan = _plan(researcher, domain, model, options.suited_to_privacy(options.given(settings)))
+    text = recipe.read_text(encoding="utf-8") if recipe else stock_recipe()
+    study = Study.create(researcher, name, plan, recipe=text)
+    console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py:", soft_wrap=True)
+    console.print(_in_words(plan))
+    console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
+
+
+def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict[str, Any]) -> Plan:
+    """Return the plan; the model, which may have to be fetched, is looked for once all else is right."""
+    from fedpriv.training.base_model import ensure_model
+
+    parties = {
+        "researcher": {"email": researcher.config.email, "fingerprint": researcher.keys.fingerprint},
+        "cohort": [parse_pin(text).model_dump() for text in domains],
+    }
+    plan = validate_section(Plan, parties | {"base_model": {"name": model}} | settings, source="the options")
+    return plan.model_copy(update={"base_model": BaseModelChoice(name=model, digest=ensure_model(model).digest)})
+
+
+def _in_words(plan: Plan) -> Table:
+    """Return what the options came to, in the words that data owners read."""
+    rows = {
+        "rounds": f"{plan.training.rounds} of {plan.training.steps} steps; {plan.schedule.in_words()}",
+        "protection": plan.protection.in_words(),
+        "privacy": plan.privacy.in_words() if plan.privacy else "",
+        "weights": plan.aggregation.in_words(),
+        "averaging": f"{plan.averaging}. {AVERAGING[plan.averaging]}",
+        "mean": plan.aggregation.server.in_words(),
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for row, words in rows.items():
+        if words:
+            table.add_row(row, escape(words))
+    return table

@@ -1,0 +1,83 @@
+"""Where requests come in and decisions go out, also those that a person makes in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syft_job.job_ref import JobRef
+from syft_job.models import JobStatus
+
+from fedpriv.domain.domain import Domain
+from fedpriv.domain.policy import review
+from fedpriv.files import sha256_hex
+from fedpriv.protection import sign
+from fedpriv.study import CodeRequest
+from fedpriv.training.recipe import stock_recipe
+from fedpriv.transport import OwnerSession
+
+
+@dataclass(kw_only=True)
+class RequestDesk:
+    """The requests that a running service has seen, each with the decision that its researcher was told last.
+
+    Parameters
+    ----------
+    domain : Domain
+        The opened domain.
+    notify : Callable[[str], None]
+        Called with one sentence for each thing that a person at the domain may want to see.
+    """
+
+    domain: Domain
+    notify: Callable[[str], None]
+    _told: dict[str, str] = field(default_factory=dict)
+    _studies: dict[str, str] = field(default_factory=dict)
+
+    def knows(self, job: JobRef) -> bool:
+        """Say whether a job is a request that was received before."""
+        return job.job_name in self._studies
+
+    def receive(self, job: JobRef, code: Path) -> None:
+        """Keep a request, and decide about it as far as the policy does.
+
+        Raises
+        ------
+        FedprivError
+            If it is no valid request.
+        """
+        request = CodeRequest.from_folder(code)
+        if self.domain.requests.receive(request, job.ds_email):
+            self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)
+            self.notify(f"request {request.study[:12]} from {job.ds_email}: {request.plan.title}")
+        stored = self.domain.requests.get(request.study)
+        if stored.decision.decision == "pending" and not stored.decision.checked:
+            decision = review(
+                self.domain.config,
+                request,
+                job.ds_email,
+                fingerprint=self.domain.keys.fingerprint,
+                stock=stock_recipe(),
+            )
+            self.domain.record_decision(decision)
+            self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
+        self._told[job.job_name], self._studies[job.job_name] = "", request.study
+
+    def publish_decisions(self, session: OwnerSession) -> bool:
+        """Tell researchers what was decided, also by a person in another process; return whether anything was."""
+        published = False
+        for job in session.jobs():
+            if not self.knows(job):
+                continue
+            decision = self.domain.requests.get(self._studies[job.job_name]).decision
+            digest = sha256_hex(decision.model_dump_json().encode())
+            if self._told[job.job_name] != digest:
+                signed = sign(self.domain.keys, "decision", decision)
+                status = {"approved": JobStatus.APPROVED, "pending": JobStatus.PENDING}.get(
+                    decision.decision, JobStatus.REJECTED
+                )
+                session.answer(job, status, {"decision.json": signed.to_bytes()}, reason=decision.reason)
+                self._told[job.job_name] = digest
+                published = True
+        return published
