@@ -10,7 +10,7 @@ import binascii
 import stat
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -33,9 +33,12 @@ MessageKind = Literal["ticket", "result", "decision", "identity", "consent"]
 MessageT = TypeVar("MessageT", bound=Section)
 
 KEY_BYTES = 32
+_REMEMBERED = 2048
+"""So many fingerprints and so many good signatures of updates are remembered: a few rounds of the largest cohort."""
 _RENEW = "restore the key file from its backup; a new key has a new fingerprint, which the cohort must pin again"
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def fingerprint(identity: Identity) -> str:
     """Return the SHA-256 (hex) of a party's public keys, address and name: what the others pin.
 
@@ -306,11 +309,19 @@ def sign_update(keys: IdentityKeys, header: UpdateHeader, container_sha256: str,
 def verify_update(signed: SignedUpdate, identity: Identity) -> None:
     """Check that ``identity`` signed this header for this container.
 
+    A good signature is not computed again for an equal update and an equal identity: a domain meets every update of a
+    round twice, when it confirms their sum and when it opens it.
+
     Raises
     ------
     SignatureError
         If the header names another member, or the signature does not match.
     """
+    _verify_update_once(signed, identity)
+
+
+@lru_cache(maxsize=_REMEMBERED)  # errors are not remembered
+def _verify_update_once(signed: SignedUpdate, identity: Identity) -> None:
     if signed.header.member != identity.email:
         raise SignatureError(f"an update of {signed.header.member} was offered as that of {identity.email}")
     data = _update_bytes(signed.header, signed.container_sha256, signed.container_bytes)
