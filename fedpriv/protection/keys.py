@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -31,14 +32,19 @@ if TYPE_CHECKING:
 
 MessageKind = Literal["ticket", "result", "decision", "identity", "consent"]
 MessageT = TypeVar("MessageT", bound=Section)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 KEY_BYTES = 32
-_REMEMBERED = 2048
-"""So many fingerprints and so many good signatures of updates are remembered: a few rounds of the largest cohort."""
 _RENEW = "restore the key file from its backup; a new key has a new fingerprint, which the cohort must pin again"
 
 
-@lru_cache(maxsize=_REMEMBERED)
+def _remembering(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember what a function of frozen messages gave for a few rounds of the largest cohort; errors are not kept."""
+    return cast("Callable[P, T]", lru_cache(maxsize=2048)(function))
+
+
+@_remembering
 def fingerprint(identity: Identity) -> str:
     """Return the SHA-256 (hex) of a party's public keys, address and name: what the others pin.
 
@@ -306,6 +312,7 @@ def sign_update(keys: IdentityKeys, header: UpdateHeader, container_sha256: str,
     )
 
 
+@_remembering
 def verify_update(signed: SignedUpdate, identity: Identity) -> None:
     """Check that ``identity`` signed this header for this container.
 
@@ -317,11 +324,6 @@ def verify_update(signed: SignedUpdate, identity: Identity) -> None:
     SignatureError
         If the header names another member, or the signature does not match.
     """
-    _verify_update_once(signed, identity)
-
-
-@lru_cache(maxsize=_REMEMBERED)  # errors are not remembered
-def _verify_update_once(signed: SignedUpdate, identity: Identity) -> None:
     if signed.header.member != identity.email:
         raise SignatureError(f"an update of {signed.header.member} was offered as that of {identity.email}")
     data = _update_bytes(signed.header, signed.container_sha256, signed.container_bytes)
