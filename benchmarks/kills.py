@@ -78,34 +78,42 @@ class KilledStudies:
     rounds: int
     steps: int
     random: random.Random
-    _serving: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _parties: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start the domains."""
-        self._serving = {name: self.federation.serve(name) for name in self.federation.domains}
+        self._parties = {name: self.federation.serve(name) for name in self.federation.domains}
 
     def run(self, name: str, *, weights: str, seed: int, kills: int = 0, usual_s: float = 0, usual: int = 0) -> Outcome:
         """Run one study with so many kills; undisturbed, it takes ``usual_s`` and writes down ``usual`` lines."""
         study = Study.create(self.federation.researcher, name, self._plan(name, weights, seed), recipe=stock_recipe())
         identity, outcome, begun = study.submit(), Outcome(), time.monotonic()
-        running, moment = self._researcher(study, "run"), self._moment(usual_s, usual)
-        while (code := running.poll()) is None and time.monotonic() - begun < LONGEST_S:
+        self._parties[RESEARCHER], moment = self._research(study, "run"), self._moment(usual_s, usual)
+        while (code := self._parties[RESEARCHER].poll()) is None and time.monotonic() - begun < LONGEST_S:
             time.sleep(0.01)
             if len(outcome.kills) == kills or time.monotonic() < moment.time or len(_history(study)) < moment.lines:
                 continue
             time.sleep(moment.later_s)
             party = self.random.choice([RESEARCHER, *self.federation.domains])
-            if party == RESEARCHER and running.poll() is not None:
-                continue
-            outcome.kills.append((party if party == RESEARCHER else "domain", self._last_step(party, study, identity)))
-            running = self._kill(party, running, study)
+            if self._parties[party].poll() is not None:
+                if party == RESEARCHER:
+                    continue
+                outcome.wrong.append(f"{party} ended by itself")
+            last = self._last_step(party, study, identity)
+            outcome.kills.append((party if party == RESEARCHER else "domain", last))
+            self._kill(party, study)
             moment = self._moment(usual_s, max(0, usual - len(_history(study))), len(_history(study)))
         outcome.seconds, outcome.lines = time.monotonic() - begun, len(_history(study))
-        if code is None:
-            running.kill()
-            running.wait()
+        self.stop()
         self._judge(study, identity, code, outcome)
         return outcome
+
+    def stop(self) -> None:
+        """End the researcher's process, if it is still there; the domains are the federation's."""
+        researcher = self._parties.pop(RESEARCHER, None)
+        if researcher is not None:
+            researcher.kill()
+            researcher.wait()
 
     def _moment(self, within_s: float, within: int, since: int = 0) -> Moment:
         """Return a random moment from now: in the time that a study takes, or in what it writes down."""
@@ -117,7 +125,7 @@ class KilledStudies:
         plan = self.federation.plan(rounds=self.rounds, steps=self.steps, seed=seed, title=title)
         return plan.model_copy(update={"aggregation": plan.aggregation.model_copy(update={"weights": weights})})
 
-    def _researcher(self, study: Study, command: str) -> subprocess.Popen[bytes]:
+    def _research(self, study: Study, command: str) -> subprocess.Popen[bytes]:
         home = str(study.researcher.root)
         words = [sys.executable, "-m", "fedpriv", "study", command, study.folder.root.name, "--home", home]
         with self._log(study).open("ab") as log:
@@ -126,16 +134,13 @@ class KilledStudies:
     def _log(self, study: Study) -> Path:
         return self.federation.work / f"{study.folder.root.name}.log"
 
-    def _kill(self, party: str, running: subprocess.Popen[bytes], study: Study) -> subprocess.Popen[bytes]:
-        """Kill a party, start it again, and return the researcher's process."""
-        victim = running if party == RESEARCHER else self._serving[party]
-        victim.kill()
-        victim.wait()
+    def _kill(self, party: str, study: Study) -> None:
+        """Kill a party and start it again."""
+        self._parties[party].kill()
+        self._parties[party].wait()
         time.sleep(self.random.uniform(0, 1))
-        if party == RESEARCHER:
-            return self._researcher(study, "resume")
-        self._serving[party] = self.federation.serve(party)
-        return running
+        again = self._research(study, "resume") if party == RESEARCHER else self.federation.serve(party)
+        self._parties[party] = again
 
     def _last_step(self, party: str, study: Study, identity: str) -> str:
         """Return what a party wrote down last about a study."""
@@ -159,9 +164,9 @@ class KilledStudies:
         outcome.adapters.add((study.folder.record("finished") or {})["adapter_sha256"])
         sums: dict[tuple[int, str], set[str]] = defaultdict(set)
         for name, domain in self.federation.domains.items():
-            if self._serving[name].poll() is not None:
+            if self._parties[name].poll() is not None:
                 outcome.wrong.append(f"{name} ended by itself")
-                self._serving[name] = self.federation.serve(name)
+                self._parties[name] = self.federation.serve(name)
             opened = StudyFolder(domain.folder.study(identity)).opened(self.rounds)
             outcome.adapters.add(opened.adapter_sha256 if opened else "")
             entries = self._entries(name, identity)
@@ -192,8 +197,12 @@ def measure(
     """Kill in so many studies and return what came of them."""
     kinds = [(weights, number) for weights in WEIGHTS for number in SEEDS]
     begun, killed, wrong = time.monotonic(), list[Outcome](), list[str]()
-    with contextlib.closing(Federation.create(model="tiny", domains=domains, work=work)) as federation:
+    with contextlib.ExitStack() as cleanup:
+        federation = cleanup.enter_context(
+            contextlib.closing(Federation.create(model="tiny", domains=domains, work=work))
+        )
         suite = KilledStudies(federation, rounds, steps, random.Random(seed))
+        cleanup.callback(suite.stop)
         suite.start()
         whole = {kind: suite.run(f"whole-{n}", weights=kind[0], seed=kind[1]) for n, kind in enumerate(kinds)}
         wrong += [f"undisturbed {kind}: {word}" for kind, outcome in whole.items() for word in outcome.wrong]
