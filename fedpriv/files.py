@@ -44,6 +44,8 @@ def file_sha256(path: Path) -> str:
 
 def private_folder(path: Path) -> Path:
     """Create ``path`` (and its missing parents) readable by their owner only, and return it."""
+    if path.is_dir():
+        return path
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):  # mkdir(parents=True) would create the parents readable by all
         folder.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)

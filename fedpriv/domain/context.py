@@ -65,6 +65,7 @@ class StudyContext:
     seconds: dict[str, float] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     _shown_s: float = 0.0
+    _masks: tuple[tuple[Identity, ...], MaskSource] | None = field(default=None, repr=False)
     _digests: dict[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     @property
@@ -111,7 +112,11 @@ class StudyContext:
 
     def masks(self, members: tuple[str, ...]) -> MaskSource:
         """Return this domain's masks for a round in which exactly ``members`` seal."""
-        return self.key_room.masks(self.folder.identities(), members)
+        identities = self.folder.identities()
+        sealing = tuple(identities[member] for member in members)
+        if self._masks is None or self._masks[0] != sealing:  # agreeing on a secret with each takes a while
+            self._masks = sealing, self.key_room.masks(identities, members)
+        return self._masks[1]
 
     def adapter(self, round_number: int) -> Adapter:
         """Return the adapter after a round."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -32,11 +33,19 @@ if TYPE_CHECKING:
 
 MessageKind = Literal["ticket", "result", "decision", "identity", "consent"]
 MessageT = TypeVar("MessageT", bound=Section)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 KEY_BYTES = 32
 _RENEW = "restore the key file from its backup; a new key has a new fingerprint, which the cohort must pin again"
 
 
+def _remembering(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember what a function of frozen messages gave for a few rounds of the largest cohort; errors are not kept."""
+    return cast("Callable[P, T]", lru_cache(maxsize=2048)(function))
+
+
+@_remembering
 def fingerprint(identity: Identity) -> str:
     """Return the SHA-256 (hex) of a party's public keys, address and name: what the others pin.
 
@@ -304,8 +313,12 @@ def sign_update(keys: IdentityKeys, header: UpdateHeader, container_sha256: str,
     )
 
 
+@_remembering
 def verify_update(signed: SignedUpdate, identity: Identity) -> None:
     """Check that ``identity`` signed this header for this container.
+
+    A good signature is not computed again for an equal update and an equal identity: a domain meets every update of a
+    round twice, when it confirms their sum and when it opens it.
 
     Raises
     ------

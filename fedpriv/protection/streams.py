@@ -22,6 +22,8 @@ _SPARE_BLOCKS = 2**40
 """From here on the stream replaces words that are not below a prime."""
 
 _COINS = np.uint64(2**NOISE - 1)
+_PAIRS = ((np.arange(256)[:, np.newaxis] >> np.array([0, 2, 4, 6])) & 3).astype(np.uint8).view(np.uint32)[:, 0]
+"""The four numbers of two bits in each byte, lowest first, as four bytes."""
 
 
 class StreamBuffer:
@@ -138,7 +140,7 @@ def ternary_polynomial(key: bytes) -> np.ndarray:
     ndarray of int64, shape (4096,)
     """
     data = stream_words(key, 0, 1)[0, : WORDS // 16].astype("<u8").view(np.uint8)
-    pairs = ((data[:, np.newaxis] >> np.array([0, 2, 4, 6], np.uint8)) & np.uint8(3)).reshape(-1)
+    pairs = _PAIRS[data].view(np.uint8)  # a table is twice as fast as shifts, and a sum of 256 needs 256 of these
     return pairs[pairs < 3][:WORDS].astype(np.int64) - 1
 
 

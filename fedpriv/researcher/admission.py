@@ -82,7 +82,7 @@ class Admission:
     async def _admit(self, email: str) -> None:
         if not await self._approval(email):
             return
-        identities = tuple(identity for _, identity in sorted(self._folder.cohort().items()))
+        identities = tuple(identity for _, identity in sorted(self._courier.cohort.items()))
         result = await self._courier.ask(
             Ticket(study=self._courier.study, kind="prepare", round=0, member=email, identities=identities)
         )
@@ -99,9 +99,9 @@ class Admission:
 
     async def _approval(self, email: str) -> bool:
         """Wait for a data owner's approval; False if the domain is left out."""
-        since, known = now(), self._folder.decisions().get(email)
+        since, known = now(), self._folder.decision(email)
         while known is None or known.decision != "approved":
-            if email not in self._courier.active():
+            if self._courier.is_excluded(email):
                 return False
             decision = await self._courier.decision_of(email)
             if decision is not None and decision != known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,7 @@ from fedpriv.researcher.events import (
 from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
-from fedpriv.study import BlobRef, CodeRequest, RequestDecision, Result, Signed, Ticket
+from fedpriv.study import BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -76,9 +77,14 @@ class Courier:
 
     # -- questions and answers --------------------------------------------------------------------------------
 
+    @functools.cached_property
+    def cohort(self) -> dict[str, Identity]:
+        """The pinned public keys of all domains, as they were when the study was submitted."""
+        return self._folder.cohort()
+
     def active(self) -> tuple[str, ...]:
         """Return the domains that are not excluded; the first time that one is seen to be, say so."""
-        return tuple(email for email in self.plan.emails if not self._is_excluded(email))
+        return tuple(email for email in self.plan.emails if not self.is_excluded(email))
 
     def last_sign(self, email: str) -> float:
         """Return when a domain was last seen to do something, on the clock of the event loop; 0 if never."""
@@ -124,7 +130,7 @@ class Courier:
             Naming the domains that refused or failed, with their reasons, after all have answered.
         """
         answers = await asyncio.gather(*(self.ask(make(email), required=required) for email in members))
-        results = {r.member: r for r in answers if r is not None and (required or not self._is_excluded(r.member))}
+        results = {r.member: r for r in answers if r is not None and (required or not self.is_excluded(r.member))}
         failed = [result for result in results.values() if result.status != "done"]
         if failed and not may_refuse:
             self.stop(failed)
@@ -174,7 +180,7 @@ class Courier:
                 self._asked[ticket.member] = self._folder.sent_ticket(ticket) or ticket
                 return known
             ticket = ticket.model_copy(update={"retry": ticket.retry + 1})
-        if not required and self._is_excluded(ticket.member):
+        if not required and self.is_excluded(ticket.member):
             return None
         ticket = self._folder.sent_ticket(ticket) or ticket
         self._asked[ticket.member] = ticket
@@ -211,7 +217,7 @@ class Courier:
             result = await self._on_syft(self._read_result, ticket)
             if result is not None:
                 return result
-            if self._is_excluded(ticket.member):
+            if self.is_excluded(ticket.member):
                 if not required:
                     return None
                 if not told:  # at once, then as often as for everybody
@@ -241,7 +247,8 @@ class Courier:
     def _saw(self, email: str) -> None:
         self._signs[email] = now()
 
-    def _is_excluded(self, email: str) -> bool:
+    def is_excluded(self, email: str) -> bool:
+        """Say whether a domain is not waited for any more; the first time that this changes, say so."""
         exclusion = self._folder.excluded(email)
         record = f"announced/{email}"
         announced = self._folder.record(record) is not None
@@ -264,7 +271,7 @@ class Courier:
             if reason is not None:
                 raise StudyError(f"{ticket.member} refused a ticket unread: {reason}", kept="Nothing was run there")
             return None
-        identity = self._folder.cohort()[ticket.member]
+        identity = self.cohort[ticket.member]
         result = open_signed(_signed(data), kind="result", identity=identity, model=Result)
         digest = sha256_hex(canonical_json(ticket.model_dump(mode="json")))
         if result.member != ticket.member or result.ticket_sha256 != digest:
@@ -282,9 +289,7 @@ class Courier:
             if reason is None:
                 return None
             return RequestDecision(study=self.study, member=email, decision="rejected", reason=reason)
-        decision = open_signed(
-            _signed(data), kind="decision", identity=self._folder.cohort()[email], model=RequestDecision
-        )
+        decision = open_signed(_signed(data), kind="decision", identity=self.cohort[email], model=RequestDecision)
         if decision.study != self.study or decision.member != email:
             raise UntrustedError(f"{email} decided on another request", kept="It was not used")
         return decision

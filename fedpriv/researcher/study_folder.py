@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,11 @@ class StudyFolder:
     def keep_decision(self, decision: RequestDecision) -> None:
         write_json(self.state / "decisions" / f"{decision.member}.json", decision.model_dump(mode="json"))
 
+    def decision(self, email: str) -> RequestDecision | None:
+        """Return what a domain decided on the request, or None if it has not said anything yet."""
+        path = self.state / "decisions" / f"{email}.json"
+        return RequestDecision.model_validate_json(path.read_bytes()) if path.exists() else None
+
     def decisions(self) -> dict[str, RequestDecision]:
         folder = self.state / "decisions"
         values = [RequestDecision.model_validate_json(p.read_bytes()) for p in sorted(folder.glob("[!.]*.json"))]
@@ -250,8 +256,7 @@ class StudyFolder:
             attempts = [attempt for attempt in attempts if attempt == keys.generation]
         if not attempts or (keys is not None and keys.redo_round and number >= keys.redo_round):
             return None
-        path = self._round(number) / f"manifest-{attempts[-1]}.json"
-        return AggregateManifest.model_validate_json(path.read_bytes())
+        return _manifest((self._round(number) / f"manifest-{attempts[-1]}.json").read_bytes())
 
     def keep_summary(self, number: int, attempt: int, summary: dict[str, Any]) -> None:
         """Keep what people are shown about a round; with it the round is finished."""
@@ -320,10 +325,10 @@ class StudyFolder:
         return Link.model_validate_json(path.read_bytes()) if path.exists() else Link()
 
     def keep_ticket(self, ticket: Ticket, signed: Signed) -> bytes:
-        """Write a ticket as it is sent and return it."""
-        path = self._ticket_path(ticket)
-        write_json(path, signed.model_dump(mode="json"))
-        return path.read_bytes()
+        """Write a ticket as it is sent and return it: without spaces, because it names every update of a round."""
+        data = canonical_json(signed.model_dump(mode="json"))
+        write_atomic(self._ticket_path(ticket), data)
+        return data
 
     def sent_ticket(self, ticket: Ticket) -> Ticket | None:
         """Return the ticket of this name as it was sent before, or None."""
@@ -371,6 +376,12 @@ class StudyFolder:
     def record(self, name: str) -> dict[str, Any] | None:
         path = self.state / f"{name}.json"
         return read_json(path) if path.exists() else None
+
+
+@lru_cache(maxsize=4)
+def _manifest(data: bytes) -> AggregateManifest:
+    """Parse a manifest: every domain of a cohort is sent the same one, which names them all."""
+    return AggregateManifest.model_validate_json(data)
 
 
 def _attempts(folder: Path, name: str) -> list[int]:

@@ -155,7 +155,7 @@ class Summing:
             lambda: aggregate_round(
                 self._keys.public,
                 [(update, paths[update.header.member]) for update in updates],
-                self._folder.cohort(),
+                self._courier.cohort,
                 study=self.study,
                 round=number,
                 attempt=members.attempt,
@@ -188,7 +188,7 @@ class Summing:
         return verify_round(
             self._keys.public,
             [update for email in wanted if (update := results[email].update) is not None],
-            self._folder.cohort(),
+            self._courier.cohort,
             study=self.study,
             round=number,
             attempt=members.attempt,

@@ -89,7 +89,7 @@ class SimulatedCourier(Courier):
     async def _answer(self, ticket: Ticket, *, required: bool) -> Result | None:
         key, since = (ticket.name, ticket.member), now()
         while not self._arrived[key].is_set():
-            if self._is_excluded(ticket.member) and not required:
+            if self.is_excluded(ticket.member) and not required:
                 return None
             since = self.say_waiting(since, [ticket.member], f"{ticket.kind} of round {ticket.round}")
             with contextlib.suppress(TimeoutError):
