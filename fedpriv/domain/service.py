@@ -29,12 +29,11 @@ from fedpriv.errors import FedprivError, RefusedError, TransportError, Untrusted
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
 from fedpriv.study import Identity, Progress, Result, Signed, Ticket
-from fedpriv.study.messages import MAX_TICKET_BYTES
+from fedpriv.study.messages import MAX_TICKET_BYTES, TICKET_FILE
 from fedpriv.training.base_model import ensure_model
 from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
 
-TICKET_FILE = "ticket.json"
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _RUNS_THE_MODEL = ("prepare", "train", "finish")

@@ -26,13 +26,13 @@ from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
+from fedpriv.study.messages import TICKET_FILE
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
 
 POLL_SECONDS = 0.2
 _WAITING_SECONDS = 10.0
-_TICKET = "ticket.json"
 T = TypeVar("T")
 
 
@@ -262,7 +262,7 @@ class Courier:
 
     def _send_ticket(self, ticket: Ticket) -> None:
         signed = self._folder.keep_ticket(ticket, sign(self._researcher.keys, "ticket", ticket))
-        self._session.submit(ticket.member, ticket.name, {_TICKET: signed}, entrypoint=_TICKET)
+        self._session.submit(ticket.member, ticket.name, {TICKET_FILE: signed}, entrypoint=TICKET_FILE)
 
     def _read_result(self, ticket: Ticket) -> Result | None:
         data = self._session.output(ticket.member, ticket.name, "result.json")

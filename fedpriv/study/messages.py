@@ -145,6 +145,9 @@ class Consent(Section):
     ledger_sha256: Sha256 = Field(description="digest of the newest entry of the domain's ledger at that moment")
 
 
+TICKET_FILE = "ticket.json"
+"""The one file of the job in which a ticket travels."""
+
 TicketKind = Literal[
     "prepare", "rekey", "replay", "skip", "train", "seal", "confirm", "finish", "consent", "release", "ping"
 ]

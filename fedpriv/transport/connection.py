@@ -41,6 +41,7 @@ MAX_CONTROL_BYTES = 1 * 2**20
 MAX_MESSAGE_BYTES = 8 * 2**20
 MAX_COLLECTION_FILE_BYTES = 64 * 2**20
 _SEQUENCE_DIGITS = 12
+_MOST_MESSAGES = 10**9
 _LIST_SECONDS = 10.0
 """How often a box is listed for messages after one that never came: a number is lost when a put fails or a kill."""
 
@@ -240,10 +241,7 @@ class StoreConnection(SyftboxPlatformConnection):
 
     def delete_taken(self, peer: str) -> None:
         """Delete our inbox messages that ``peer`` said it took."""
-        data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
-        taken = parse_json(data, source="taken.json")["sequence"] if data else 0
-        if not isinstance(taken, int):
-            return
+        taken = self._taken(peer)
         deleted, inbox = self._deleted.get(peer), self.key(peer, "inbox")
         if deleted is None:  # after a start, whatever lies there; later on, the names are known
             numbers = (int(entry.name) for entry in self._store.entries(inbox) if _is_numbered(entry.name))
@@ -259,9 +257,24 @@ class StoreConnection(SyftboxPlatformConnection):
             raise TransportError(
                 f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
             )
+        counter = f"sent/{recipient}/{box}"
+        if self._journal.number(counter) == 0:  # the first one, or the journal was lost: below the last nobody looks
+            self._journal.set({counter: self._last_sent(recipient, box)})
         # The counter goes first: a number may be lost by a kill, but is never used twice.
-        number = self._journal.count(f"sent/{recipient}/{box}")
+        number = self._journal.count(counter)
         self._store.put(self.key(recipient, box, _numbered(number)), data)
+
+    def _last_sent(self, recipient: str, box: str) -> int:
+        """Return the last number in a box as the store knows it: what lies there, and what was taken from an inbox."""
+        lying = (int(entry.name) for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
+        return max([self._taken(recipient) if box == "inbox" else 0, *lying])
+
+    def _taken(self, peer: str) -> int:
+        """Return the last of our inbox messages that ``peer`` said it took; 0 if it says nothing that can be so."""
+        data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
+        said = parse_json(data, source="taken.json") if data else {}
+        taken = said.get("sequence") if isinstance(said, dict) else None
+        return taken if isinstance(taken, int) and 0 <= taken < _MOST_MESSAGES else 0
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
 

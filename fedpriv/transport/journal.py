@@ -49,7 +49,7 @@ class Journal:
             raise ConfigError(
                 f"The journal {path} cannot be used ({error})",
                 kept="Nothing was changed",
-                todo="move it away: what it holds is found again, and some messages are sent or read twice",
+                todo="move it away and start again: the store tells what it held, and some messages are read twice",
             ) from error
 
     def number(self, name: str) -> int:

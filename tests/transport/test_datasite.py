@@ -196,3 +196,38 @@ def test_every_answer_is_sent_once_and_many_in_several_messages(pair):
     assert len(store.entries(outbox)) == before + 2
     pair.researcher.poll()
     assert [pair.researcher.output(OWNER, name, "result.json") for name in names] == [name.encode() for name in names]
+
+
+def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
+    for name in ("job-1", "job-2"):
+        pair.researcher.submit(OWNER, name, pair.code(train="x = 1\n"), entrypoint="train.py")
+        pair.owner.poll()
+        job = next(job for job in pair.owner.jobs() if job.job_name == name)
+        pair.owner.answer(job, JobStatus.DONE, {"result.json": b"1"})
+        pair.owner.poll()
+        pair.researcher.poll()
+    pair.researcher.connection.delete_taken(OWNER)  # nothing of the researcher's lies on the store any more
+    for session in (pair.owner, pair.researcher):
+        for path in session.connection._settings.state_folder.glob("journal.db*"):
+            path.unlink()
+    owner, researcher = OwnerSession(pair.owner.settings), ResearcherSession(pair.researcher.settings)
+    researcher.submit(OWNER, "job-3", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()  # a service that goes on knows that it took two
+    assert [job.job_name for job in pair.owner.jobs()] == ["job-1", "job-2", "job-3"]
+    owner.answer(pair.owner.jobs()[2], JobStatus.DONE, {"result.json": b"3"})
+    owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-3", "result.json") == b"3"
+
+
+@pytest.mark.parametrize(
+    "said", [b"[1]", b'{"sequence": "9"}', b'{"sequence": -4}', b'{"sequence": 1e30}', b'{"sequence": 999999999999}']
+)
+def test_an_acknowledgement_that_cannot_be_true_deletes_nothing_and_moves_no_number(pair, value):
+    said = b"[1]" if value is None else b'{"sequence": %s}' % value.encode()
+    store = pair.researcher.connection.store
+    store.put(f"{OWNER}/to/{RESEARCHER}/taken.json", said)
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    assert [int(entry.name) for entry in store.entries(f"{RESEARCHER}/to/{OWNER}/inbox")] == [1]
+    pair.owner.poll()
+    assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
