@@ -160,7 +160,10 @@ def is_of(study, process):
 
 
 ENDED = {
-    "a fork bomb": ("while True:\n    try: os.fork()\n    except OSError: pass", "processor time"),
+    "a fork bomb": (
+        "while True:\n    try: os.fork()\n    except OSError: pass",
+        "processor (time|seconds)",
+    ),  # of itself, or of all it started: whichever is first
     "many threads": (
         "import threading, time\nfor _ in range(100): threading.Thread(target=time.sleep, args=(600,)).start()\n"
         "time.sleep(600)",
