@@ -38,7 +38,11 @@ MappingFile = Annotated[
 
 _WITHOUT = {
     "D_ICD_DIAGNOSES": "diagnoses are told by their ICD-9 code",
+    "PROCEDURES_ICD": "texts name no procedures",
+    "D_ICD_PROCEDURES": "procedures are told by their ICD-9 code",
     "PRESCRIPTIONS": "texts name no drugs",
+    "LABEVENTS": "texts name no laboratory values",
+    "D_LABITEMS": "laboratory values are told by their number",
     "NOTEEVENTS": "texts are told from the structured tables",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from fedpriv.clinical.mapping import Constant, TableMapping
 from fedpriv.clinical.schema import Column
 
+_EMPTY = Constant(constant="")
 _DOTTED = r"([0-9]{3}|V[0-9]{2})(\.[0-9]{1,2})?|E[0-9]{3}(\.[0-9])?"
 _PLAIN = r"[0-9]{3,5}|V[0-9]{2,4}|E[0-9]{3,4}"
 _WHOLE_NUMBER = r"\s*[+-]?[0-9]+(\.0*)?\s*"
@@ -65,7 +66,7 @@ def convert(column: Column, table: TableMapping, field: str) -> Conversion:
     Parameters
     ----------
     column : Column
-        The column of MIMIC-III; it is in ``table.columns``.
+        The column of MIMIC-III; one that the mapping does not name is empty.
     table : TableMapping
         The mapping of its table.
     field : str
@@ -77,7 +78,7 @@ def convert(column: Column, table: TableMapping, field: str) -> Conversion:
         Its SQL is complete: a field that it makes NULL without being empty fails one of its checks, or is translated
         to an empty one by the code list.
     """
-    name, source = column.name, table.columns[column.name]
+    name, source = column.name, table.columns.get(column.name, _EMPTY)
     trimmed = f"nullif(trim({field}), '')"
     if isinstance(source, Constant):
         sql, checks, parameters = f"nullif(${name}_is::VARCHAR, '')", (), {f"{name}_is": source.constant}

@@ -112,7 +112,7 @@ def _map_file(folder: Path, spec: TableSpec, table: TableMapping) -> MappedFile:
     found = [name.lower() for name in header]
     conversions: list[Conversion] = []
     for column in spec.needed:
-        source = table.columns[column.name]
+        source = table.columns.get(column.name)
         place = -1
         if isinstance(source, str):
             if found.count(source.strip().lower()) != 1:

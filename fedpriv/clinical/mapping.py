@@ -193,7 +193,7 @@ def _problems(spec: TableSpec, table: TableMapping) -> Iterator[str]:
             if name not in types:
                 known = ", ".join(types)
                 yield f"{spec.name} > {section} > {name}: fedpriv reads no such column; it reads {known}"
-    for name in types:
+    for name in [column.name for column in spec.needed if not column.may_lack]:
         if name not in table.columns:
             yield f"{spec.name} > columns > {name}: it is missing; name their column, or write {{constant: ''}}"
     for name in table.dates:

@@ -20,11 +20,14 @@ class Column:
         What its text must hold.
     filled : bool
         Whether an empty field is an error.
+    may_lack : bool
+        Whether the column itself may be missing; it is empty then.
     """
 
     name: str
     type: ColumnType = "VARCHAR"
     filled: bool = False
+    may_lack: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,41 @@ SPECS: dict[str, TableSpec] = {
             optional=True,
         ),
         TableSpec(
+            "PROCEDURES_ICD",
+            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code")),
+            optional=True,
+        ),
+        TableSpec(
+            "D_ICD_PROCEDURES",
+            (Column("icd9_code", filled=True), Column("short_title"), Column("long_title")),
+            optional=True,
+        ),
+        TableSpec(
             "PRESCRIPTIONS",
             (_SUBJECT, _ADMISSION, Column("startdate", "TIMESTAMP"), Column("drug_type"), Column("drug")),
             optional=True,
             only="drug IS NOT NULL AND coalesce(upper(trim(drug_type)), 'MAIN') = 'MAIN'",
+        ),
+        TableSpec(
+            "LABEVENTS",
+            (
+                _SUBJECT,
+                Column("hadm_id", "BIGINT"),
+                Column("itemid", "BIGINT", filled=True),
+                Column("charttime", "TIMESTAMP"),
+                Column("value"),
+                Column("valuenum", "DOUBLE"),
+                Column("valueuom"),
+                Column("flag", may_lack=True),
+            ),
+            optional=True,
+            only="hadm_id IS NOT NULL AND valuenum IS NOT NULL",
+        ),
+        TableSpec(
+            "D_LABITEMS",
+            (Column("itemid", "BIGINT", filled=True), Column("label"), Column("fluid")),
+            key="itemid",
+            optional=True,
         ),
         TableSpec(
             "NOTEEVENTS",
@@ -109,6 +143,7 @@ SPECS: dict[str, TableSpec] = {
                 _SUBJECT,
                 Column("hadm_id", "BIGINT"),
                 Column("chartdate", "TIMESTAMP"),
+                Column("charttime", "TIMESTAMP", may_lack=True),
                 Column("category"),
                 Column("description"),
                 Column("iserror"),
@@ -136,6 +171,12 @@ RELEASE_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "DIAGNOSES_ICD": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
     "D_ICD_DIAGNOSES": ("ROW_ID", "ICD9_CODE", "SHORT_TITLE", "LONG_TITLE"),
+    "PROCEDURES_ICD": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
+    "D_ICD_PROCEDURES": ("ROW_ID", "ICD9_CODE", "SHORT_TITLE", "LONG_TITLE"),
+    "LABEVENTS": (
+        "ROW_ID", "SUBJECT_ID", "HADM_ID", "ITEMID", "CHARTTIME", "VALUE", "VALUENUM", "VALUEUOM", "FLAG",
+    ),
+    "D_LABITEMS": ("ROW_ID", "ITEMID", "LABEL", "FLUID", "CATEGORY", "LOINC_CODE"),
     "PRESCRIPTIONS": (
         "ROW_ID", "SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "STARTDATE", "ENDDATE", "DRUG_TYPE", "DRUG",
         "DRUG_NAME_POE", "DRUG_NAME_GENERIC", "FORMULARY_DRUG_CD", "GSN", "NDC", "PROD_STRENGTH", "DOSE_VAL_RX",

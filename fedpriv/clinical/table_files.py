@@ -9,7 +9,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,20 @@ class TableFile:
         The CSV or csv.gz file.
     columns : tuple of str
         The header as found.
+    lacking : tuple of str
+        Columns of MIMIC-III that it does not have and need not have, in lower case.
     """
 
     path: Path
     columns: tuple[str, ...]
+    lacking: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def relation(self) -> str:
         """SQL for its rows, each column as text under its name in lower case."""
-        return _SCAN
+        found = {name.lower() for name in self.columns}
+        lacking = "".join(f", NULL::VARCHAR AS {name}" for name in self.lacking if name not in found)
+        return f"(SELECT *{lacking} FROM {_SCAN})" if lacking else _SCAN  # noqa: S608 (names from schema.py)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -73,10 +78,16 @@ def find_files(folder: Path) -> dict[str, TableFile]:
             kept="Nothing was written",
             todo="put the tables there as NAME.csv or NAME.csv.gz, as PhysioNet publishes them",
         )
-    files = {name: TableFile(path, read_header(path)) for name, path in found.items()}
-    for name, file in files.items():
-        _check_columns(SPECS[name], file)
-    return files
+    return {name: _table_file(SPECS[name], path) for name, path in found.items()}
+
+
+def _table_file(spec: TableSpec, path: Path) -> TableFile:
+    header = read_header(path)
+    there = {name.lower() for name in header}
+    lacking = tuple(column.name for column in spec.needed if column.may_lack and column.name not in there)
+    file = TableFile(path, header, lacking=lacking)
+    _check_columns(spec, file)
+    return file
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -130,7 +141,7 @@ def read_header(path: Path, *, delimiter: str = ",") -> tuple[str, ...]:
 def _check_columns(spec: TableSpec, file: TableFile) -> None:
     counts = Counter(name.lower() for name in file.columns)
     found = ", ".join(file.columns[:60])[:2000]
-    missing = [column.name.upper() for column in spec.needed if not counts[column.name]]
+    missing = [column.name.upper() for column in spec.needed if not counts[column.name] and not column.may_lack]
     if missing:
         raise DataError(
             f"{spec.name} has no column {', '.join(missing)}; found: {found}",

@@ -124,9 +124,11 @@ class ClinicalTables:
         DataError
             If the file is damaged.
         """
-        if subject_ids is None:
-            return self._scan(name, "SELECT * FROM {rows}")
-        return self._scan(name, _PATIENTS_ROWS, {"subjects": list(subject_ids)})
+        width = len(self.files[name].columns)
+        sql, parameters = "SELECT * FROM {rows}", {}
+        if subject_ids is not None:
+            sql, parameters = _PATIENTS_ROWS, {"subjects": list(subject_ids)}
+        return (row[:width] for row in self._scan(name, sql, parameters))
 
     def _scan(self, name: str, sql: str, extra: dict[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         file = self._checked(name)

@@ -151,7 +151,7 @@ def test_a_wrong_constant_is_named_too(ccu, tmp_path):
     ("edit", "problem"),
     [
         (lambda t: t["PATIENTS"].update(colour="red"), "tables > PATIENTS > colour: there is no such setting"),
-        (lambda t: t.update(LABEVENTS=copy.deepcopy(t["PATIENTS"])), "there is no table LABEVENTS"),
+        (lambda t: t.update(CHARTEVENTS=copy.deepcopy(t["PATIENTS"])), "there is no table CHARTEVENTS"),
         (lambda t: t.pop("ICUSTAYS"), "ICUSTAYS cannot be left out"),
         (lambda t: t.update(patients=copy.deepcopy(t["PATIENTS"])), "tables names PATIENTS twice"),
         (lambda t: t["PATIENTS"]["columns"].update(DOB="Other"), "columns names DOB twice"),
