@@ -47,6 +47,10 @@ def spelled(unit: str) -> str:
     return re.sub(r"\s+", "", unit).lower().replace("µ", "u").replace("μ", "u").replace("mcg", "ug")
 
 
+SPELLING_SQL = r"""replace(replace(replace(lower(regexp_replace(coalesce(unit, ''), '\s+', '', 'g')),
+    'µ', 'u'), 'μ', 'u'), 'mcg', 'ug')"""
+"""The same as :func:`spelled`, over ``unit``."""
+
 _ENZYME = {"u/l": 1.0, "ukat/l": 60.0, "mu/ml": 1.0}
 _IONS = {"mmol/l": 1.0}
 _CELLS = {"10^9/l": 1.0, "10*9/l": 1.0, "g/l": 1.0, "10^3/ul": 1.0, "10*3/ul": 1.0, "/nl": 1.0, "k/mm3": 1.0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedpriv.clinical.example_parts import example_lines
 from fedpriv.clinical.narrative import narratives
 from fedpriv.clinical.schema import RELEASE_COLUMNS
 from fedpriv.clinical.staging import staged_folder
-from fedpriv.clinical.store import example_lines
 from fedpriv.clinical.synthetic import write_synthetic
 from fedpriv.clinical.tables import ClinicalTables
 from fedpriv.files import write_atomic, write_json

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fedpriv.clinical.tables import ClinicalTables
+from fedpriv.clinical.record import RecordTables
 
 MAX_DIAGNOSES = 12
 MAX_DRUGS = 15
@@ -76,6 +76,7 @@ drugged AS (
     SELECT subject_id, hadm_id, list(name ORDER BY since NULLS LAST, name) AS drugs FROM given GROUP BY ALL),
 noted AS (
     SELECT subject_id, hadm_id, text FROM noteevents
+    WHERE hadm_id IS NOT NULL AND lower(trim(category)) = 'discharge summary'
     QUALIFY row_number() OVER (PARTITION BY subject_id, hadm_id
         ORDER BY (lower(trim(description)) = 'report') DESC NULLS LAST, chartdate DESC NULLS LAST, text) = 1)
 SELECT a.subject_id, p.gender, p.dob, a.admittime, a.dischtime, a.admission_type, a.admission_location,
@@ -124,12 +125,12 @@ _TO = {
 }
 
 
-def narratives(tables: ClinicalTables) -> Iterator[Narrative]:
+def narratives(tables: RecordTables) -> Iterator[Narrative]:
     """Tell every admission, by patient and time; the same tables give the same texts.
 
     Parameters
     ----------
-    tables : ClinicalTables
+    tables : RecordTables
         Open tables; titles, drugs and notes are used where they are there.
 
     Yields
@@ -143,7 +144,6 @@ def narratives(tables: ClinicalTables) -> Iterator[Narrative]:
     DataError
         If the tables of titles, prescriptions or notes are damaged.
     """
-    tables.load_details()
     for row in tables.stream(_QUERY):
         admission = _Admission(*row)
         note = clean_note(admission.note or "")

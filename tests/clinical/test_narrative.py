@@ -12,7 +12,7 @@ from fedpriv.clinical.narrative import MAX_DIAGNOSES, MAX_DRUGS, clean_note, ful
 
 
 def told(folder):
-    with ClinicalTables.open(folder) as tables:
+    with ClinicalTables.open(folder, refused_share=None) as tables:
         return list(narratives(tables))
 
 
