@@ -144,14 +144,14 @@ SPECS: dict[str, TableSpec] = {
                 Column("hadm_id", "BIGINT"),
                 Column("chartdate", "TIMESTAMP"),
                 Column("charttime", "TIMESTAMP", may_lack=True),
+                Column("storetime", "TIMESTAMP", may_lack=True),
                 Column("category"),
                 Column("description"),
                 Column("iserror"),
                 Column("text"),
             ),
             optional=True,
-            only="lower(trim(category)) = 'discharge summary' AND coalesce(trim(iserror), '0') <> '1'"
-            " AND hadm_id IS NOT NULL AND trim(text) <> ''",
+            only="coalesce(trim(iserror), '0') <> '1' AND trim(text) <> ''",
         ),
     )
 }

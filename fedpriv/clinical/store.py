@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from fedpriv.clinical.examples import TABLES, Example, narratives
 from fedpriv.clinical.mapping import SchemaMapping
-from fedpriv.clinical.narrative import Narrative, narratives
 from fedpriv.clinical.staging import staged_folder
 from fedpriv.clinical.tables import ClinicalTables
 from fedpriv.errors import DataError, UntrustedError
@@ -139,6 +139,7 @@ def prepare(
     if not 0 < heldout_fraction < 1:
         raise DataError(f"heldout_fraction is {heldout_fraction}", todo="choose a share above 0 and below 1")
     with ClinicalTables.open(tables_folder, mapping) as tables:
+        tables.load_details()
         told = list(narratives(tables))
     train_ids, heldout_ids = split_patients(
         {narrative.subject_id for narrative in told}, heldout_fraction=heldout_fraction, seed=seed
@@ -244,9 +245,9 @@ def example_lines(patients: Iterable[Iterable[str]]) -> bytes:
     return b"".join(json.dumps(example, ensure_ascii=False).encode() + b"\n" for example in examples)
 
 
-def _side(told: list[Narrative], subject_ids: tuple[int, ...]) -> tuple[_Side, bytes]:
+def _side(told: list[Example], subject_ids: tuple[int, ...]) -> tuple[_Side, bytes]:
     """Return one side's entry of the manifest and its lines, patients in the order given."""
-    of_patient: dict[int, list[Narrative]] = {subject: [] for subject in subject_ids}
+    of_patient: dict[int, list[Example]] = {subject: [] for subject in subject_ids}
     for narrative in told:
         if narrative.subject_id in of_patient:
             of_patient[narrative.subject_id].append(narrative)
@@ -258,7 +259,7 @@ def _side(told: list[Narrative], subject_ids: tuple[int, ...]) -> tuple[_Side, b
         patients=len(of_patient),
         admissions=len(chosen),
         examples=len(chosen),
-        from_notes=sum(narrative.source == "note" for narrative in chosen),
+        from_notes=sum(narrative.source != TABLES for narrative in chosen),
     ), data
 
 

@@ -35,6 +35,7 @@ def test_lines_hold_text_and_whose_it_is_and_every_admission_once(synthetic, tmp
     assert (len(train), len(heldout)) == (prepared.examples, prepared.heldout_examples)
     assert all(list(line) == ["text", "patient"] for line in train + heldout)
     with ClinicalTables.open(synthetic) as tables:
+        tables.load_details()
         subjects = {narrative.text: narrative.subject_id for narrative in narratives(tables)}
     assert sorted(line["text"] for line in train + heldout) == sorted(subjects)
     for side, patients in ((train, prepared.patients), (heldout, prepared.heldout_patients)):
