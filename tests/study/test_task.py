@@ -1,5 +1,6 @@
 """The task section: what each kind reads, when that is known, and which settings do not fit."""
 
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -32,7 +33,7 @@ def test_the_chapters_follow_each_other_without_a_gap():
     ranges = [tuple(map(int, name.split("-"))) for name in ICD9_CHAPTERS if name[0].isdigit()]
     assert ranges[0][0] == 1
     assert ranges[-1][1] == 999
-    assert all(before[1] + 1 == after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(ranges))
 
 
 @pytest.mark.parametrize(

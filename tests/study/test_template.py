@@ -1,6 +1,7 @@
 """Templates: what they tell, what is left out of them, and that nothing in them is ever evaluated."""
 
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -108,3 +109,9 @@ def test_a_task_may_use_what_is_known_at_its_moment_and_not_its_answer(kind, all
     for name in refused:
         with pytest.raises(PlanError, match=name):
             check_fields(parse_template(f"{{{name}?}}", source="own.txt"), task, source="own.txt")
+
+
+def test_the_documentation_lists_every_field_and_when_it_is_known():
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for name, field in FIELDS.items():
+        assert f"| `{name}` | {field.moment} | {field.words} |" in page
