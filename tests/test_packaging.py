@@ -45,7 +45,7 @@ def requirements(*extras):
     return [Requirement(text) for text in texts if not text.startswith("fedpriv[")]
 
 
-TRACKERS = ("tensorboard", "mlflow", "wandb")
+EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql")
 
 
 def pins():
@@ -74,7 +74,7 @@ def test_every_pin_is_exact_and_there_once():
     assert names == sorted(names)
 
 
-@pytest.mark.parametrize("requirement", requirements("lab", "dev", *TRACKERS), ids=str)
+@pytest.mark.parametrize("requirement", requirements("lab", "dev", *EXTRAS), ids=str)
 def test_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
     versions = dict(line.split("==") for line in pins())
     version = versions.get(canonicalize_name(requirement.name))
@@ -101,7 +101,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
     for line in pins():
         name, wanted = line.split("==")
-        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev", *TRACKERS)):
+        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev", *EXTRAS)):
             assert version(name).split("+")[0] == wanted, name
 
 
@@ -109,7 +109,7 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", *TRACKERS)}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", *EXTRAS)}
     owners = packages_distributions()
     undeclared = set()
     apart = ROOT / "fedpriv" / "experiments" / "flower" / "round.py"  # runs where Flower is installed, and only there
@@ -167,7 +167,7 @@ def test_imports_go_down_only():
 
 def test_the_extra_for_development_has_everything_for_demo_and_tests():
     assert "fedpriv[lab]" in PROJECT["optional-dependencies"]["dev"]
-    assert f"fedpriv[{','.join(TRACKERS)}]" in PROJECT["optional-dependencies"]["dev"]
+    assert f"fedpriv[{','.join(EXTRAS)}]" in PROJECT["optional-dependencies"]["dev"]
     assert {"pytest", "hypothesis", "ruff", "pyright"} <= {requirement.name for requirement in requirements("dev")}
 
 

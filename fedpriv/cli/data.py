@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,8 +20,9 @@ from fedpriv.clinical import (
     write_shard,
     write_synthetic,
 )
-from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES, SPECS
+from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES
 from fedpriv.clinical.staging import staged_folder
+from fedpriv.clinical.tally import finding_in_words
 
 app = typer.Typer(
     name="data",
@@ -52,16 +52,19 @@ def inspect(folder: TablesFolder, mapping: MappingFile = None) -> None:
     """Show which tables are there, how many rows and patients they hold, and what is missing.
 
     Reads DIR and writes nothing. The counts are of your own data: they are shown here only.
-    With --mapping every row is converted, and the first that cannot be is named by its number.
+    Rows that are refused, left out or mended are counted, with the numbers of the first. For every column, see
+    `fedpriv data harmonize --check`.
     """
     console = Console()
-    with ClinicalTables.open(folder, mapping and load_mapping(mapping)) as tables:
-        tables.load_details()
+    with ClinicalTables.open(folder, mapping and load_mapping(mapping), refused_share=None) as tables:
         console.print(_tables_view(tables))
         console.print(_units_view(tables))
-        for name, count in _of_no_admission(tables):
-            console.print(f"[yellow]Not told:[/] {count:,} row(s) of {name} are of no admission in ADMISSIONS.")
-        notes = tables.rows("SELECT count(DISTINCT hadm_id) FROM noteevents")[0][0]
+        for table in tables.tally.tables:
+            for finding in table.findings:
+                console.print(f"[yellow]-[/] {escape(finding_in_words(finding, table))}")
+        notes = tables.rows(
+            "SELECT count(DISTINCT hadm_id) FROM noteevents WHERE lower(trim(category)) = 'discharge summary'"
+        )[0][0]
         console.print(f"Discharge summaries: {f'for {notes} admissions' if notes else 'none'}")
         for name in OPTIONAL_TABLES:
             if not tables.has(name):
@@ -127,19 +130,11 @@ def _synthesize_ccu(folder: Path, patients: int, seed: int) -> None:
             write_in_ccu_schema(tables, folder)
 
 
-def _of_no_admission(tables: ClinicalTables) -> Iterator[tuple[str, int]]:
-    """Give the tables with rows that no text will hold, as when a mapping takes the admission from a wrong column."""
-    for name in ("ICUSTAYS", "DIAGNOSES_ICD", "PRESCRIPTIONS", "NOTEEVENTS"):
-        sql = f"SELECT count(*) FROM {SPECS[name].table} ANTI JOIN admissions USING (subject_id, hadm_id)"  # noqa: S608
-        if count := tables.rows(sql)[0][0]:
-            yield name, count
-
-
 def _tables_view(tables: ClinicalTables) -> Table:
     view = Table("Table", "Rows", "File", title="Tables")
     for name in (*NEEDED_TABLES, *OPTIONAL_TABLES):
         if tables.has(name):
-            view.add_row(name, f"{tables.count(name):,}", escape(tables.files[name].path.name))
+            view.add_row(name, f"{tables.count(name):,}", escape(tables.label(name)))
         else:
             view.add_row(name, "-", "missing")
     return view

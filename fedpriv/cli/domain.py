@@ -88,11 +88,7 @@ def _check_tables(data: Path, mapping: Path | None) -> None:
     """Raise DataError before a domain is made on tables that it could only fail on later."""
     from fedpriv.clinical import ClinicalTables, load_mapping
 
-    if mapping is None:
-        ClinicalTables.open(data).close()
-        return
-    with ClinicalTables.open(data, load_mapping(mapping)) as tables:
-        tables.load_details()  # every row is converted once: a mapping is most often wrong in a few
+    ClinicalTables.open(data, mapping and load_mapping(mapping)).close()
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
 
+from fedpriv.clinical.lab_units import ANALYTE_OF
 from fedpriv.clinical.rows import Rows
 
 _Time = datetime.datetime
@@ -34,30 +35,11 @@ SELECT subject_id, hadm_id, regexp_replace(trim(drug), '\\s+', ' ', 'g') AS name
 FROM prescriptions GROUP BY ALL ORDER BY subject_id, hadm_id, since NULLS LAST, name
 """
 _LABS = """
-WITH panel AS (SELECT * FROM (SELECT unnest($ids::BIGINT[]) AS itemid, unnest($labels::VARCHAR[]) AS label)),
-known AS (SELECT itemid, lower(trim(label)) AS label FROM d_labitems
-          WHERE coalesce(lower(trim(fluid)), 'blood') = 'blood' AND label IS NOT NULL),
-wanted AS (SELECT itemid, label FROM known WHERE label IN (SELECT label FROM panel)
-           UNION SELECT itemid, label FROM panel ANTI JOIN d_labitems USING (itemid)),
-measured AS (
-    SELECT subject_id, hadm_id, label, charttime, valuenum, trim(valueuom) AS unit, lower(trim(flag)) AS flag
-    FROM labevents JOIN wanted USING (itemid) WHERE hadm_id IS NOT NULL AND charttime IS NOT NULL
-        AND valuenum IS NOT NULL)
-SELECT * FROM measured
-QUALIFY row_number() OVER (PARTITION BY subject_id, hadm_id, label ORDER BY charttime, valuenum, unit, flag) = 1
+SELECT subject_id, hadm_id, itemid, charttime, valuenum, lower(trim(flag)) = 'abnormal' FROM labevents
+WHERE charttime IS NOT NULL AND itemid IN (SELECT unnest($items::BIGINT[]))
+QUALIFY row_number() OVER (PARTITION BY subject_id, hadm_id, itemid ORDER BY charttime, valuenum) = 1
 ORDER BY subject_id, hadm_id
 """
-
-PANEL: dict[str, int] = {
-    "creatinine": 50912, "urea nitrogen": 51006, "sodium": 50983, "potassium": 50971, "chloride": 50902,
-    "bicarbonate": 50882, "anion gap": 50868, "glucose": 50931, "lactate": 50813, "white blood cells": 51301,
-    "hemoglobin": 51222, "hematocrit": 51221, "platelet count": 51265, "inr(pt)": 51237, "ptt": 51275,
-    "bilirubin, total": 50885, "alanine aminotransferase (alt)": 50861, "asparate aminotransferase (ast)": 50878,
-    "albumin": 50862, "troponin t": 51003, "ph": 50820, "pco2": 50818, "po2": 50821, "magnesium": 50960,
-    "phosphate": 50970, "calcium, total": 50893,
-}  # fmt: skip
-"""The laboratory tests that are told, in this order: usual ones of blood, by their label in D_LABITEMS of MIMIC-III (in
-lower case, with its spelling); where that table is missing, by their number."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +69,12 @@ class Drug:
 
 @dataclass(frozen=True)
 class Lab:
-    """The first value of one test in an admission."""
+    """The first value of one analyte in an admission, in the unit of the record."""
 
-    label: str
+    item: int
     taken: _Time
     value: float
-    unit: str | None
-    flag: str | None
+    abnormal: bool | None
 
 
 @dataclass(frozen=True)
@@ -163,9 +144,9 @@ def _coded(tables: Rows, kind: str) -> dict[tuple[int, int], tuple[Coded, ...]]:
 
 
 def _labs(tables: Rows) -> dict[tuple[int, int], tuple[Lab, ...]]:
-    order = {label: place for place, label in enumerate(PANEL)}
-    found = _lists(tables, _LABS, Lab, {"ids": list(PANEL.values()), "labels": list(PANEL)})
-    return {stay: tuple(sorted(labs, key=lambda lab: order[lab.label])) for stay, labs in found.items()}
+    order = {item: place for place, item in enumerate(ANALYTE_OF)}
+    found = _lists(tables, _LABS, Lab, {"items": list(ANALYTE_OF)})
+    return {stay: tuple(sorted(labs, key=lambda lab: order[lab.item])) for stay, labs in found.items()}
 
 
 def _lists(

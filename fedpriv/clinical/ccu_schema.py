@@ -84,7 +84,7 @@ def write_in_ccu_schema(tables: ClinicalTables, folder: Path) -> None:
 def _rows(tables: ClinicalTables, table: _Table) -> Iterator[_Row]:
     if not tables.has(table.source):
         return  # the mapping names every file, so that it is there, with a header only
-    names = [name.lower() for name in tables.files[table.source].columns]
+    names = [name.lower() for name in tables.source_columns(table.source)]
     for values in tables.raw_rows(table.source):
         row = {name: value or "" for name, value in zip(names, values, strict=True)}
         if table.only(row):

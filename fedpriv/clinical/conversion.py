@@ -45,19 +45,25 @@ class Conversion:
         The column of MIMIC-III.
     source : str
         The name of their column, or ``""`` for a constant.
+    field : str
+        The field that it comes from, such as ``f3``, or ``""``.
     sql : str
         Its text as MIMIC-III writes it, over a row of the file; empty is NULL.
     checks : tuple of Check
         What must not be; the first that holds is told.
     parameters : dict
         What the SQL needs.
+    rule : str
+        What is done, in words; ``""`` if the text is taken as it is.
     """
 
     column: Column
     source: str
+    field: str
     sql: str
     checks: tuple[Check, ...]
     parameters: dict[str, Any]
+    rule: str = ""
 
 
 def convert(column: Column, table: TableMapping, field: str) -> Conversion:
@@ -80,25 +86,31 @@ def convert(column: Column, table: TableMapping, field: str) -> Conversion:
     """
     name, source = column.name, table.columns.get(column.name, _EMPTY)
     trimmed = f"nullif(trim({field}), '')"
+    rule = ""
     if isinstance(source, Constant):
         sql, checks, parameters = f"nullif(${name}_is::VARCHAR, '')", (), {f"{name}_is": source.constant}
     elif name in table.values:
         sql, checks, parameters = _translated(name, table, field, trimmed)
+        rule = f"{len(table.values[name].map)} words are translated"
     elif name in table.dates:
         form = table.dates[name]
         time = f"try_strptime({trimmed}, ${name}_form)"
         sql, parameters = f"CAST({time} AS VARCHAR)", {f"{name}_form": form}
         wrong = f"{trimmed} IS NOT NULL AND coalesce(year({time}) NOT BETWEEN 1000 AND 9999, true)"
         checks = (Check(f"does not match the format {form}", wrong),)
+        rule = f"the format {form} is read"
     elif name == "icd9_code" and table.icd9:
         code, form = f"upper({trimmed})", {"dotted": _DOTTED, "plain": _PLAIN}[table.icd9]
         sql, parameters = f"replace({code}, '.', '')", {}
         wrong = f"NOT regexp_full_match({code}, '{form}')"
         checks = (Check(f"is not an ICD-9 code written {_example(table.icd9)}", wrong),)
+        rule = "ICD-9 codes are written without a dot, in upper case"
     else:
         sql, checks, parameters = field, (), {}
     named = "" if isinstance(source, Constant) else source
-    return Conversion(column, named, sql, (*checks, *_type_checks(column, sql)), parameters)
+    return Conversion(
+        column, named, field if named else "", sql, (*checks, *_type_checks(column, sql)), parameters, rule
+    )
 
 
 def _translated(

@@ -10,14 +10,15 @@ from fedpriv.clinical.admissions import Admission, patients
 from fedpriv.clinical.labels import answers_of, horizon
 from fedpriv.clinical.narrative import fields_of
 from fedpriv.clinical.notes import Note, clean_note, notes_by_patient
-from fedpriv.clinical.rows import Rows, Tally
+from fedpriv.clinical.rows import LeftOut, Rows
+from fedpriv.clinical.schema import MAX_NOTE_CHARACTERS
 from fedpriv.clinical.sections import sections, without_diagnoses
 from fedpriv.clinical.stock_templates import template_of
 from fedpriv.study.task import Answer, TaskChoice
 from fedpriv.study.template import SECTION_PREFIX, Template
 
-MAX_TOLD_CHARACTERS = 65_536
-"""The notes of one example are cut here and counted."""
+MAX_TOLD_CHARACTERS = MAX_NOTE_CHARACTERS
+"""The notes of one example are cut here and counted, as one note is in the record."""
 
 TABLES = "tables"
 
@@ -48,7 +49,7 @@ class Example:
     source: str
 
 
-def examples(tables: Rows, task: TaskChoice, template: Template, tally: Tally) -> Iterator[Example]:
+def examples(tables: Rows, task: TaskChoice, template: Template, tally: LeftOut) -> Iterator[Example]:
     """Tell the admissions of a task, by patient and time; the same tables give the same texts.
 
     Guarantee: an example depends on its own patient's rows only; no answer and nothing known after the task's moment is
@@ -62,7 +63,7 @@ def examples(tables: Rows, task: TaskChoice, template: Template, tally: Tally) -
         What is learned.
     template : Template
         How it is told, with fields that the task allows.
-    tally : Tally
+    tally : LeftOut
         Gets what was left out, by reason.
     """
     teller = _Teller(task, template, tally)
@@ -87,10 +88,10 @@ def examples(tables: Rows, task: TaskChoice, template: Template, tally: Tally) -
 def narratives(tables: Rows) -> Iterator[Example]:
     """Tell every admission as language modelling does by default: its discharge summary, or else its tables."""
     task = TaskChoice()
-    return examples(tables, task, template_of(task, {}), Tally())
+    return examples(tables, task, template_of(task, {}), LeftOut())
 
 
-def _count_lost(notes: Mapping[int, list[Note]], known: Sequence[int], tally: Tally) -> None:
+def _count_lost(notes: Mapping[int, list[Note]], known: Sequence[int], tally: LeftOut) -> None:
     if lost := sum(len(found) for hadm, found in notes.items() if hadm not in known):
         tally["note of no admission"] += lost
 
@@ -101,7 +102,7 @@ class _Teller:
 
     task: TaskChoice
     template: Template
-    tally: Tally
+    tally: LeftOut
 
     @property
     def needs(self) -> frozenset[str]:

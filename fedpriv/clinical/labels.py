@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from fedpriv.clinical.admissions import Admission, one_case
 from fedpriv.clinical.notes import known_after
-from fedpriv.clinical.rows import Tally
+from fedpriv.clinical.rows import LeftOut
 from fedpriv.errors import DataError
 from fedpriv.study.task import ICD9_CHAPTERS, READMISSION_DAYS, Answer, TaskChoice
 
@@ -24,7 +24,7 @@ _DONOR = "ORGAN DONOR"
 
 
 def answers_of(
-    task: TaskChoice, admission: Admission, others: Sequence[Admission], tally: Tally
+    task: TaskChoice, admission: Admission, others: Sequence[Admission], tally: LeftOut
 ) -> tuple[Answer, ...] | None:
     """Return the answers to a task's questions, or None if the task leaves the admission out, which is counted.
 
@@ -162,7 +162,7 @@ def _came_back(admission: Admission, others: Sequence[Admission]) -> bool:
     )
 
 
-def _chapters(admission: Admission, tally: Tally) -> set[str]:
+def _chapters(admission: Admission, tally: LeftOut) -> set[str]:
     found = [chapter_of(coded.code) for coded in admission.diagnoses]
     if strange := found.count(None):
         tally["diagnosis code of no chapter"] += strange

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fedpriv.clinical.schema import NEEDED_TABLES, SPECS, TableSpec
 from fedpriv.errors import DataError, PlanError
@@ -29,8 +38,8 @@ def _file_name(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or set(name) & set("*?[]\\"):
         raise ValueError("a path below the folder with the tables is needed, without .. * ? [ ] and backslash")
-    if not re.search(r"\.csv(\.gz)?$", name, re.IGNORECASE):
-        raise ValueError("a name that ends with .csv or .csv.gz is needed")
+    if not re.search(r"\.(csv|csv\.gz|parquet)$", name, re.IGNORECASE):
+        raise ValueError("a name that ends with .csv, .csv.gz or .parquet is needed")
     return name
 
 
@@ -89,8 +98,10 @@ class TableMapping(Section):
 
     Attributes
     ----------
-    file : str
-        Their CSV or csv.gz file, below the folder with the tables.
+    file : str, optional
+        Their CSV, csv.gz or Parquet file, below the folder with the tables.
+    table : str, optional
+        Their table in a database, as ``schema.table`` or ``table``. One of the two is given.
     delimiter : str
         What stands between its fields.
     columns : dict
@@ -104,7 +115,8 @@ class TableMapping(Section):
         are, and must be written as in MIMIC-III.
     """
 
-    file: FileName
+    file: FileName | None = None
+    table: Title | None = None
     delimiter: Literal[",", ";", "\t", "|"] = ","
     columns: dict[str, Source]
     dates: dict[str, DateFormat] = Field(default_factory=dict)
@@ -115,6 +127,17 @@ class TableMapping(Section):
     @classmethod
     def _lower(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return _without_case(value, upper=False, what=f"{info.field_name} names")
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> TableMapping:
+        if (self.file is None) == (self.table is None):
+            raise ValueError("either file or table is needed: where the rows are")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The file or the table."""
+        return self.file or self.table or ""
 
 
 class SchemaMapping(Section):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedpriv.clinical.example_parts import example_lines
 from fedpriv.clinical.examples import narratives
 from fedpriv.clinical.schema import RELEASE_COLUMNS
 from fedpriv.clinical.staging import staged_folder
-from fedpriv.clinical.store import example_lines
 from fedpriv.clinical.synthetic import write_synthetic
 from fedpriv.clinical.tables import ClinicalTables
 from fedpriv.files import write_atomic, write_json
@@ -35,7 +35,6 @@ def write_mock(folder: Path, *, seed: int) -> None:
     with staged_folder(folder) as temporary:
         write_synthetic(temporary / "tables", patients=MOCK_PATIENTS, seed=seed)
         with ClinicalTables.open(temporary / "tables") as tables:
-            tables.load_details()
             patients: dict[int, list[str]] = {}
             for narrative in narratives(tables):
                 patients.setdefault(narrative.subject_id, []).append(narrative.text)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fedpriv.clinical.admissions import Admission, Drug, Lab, Stay, one_case
+from fedpriv.clinical.lab_units import ANALYTE_OF
 from fedpriv.clinical.notes import known_after
 
 MAX_DIAGNOSES = 12
@@ -164,9 +165,9 @@ def _begun(drug: Drug, until: _Time | None) -> bool:
 
 
 def _lab(lab: Lab) -> str:
-    unit = f" {lab.unit}" if lab.unit else ""
-    flag = " (abnormal)" if lab.flag == "abnormal" else ""
-    return f"{lab.label} {lab.value:.4g}{unit}{flag}"
+    analyte = ANALYTE_OF[lab.item]
+    flag = " (abnormal)" if lab.abnormal else ""
+    return " ".join(filter(None, [analyte.name, f"{lab.value:.4g}", analyte.unit])) + flag
 
 
 def _outcome(admission: Admission) -> str:

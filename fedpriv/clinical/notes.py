@@ -1,4 +1,4 @@
-"""Notes: read by patient, cleaned, cut at a bound, and without those that a patient has twice."""
+"""Notes: read by patient, cleaned, and without those that a patient has twice. The record bounds their length."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedpriv.clinical.rows import Rows, Tally
+from fedpriv.clinical.rows import LeftOut, Rows
 from fedpriv.study.task import SUMMARY
-
-MAX_NOTE_CHARACTERS = 65_536
-"""A longer note is cut here and counted: the longest of MIMIC-III have some 50,000; a file of 10 MB is no note."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]")
@@ -21,13 +18,12 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _ALSO_CALLED = {"nursing": ("nursing", "nursing/other")}
 _DAY = datetime.timedelta(days=1)
 
-_QUERY = f"""
+_QUERY = """
 SELECT subject_id, hadm_id, lower(trim(regexp_replace(category, '\\s+', ' ', 'g'))) AS kind,
-       lower(trim(description)) = 'report' AS report, chartdate, charttime, storetime,
-       left(text, {MAX_NOTE_CHARACTERS + 1}) AS body
+       lower(trim(description)) = 'report' AS report, chartdate, charttime, storetime, text
 FROM noteevents WHERE kind IN (SELECT unnest($categories::VARCHAR[])) AND trim(text) <> ''
 ORDER BY subject_id, hadm_id NULLS LAST, chartdate NULLS LAST, charttime NULLS LAST, kind, md5(text), description
-"""  # noqa: S608 - a number of ours
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Note:
         When it can have been read at the earliest: when it was stored, or charted; a note that has only a day counts
         from the next day on. None if it has no date at all.
     text : str
-        As it was written, up to the bound.
+        As it was written.
     """
 
     hadm_id: int
@@ -60,7 +56,7 @@ class Note:
 
 
 def notes_by_patient(
-    tables: Rows, categories: Sequence[str], tally: Tally
+    tables: Rows, categories: Sequence[str], tally: LeftOut
 ) -> Iterator[tuple[int, dict[int, list[Note]]]]:
     """Give each patient's notes by admission, patients ascending, notes by date.
 
@@ -74,7 +70,7 @@ def notes_by_patient(
         With or without NOTEEVENTS.
     categories : sequence of str
         As in the plan.
-    tally : Tally
+    tally : LeftOut
         Gets what was left out.
     """
     if not categories or not tables.has("NOTEEVENTS"):
@@ -89,7 +85,7 @@ def notes_by_patient(
         if row[1] is None:
             tally["note of no admission"] += 1
         else:
-            found.setdefault(row[1], []).append(_note(row, named, tally))
+            found.setdefault(row[1], []).append(_note(row, named))
     if found:
         yield subject, _chosen(found, tally)
 
@@ -106,16 +102,13 @@ def known_after(day: datetime.datetime) -> datetime.datetime:
     return day.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
 
 
-def _note(row: tuple[Any, ...], named: dict[str, str], tally: Tally) -> Note:
+def _note(row: tuple[Any, ...], named: dict[str, str]) -> Note:
     _, hadm, kind, report, day, charted, stored, text = row
     known = stored or charted or (day and known_after(day))
-    if len(text) > MAX_NOTE_CHARACTERS:
-        tally[f"end of a note of more than {MAX_NOTE_CHARACTERS:,} characters"] += 1
-        text = text[:MAX_NOTE_CHARACTERS].rsplit(None, 1)[0]
     return Note(hadm, named[kind], bool(report), charted or day, known, text)
 
 
-def _chosen(found: dict[int, list[Note]], tally: Tally) -> dict[int, list[Note]]:
+def _chosen(found: dict[int, list[Note]], tally: LeftOut) -> dict[int, list[Note]]:
     """Return one patient's notes without repeated ones, and with one discharge summary an admission."""
     seen: set[bytes] = set()
     kept: dict[int, list[Note]] = {}
@@ -131,7 +124,7 @@ def _chosen(found: dict[int, list[Note]], tally: Tally) -> dict[int, list[Note]]
     return kept
 
 
-def _one_summary(notes: list[Note], tally: Tally) -> list[Note]:
+def _one_summary(notes: list[Note], tally: LeftOut) -> list[Note]:
     summaries = [note for note in notes if note.category == SUMMARY]
     if len(summaries) < 2:
         return notes

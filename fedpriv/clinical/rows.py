@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-Tally = Counter[str]
+LeftOut = Counter[str]
 """How much was left out, by the reason in words; it holds no value of the data."""
 
 

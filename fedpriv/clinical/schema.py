@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_NOTE_CHARACTERS = 100_000
+"""The longest note of MIMIC-III has about half as many; what is longer is a mistake of an export."""
+
 ColumnType = Literal["BIGINT", "DOUBLE", "TIMESTAMP", "VARCHAR"]
 
 
@@ -31,6 +34,44 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A condition on a row, in SQL over its typed columns.
+
+    Attributes
+    ----------
+    column : str
+        The column that it is about.
+    words : str
+        What is so then, after "is" or "has", such as ``"is before the patient's birth"``.
+    when : str
+        SQL; ``born`` is the patient's birth; of a laboratory value, ``lab_item`` is its number if texts tell it, and
+        ``factor`` makes ``unit`` of the unit that it has.
+    """
+
+    column: str
+    words: str
+    when: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A :class:`Rule` whose column is given another value.
+
+    Attributes
+    ----------
+    column, words, when : str
+        As of a rule; ``words`` says what is done.
+    then : str
+        SQL of the new value.
+    """
+
+    column: str
+    words: str
+    when: str
+    then: str
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """A table: what is needed of it, and what to read.
 
@@ -44,15 +85,32 @@ class TableSpec:
         The column that must not hold a value twice, or ``""``.
     optional : bool
         Whether texts can be told without the table.
-    only : str
-        SQL condition on the text columns for the rows to read, or ``""`` for all.
+    belongs : {"", "patient", "admission", "admission if told"}
+        Whom a row must be of: one that PATIENTS has, one that ADMISSIONS has for the same patient, or either.
+    unused : tuple of Rule
+        Rows that the common record leaves out, counted: they are in order, and nothing needs them.
+    impossible : tuple of Rule
+        Rows that are refused.
+    repairs : tuple of Repair
+        What is mended in a row that is kept, counted.
+    large : bool
+        Whether the record keeps it in parts, by patients.
     """
 
     name: str
     needed: tuple[Column, ...]
     key: str = ""
     optional: bool = False
-    only: str = ""
+    belongs: Literal["", "patient", "admission", "admission if told"] = ""
+    unused: tuple[Rule, ...] = ()
+    impossible: tuple[Rule, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    large: bool = False
+
+    @property
+    def of_patients(self) -> bool:
+        """Whether its rows are of patients; the others are dictionaries."""
+        return any(column.name == "subject_id" for column in self.needed)
 
     @property
     def table(self) -> str:
@@ -81,6 +139,11 @@ SPECS: dict[str, TableSpec] = {
                 Column("hospital_expire_flag", "BIGINT"),
             ),
             key="hadm_id",
+            belongs="patient",
+            impossible=(Rule("admittime", "is before the patient's birth", "admittime < born"),),
+            repairs=(
+                Repair("dischtime", "was before the admission and is left empty", "dischtime < admittime", "NULL"),
+            ),
         ),
         TableSpec(
             "ICUSTAYS",
@@ -93,8 +156,15 @@ SPECS: dict[str, TableSpec] = {
                 Column("los", "DOUBLE"),
             ),
             key="icustay_id",
+            belongs="admission",
+            repairs=(Repair("los", "was below zero and is left empty", "los < 0", "NULL"),),
         ),
-        TableSpec("DIAGNOSES_ICD", (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code"))),
+        TableSpec(
+            "DIAGNOSES_ICD",
+            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code")),
+            belongs="admission",
+            unused=(Rule("icd9_code", "is empty", "icd9_code IS NULL"),),
+        ),
         TableSpec(
             "D_ICD_DIAGNOSES",
             (Column("icd9_code", filled=True), Column("short_title"), Column("long_title")),
@@ -104,6 +174,8 @@ SPECS: dict[str, TableSpec] = {
             "PROCEDURES_ICD",
             (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code")),
             optional=True,
+            belongs="admission",
+            unused=(Rule("icd9_code", "is empty", "icd9_code IS NULL"),),
         ),
         TableSpec(
             "D_ICD_PROCEDURES",
@@ -114,7 +186,11 @@ SPECS: dict[str, TableSpec] = {
             "PRESCRIPTIONS",
             (_SUBJECT, _ADMISSION, Column("startdate", "TIMESTAMP"), Column("drug_type"), Column("drug")),
             optional=True,
-            only="drug IS NOT NULL AND coalesce(upper(trim(drug_type)), 'MAIN') = 'MAIN'",
+            belongs="admission",
+            unused=(
+                Rule("drug", "is empty", "drug IS NULL OR trim(drug) = ''"),
+                Rule("drug_type", "is not MAIN", "upper(trim(drug_type)) <> 'MAIN'"),
+            ),
         ),
         TableSpec(
             "LABEVENTS",
@@ -129,7 +205,21 @@ SPECS: dict[str, TableSpec] = {
                 Column("flag", may_lack=True),
             ),
             optional=True,
-            only="hadm_id IS NOT NULL AND valuenum IS NOT NULL",
+            belongs="admission",
+            unused=(
+                Rule("hadm_id", "is empty", "hadm_id IS NULL"),
+                Rule("valuenum", "is empty", "valuenum IS NULL"),
+                Rule("itemid", "is none of the values that texts tell", "lab_item IS NULL"),
+            ),
+            impossible=(
+                Rule("valueuom", "is no unit that is known for this value", "factor IS NULL AND spell(valueuom) <> ''"),
+                Rule("valueuom", "is empty, and this value has a unit", "factor IS NULL"),
+            ),
+            repairs=(
+                Repair("valuenum", "was converted to the record's unit", "factor <> 1", "valuenum * factor"),
+                Repair("valueuom", "was written as the record does", "valueuom IS DISTINCT FROM unit", "unit"),
+            ),
+            large=True,
         ),
         TableSpec(
             "D_LABITEMS",
@@ -151,7 +241,20 @@ SPECS: dict[str, TableSpec] = {
                 Column("text"),
             ),
             optional=True,
-            only="coalesce(trim(iserror), '0') <> '1' AND trim(text) <> ''",
+            belongs="admission if told",
+            unused=(
+                Rule("iserror", "marks the note as an error", "trim(iserror) = '1'"),
+                Rule("text", "is empty", "text IS NULL OR trim(text) = ''"),
+            ),
+            repairs=(
+                Repair(
+                    "text",
+                    f"was longer than {MAX_NOTE_CHARACTERS:,} characters and is cut there",
+                    f"length(text) > {MAX_NOTE_CHARACTERS}",
+                    f"left(text, {MAX_NOTE_CHARACTERS})",
+                ),
+            ),
+            large=True,
         ),
     )
 }

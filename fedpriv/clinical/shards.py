@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpriv.clinical.schema import SPECS
 from fedpriv.clinical.staging import staged_folder, write_csv_gz
 from fedpriv.clinical.tables import ClinicalTables
 from fedpriv.errors import DataError
@@ -111,10 +112,10 @@ def write_shard(tables: ClinicalTables, shard: Shard, folder: Path) -> None:
         If a table cannot be read or written.
     """
     with staged_folder(folder) as temporary:
-        for name, file in sorted(tables.files.items()):
+        for name in (name for name in sorted(SPECS) if tables.has(name)):
             whole = name.startswith("D_")
             rows = tables.raw_rows(name, None if whole else shard.subject_ids)
-            write_csv_gz(temporary / f"{name}.csv.gz", file.columns, rows)
+            write_csv_gz(temporary / f"{name}.csv.gz", tables.source_columns(name), rows)
 
 
 def _slug(unit: str) -> str:

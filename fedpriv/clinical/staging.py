@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from fedpriv.errors import DataError, ExistsError
 from fedpriv.files import PRIVATE_FILE, PRIVATE_FOLDER, sync_folder
@@ -80,21 +81,50 @@ def _publish(temporary: Path, target: Path, *, present: bool) -> None:
         sync_folder(target.parent)
 
 
-def write_csv_gz(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> int:
-    """Write ``rows`` as a csv.gz table readable by its owner only, and return how many there were.
+class CsvGz:
+    """A csv.gz table that is written row by row, readable by its owner only; a context manager.
 
     None becomes an empty field. The gzip header names no file and no time, so the same rows give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : sequence of str
+        The header.
+    delimiter : str
+        What stands between fields.
+    level : int
+        gzip's, 0 to 9.
     """
-    count = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
-    with (
-        os.fdopen(descriptor, "wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
-    ):
-        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(columns)
+
+    def __init__(self, path: Path, columns: Sequence[str], *, delimiter: str = ",", level: int = 6) -> None:
+        self.count = 0
+        with contextlib.ExitStack() as stack:
+            raw = stack.enter_context(
+                os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb")
+            )
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0)
+            text = stack.enter_context(io.TextIOWrapper(stack.enter_context(packed), encoding="utf-8", newline=""))
+            self._writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+            self._writer.writerow(columns)
+            self._open = stack.pop_all()
+
+    def write(self, row: Sequence[object]) -> None:
+        """Add one row."""
+        self._writer.writerow(row)
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+
+def write_csv_gz(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, delimiter: str = ",") -> int:
+    """Write ``rows`` as a :class:`CsvGz`, and return how many there were."""
+    with CsvGz(path, columns, delimiter=delimiter) as table:
         for row in rows:
-            writer.writerow(row)
-            count += 1
-    return count
+            table.write(row)
+    return table.count

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import StringConstraints, ValidationError
 
-from fedpriv.clinical.examples import TABLES, Example, narratives
+from fedpriv.clinical.example_parts import Side, join_parts, write_part
+from fedpriv.clinical.harmonize import REFUSED_SHARE, Progress, harmonize, silent
 from fedpriv.clinical.mapping import SchemaMapping
+from fedpriv.clinical.record import Record
 from fedpriv.clinical.staging import staged_folder
-from fedpriv.clinical.tables import ClinicalTables
 from fedpriv.errors import DataError, UntrustedError
-from fedpriv.files import (
-    canonical_json,
-    file_sha256,
-    folder_lock,
-    private_folder,
-    read_json,
-    sha256_hex,
-    write_atomic,
-    write_json,
-)
+from fedpriv.files import canonical_json, file_sha256, folder_lock, private_folder, read_json, sha256_hex, write_json
+from fedpriv.study.section import Section
 
 TRAIN_FILE = "train.jsonl"
 HELDOUT_FILE = "heldout.jsonl"
 MANIFEST_FILE = "manifest.json"
+EXAMPLES_VERSION = 3
 
 _Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -66,52 +59,45 @@ class PreparedData:
     heldout_patients: int
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class _Side(_Model):
-    sha256: _Hex
-    size_bytes: int = Field(ge=1)
-    patients: int = Field(ge=1)
-    admissions: int = Field(ge=1)
-    examples: int = Field(ge=1)
-    from_notes: int = Field(ge=0)
-
-
-class _Content(_Model):
-    schema_version: Literal[2] = 2
+class _Content(Section):
+    schema_version: Literal[3] = 3
     dataset: str
     seed: int
     heldout_fraction: float
-    train: _Side
-    heldout: _Side
+    record: _Hex
+    train: Side
+    heldout: Side
 
     @property
     def digest(self) -> str:
         return sha256_hex(canonical_json(self.model_dump()))
 
 
-class _Manifest(_Model):
+class _Manifest(Section):
     digest: _Hex
     content: _Content
 
 
 def prepare(
-    tables_folder: Path,
+    tables: Path | str,
     store: Path,
     *,
     dataset: str = "mimic-iii",
     heldout_fraction: float = 0.2,
     seed: int = 0,
     mapping: SchemaMapping | None = None,
+    refused_share: float = REFUSED_SHARE,
+    on_progress: Progress = silent,
 ) -> PreparedData:
-    """Tell every admission, split the patients, and write the examples to ``<store>/<digest>/``.
+    """Harmonise the tables, tell every admission, split the patients, and write the examples to ``<store>/<digest>/``.
+
+    Safe to be killed at any moment: the next call goes on with the table and with the part of the patients where it
+    stopped.
 
     Parameters
     ----------
-    tables_folder : Path
-        Folder with the MIMIC-III tables of one domain; it is only read.
+    tables : Path or str
+        Where the tables of one domain are, see :func:`fedpriv.clinical.harmonize.harmonize`; they are only read.
     store : Path
         Private folder of the domain; made if it is not there.
     dataset : str, default "mimic-iii"
@@ -122,6 +108,10 @@ def prepare(
         Chooses which patients; the same seed always chooses the same.
     mapping : SchemaMapping, optional
         How tables of another schema become those of MIMIC-III; without it they are read as they are.
+    refused_share : float
+        Largest share of a table's rows that may be refused.
+    on_progress : Callable[[str, float], None]
+        Called with a stage in words and its done fraction; from other threads, too.
 
     Returns
     -------
@@ -138,38 +128,50 @@ def prepare(
     """
     if not 0 < heldout_fraction < 1:
         raise DataError(f"heldout_fraction is {heldout_fraction}", todo="choose a share above 0 and below 1")
-    with ClinicalTables.open(tables_folder, mapping) as tables:
-        tables.load_details()
-        told = list(narratives(tables))
-    train_ids, heldout_ids = split_patients(
-        {narrative.subject_id for narrative in told}, heldout_fraction=heldout_fraction, seed=seed
-    )
-    train, train_bytes = _side(told, train_ids)
-    heldout, heldout_bytes = _side(told, heldout_ids)
-    content = _Content(dataset=dataset, seed=seed, heldout_fraction=heldout_fraction, train=train, heldout=heldout)
     try:
-        _write(store, content, {TRAIN_FILE: train_bytes, HELDOUT_FILE: heldout_bytes})
+        record = harmonize(str(tables), store, mapping=mapping, refused_share=refused_share, on_progress=on_progress)
+        with folder_lock(
+            store / "prepare.lock", holder=f"the store {store}", todo="wait until it is done and try again"
+        ):
+            return _examples(record, store, dataset=dataset, fraction=heldout_fraction, seed=seed, tell=on_progress)
     except OSError as error:
         raise DataError(
             f"The store {store} cannot be written ({error.strerror})",
             kept="What was prepared before is unchanged",
             todo="check the disk and the permissions",
         ) from error
-    return load_prepared(store / content.digest)
 
 
-def _write(store: Path, content: _Content, files: dict[str, bytes]) -> None:
-    """Write prepared examples unless they are there, and remove what a killed process left half written."""
-    private_folder(store)
-    with folder_lock(store / "prepare.lock", holder=f"the store {store}", todo="wait until it is done and try again"):
-        for left in store.glob(".*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
-        if (store / content.digest).exists():
-            return
+def _examples(record: Record, store: Path, *, dataset: str, fraction: float, seed: int, tell: Progress) -> PreparedData:
+    """Write the examples of a record, a part of the patients at a time."""
+    with record.tables() as tables:
+        admitted = [row[0] for row in tables.rows("SELECT DISTINCT subject_id FROM admissions")]
+    split = split_patients(admitted, heldout_fraction=fraction, seed=seed)
+    key = sha256_hex(canonical_json([EXAMPLES_VERSION, record.digest, dataset, fraction, seed]))
+    for left in (*store.glob(".*.tmp"), *(p for p in store.glob(".examples-*") if p.name != f".examples-{key[:16]}")):
+        shutil.rmtree(left, ignore_errors=True)
+    work = private_folder(store / f".examples-{key[:16]}")
+    sides: dict[str, Sequence[int]] = {TRAIN_FILE: split[0], HELDOUT_FILE: split[1]}
+    for number in range(record.bucket_count):
+        tell("examples", number / record.bucket_count)
+        write_part(record, number, sides, work)
+    made = {name: join_parts(work, name, record.bucket_count) for name in sides}
+    content = _Content(
+        dataset=dataset,
+        seed=seed,
+        heldout_fraction=fraction,
+        record=record.digest,
+        train=made[TRAIN_FILE],
+        heldout=made[HELDOUT_FILE],
+    )
+    if not (store / content.digest).exists():
         with staged_folder(store / content.digest) as temporary:
-            for name, data in files.items():
-                write_atomic(temporary / name, data)
+            for name in sides:
+                (work / name).rename(temporary / name)
             write_json(temporary / MANIFEST_FILE, _Manifest(digest=content.digest, content=content).model_dump())
+    shutil.rmtree(work, ignore_errors=True)
+    tell("examples", 1.0)
+    return load_prepared(store / content.digest)
 
 
 def load_prepared(folder: Path) -> PreparedData:
@@ -231,36 +233,6 @@ def split_patients(
         )
     count = min(max(round(len(ordered) * heldout_fraction), 1), len(ordered) - 1)
     return tuple(ordered[count:]), tuple(ordered[:count])
-
-
-def example_lines(patients: Iterable[Iterable[str]]) -> bytes:
-    """Return examples as JSON lines, ``{"text": ..., "patient": ...}`` each.
-
-    Parameters
-    ----------
-    patients : iterable of iterables of str
-        The texts of each patient; the first patient gets the number 0.
-    """
-    examples = ({"text": text, "patient": number} for number, texts in enumerate(patients) for text in texts)
-    return b"".join(json.dumps(example, ensure_ascii=False).encode() + b"\n" for example in examples)
-
-
-def _side(told: list[Example], subject_ids: tuple[int, ...]) -> tuple[_Side, bytes]:
-    """Return one side's entry of the manifest and its lines, patients in the order given."""
-    of_patient: dict[int, list[Example]] = {subject: [] for subject in subject_ids}
-    for narrative in told:
-        if narrative.subject_id in of_patient:
-            of_patient[narrative.subject_id].append(narrative)
-    chosen = [narrative for group in of_patient.values() for narrative in group]
-    data = example_lines([narrative.text for narrative in group] for group in of_patient.values())
-    return _Side(
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        patients=len(of_patient),
-        admissions=len(chosen),
-        examples=len(chosen),
-        from_notes=sum(narrative.source != TABLES for narrative in chosen),
-    ), data
 
 
 def _read_manifest(path: Path) -> _Manifest:

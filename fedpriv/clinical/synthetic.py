@@ -5,16 +5,22 @@ Identifiers start at 900001, which MIMIC-III never uses, so that a made-up row c
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import random
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedpriv.clinical.lab_units import ANALYTES
 from fedpriv.clinical.narrative import OLDEST_YEARS, full_years
 from fedpriv.clinical.schema import RELEASE_COLUMNS
-from fedpriv.clinical.staging import staged_folder, write_csv_gz
+from fedpriv.clinical.staging import CsvGz, staged_folder
+from fedpriv.clinical.synthetic_extras import LAB_CATEGORY, Course, laboratory, nursing_and_radiology, procedures
 from fedpriv.clinical.synthetic_notes import NoteFacts, compose_note
 from fedpriv.clinical.words import PROFILES, Diagnosis, Drug, UnitProfile
+from fedpriv.clinical.words.charting import PROCEDURES
 from fedpriv.clinical.words.common import COMMON_DIAGNOSES, COMMON_DRUGS, DEMOGRAPHICS, HOME_PLACES
 from fedpriv.errors import DataError
 
@@ -27,16 +33,60 @@ _Time = datetime.datetime
 _Days = datetime.timedelta
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is made.
+
+    Attributes
+    ----------
+    patients : int
+        How many patients.
+    admissions : int, optional
+        Exactly so many; by default about 15 of a hundred patients come again. At most two a patient.
+    notes : int, optional
+        Exactly so many, one of each admission's a discharge summary; by default three to six an admission.
+    long_notes : bool
+        Whether notes are as long as real ones, 2 KB on average, 10 KB for discharge summaries.
+    compression : int
+        gzip's level, 0 to 9.
+    """
+
+    patients: int = 240
+    admissions: int | None = None
+    notes: int | None = None
+    long_notes: bool = False
+    compression: int = 6
+
+
+def full_size(share: float = 1.0) -> Size:
+    """Return the size of MIMIC-III v1.4, or a share of it: 58,976 admissions and 2,083,180 notes of about 4 GB."""
+    return Size(
+        patients=max(1, round(46_520 * share)),
+        admissions=max(1, round(58_976 * share)),
+        notes=max(1, round(2_083_180 * share)),
+        long_notes=True,
+        compression=1,
+    )
+
+
 @dataclass
 class _Made:
-    """The rows made so far, by table, each as column name to value."""
+    """Writes rows as they are made, by table, each as column name to value."""
 
     draw: random.Random
-    rows: dict[str, list[dict[str, object]]] = field(default_factory=lambda: {name: [] for name in RELEASE_COLUMNS})
+    seed: int
+    size: Size
+    files: dict[str, CsvGz]
+    count: Counter[str] = field(default_factory=Counter)
 
     def add(self, table: str, **values: object) -> None:
-        rows = self.rows[table]
-        rows.append({"ROW_ID": len(rows) + 1, **values})
+        self.count[table] += 1
+        row = {"ROW_ID": self.count[table], **values}
+        self.files[table].write([row.get(column) for column in RELEASE_COLUMNS[table]])
+
+    def share(self, total: int, parts: int, place: int) -> int:
+        """Return part ``place`` of ``total`` in ``parts`` that differ by one at most."""
+        return total * (place + 1) // parts - total * place // parts
 
 
 @dataclass(frozen=True)
@@ -59,10 +109,18 @@ class _Stay:
     died: bool
 
 
-def write_synthetic(folder: Path, *, patients: int = 240, seed: int = 0) -> None:
+def write_synthetic(
+    folder: Path,
+    *,
+    patients: int = 240,
+    seed: int = 0,
+    size: Size | None = None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
     """Write made-up MIMIC-III tables as ``NAME.csv.gz`` with all columns of the release.
 
-    Guarantee: what is written depends on ``patients`` and ``seed`` only, byte for byte.
+    Guarantee: what is written depends on size and ``seed`` only, byte for byte. Rows are written as they are made, so
+    that memory does not grow with the size.
 
     Parameters
     ----------
@@ -72,6 +130,10 @@ def write_synthetic(folder: Path, *, patients: int = 240, seed: int = 0) -> None
         How many patients, 1 to 50000; about 32, 24, 20, 14 and 10 of a hundred start in MICU, SICU, CCU, CSRU, TSICU.
     seed : int, default 0
         Chooses the patients.
+    size : Size, optional
+        More about how much; in place of ``patients``.
+    on_progress : Callable[[float], None]
+        Called with the done fraction.
 
     Raises
     ------
@@ -80,26 +142,38 @@ def write_synthetic(folder: Path, *, patients: int = 240, seed: int = 0) -> None
     DataError
         If ``patients`` is out of range or the folder cannot be written.
     """
-    if not 1 <= patients <= MAX_PATIENTS:
-        raise DataError(f"{patients} synthetic patients cannot be made", todo=f"choose 1 to {MAX_PATIENTS}")
-    with staged_folder(folder) as temporary:
-        made = _make(patients, seed)
-        for name, columns in RELEASE_COLUMNS.items():
-            rows = ([row.get(column) for column in columns] for row in made.rows[name])
-            write_csv_gz(temporary / f"{name}.csv.gz", columns, rows)
+    size = size or Size(patients=patients)
+    if not 1 <= size.patients <= MAX_PATIENTS:
+        raise DataError(f"{size.patients} synthetic patients cannot be made", todo=f"choose 1 to {MAX_PATIENTS}")
+    if size.admissions is not None and not size.patients <= size.admissions <= 2 * size.patients:
+        raise DataError(f"{size.patients} synthetic patients cannot have {size.admissions} admissions")
+    if size.notes is not None and size.notes < (size.admissions or 2 * size.patients):
+        raise DataError(f"{size.notes} notes are fewer than one an admission")
+    with staged_folder(folder) as temporary, contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(CsvGz(temporary / f"{name}.csv.gz", columns, level=size.compression))
+            for name, columns in RELEASE_COLUMNS.items()
+        }
+        for done in _make(_Made(random.Random(seed), seed, size, files)):
+            on_progress(done)
+        stack.close()
 
 
-def _make(patients: int, seed: int) -> _Made:
-    made = _Made(random.Random(seed))
+def _make(made: _Made) -> Iterator[float]:
+    patients = made.size.patients
     first_profiles = _allot(patients)
     made.draw.shuffle(first_profiles)
     for place, profile in enumerate(first_profiles):
-        _add_patient(made, FIRST_SUBJECT + place, profile)
+        _add_patient(made, place, profile)
+        yield (place + 1) / patients
     known = {diagnosis.code: diagnosis for profile in PROFILES for diagnosis in profile.diagnoses}
     known.update({diagnosis.code: diagnosis for diagnosis in COMMON_DIAGNOSES})
     for code, diagnosis in sorted(known.items()):
         made.add("D_ICD_DIAGNOSES", ICD9_CODE=code, SHORT_TITLE=diagnosis.short, LONG_TITLE=diagnosis.long)
-    return made
+    for code, short, long in PROCEDURES:
+        made.add("D_ICD_PROCEDURES", ICD9_CODE=code, SHORT_TITLE=short, LONG_TITLE=long)
+    for analyte in ANALYTES:
+        made.add("D_LABITEMS", ITEMID=analyte.item, LABEL=analyte.name, FLUID="Blood", CATEGORY=LAB_CATEGORY)
 
 
 def _allot(patients: int) -> list[UnitProfile]:
@@ -111,8 +185,8 @@ def _allot(patients: int) -> list[UnitProfile]:
     return [profile for profile, count in zip(PROFILES, counts, strict=True) for _ in range(count)]
 
 
-def _add_patient(made: _Made, subject: int, profile: UnitProfile) -> None:
-    draw = made.draw
+def _add_patient(made: _Made, place: int, profile: UnitProfile) -> None:
+    draw, size, subject = made.draw, made.size, FIRST_SUBJECT + place
     admitted = _Time(2101, 1, 1) + _Days(days=draw.randrange(97 * 365), minutes=draw.randrange(1440))
     years = draw.randint(*profile.ages)
     shown = 300 if years > OLDEST_YEARS else years  # the release moves the birth of the oldest away
@@ -120,6 +194,8 @@ def _add_patient(made: _Made, subject: int, profile: UnitProfile) -> None:
     demographics: dict[str, object] = {name: draw.choice(values) for name, values in DEMOGRAPHICS.items()}
     patient = _Patient(subject, draw.choice("FM"), born, demographics)
     again = draw.random() < 0.15
+    if size.admissions is not None:
+        again = made.share(size.admissions - size.patients, size.patients, place) > 0
     died = _add_admission(made, patient, profile, admitted, may_die=not again)
     if again:
         later = admitted + _Days(days=draw.randrange(40, 400))
@@ -142,7 +218,7 @@ def _add_admission(
     draw = made.draw
     died = may_die and draw.random() < 0.12
     discharged = admitted + _Days(days=draw.randrange(4, 22), minutes=draw.randrange(1440))
-    hadm = FIRST_ADMISSION + len(made.rows["ADMISSIONS"])
+    hadm = FIRST_ADMISSION + made.count["ADMISSIONS"]
     stay = _Stay(patient, hadm, profile, admitted, discharged, died)
     problem = draw.choice(profile.problems)
     drugs = (*draw.sample(profile.drugs, draw.randint(4, 7)), *draw.sample(COMMON_DRUGS, 2))
@@ -160,9 +236,31 @@ def _add_admission(
         CHARTDATE=discharged.date(),
         CATEGORY="Discharge summary",
         DESCRIPTION="Report",
-        TEXT=compose_note(draw, profile, facts),
+        TEXT=compose_note(draw, profile, facts) + (_hospital_course(draw, profile) if made.size.long_notes else ""),
     )
+    _add_extras(made, Course(patient.subject, hadm, profile, problem, admitted, discharged))
     return discharged if died else None
+
+
+def _add_extras(made: _Made, course: Course) -> None:
+    """Add what is charted during the stay, from a draw of its own."""
+    draw, size = random.Random(f"{made.seed}/{course.hadm}"), made.size
+    for row in procedures(draw, course):
+        made.add("PROCEDURES_ICD", **row)
+    for row in laboratory(draw, course):
+        made.add("LABEVENTS", **row)
+    count = draw.randint(2, 5)
+    if size.notes is not None:
+        admissions = size.admissions or made.count["ADMISSIONS"]
+        count = made.share(size.notes - admissions, admissions, made.count["ADMISSIONS"] - 1)
+    for row in nursing_and_radiology(draw, course, count, long=size.long_notes):
+        made.add("NOTEEVENTS", **row)
+
+
+def _hospital_course(draw: random.Random, profile: UnitProfile) -> str:
+    """Return what makes a discharge summary as long as a real one."""
+    told = draw.choices((*profile.courses, *profile.plans, *profile.exams), k=150)
+    return "\n\nBrief Hospital Course:\n" + "\n".join(" ".join(told[start : start + 5]) for start in range(0, 150, 5))
 
 
 def _add_frame(made: _Made, stay: _Stay, problem: str) -> None:
@@ -202,7 +300,7 @@ def _add_stays(made: _Made, stay: _Stay) -> None:
             "ICUSTAYS",
             SUBJECT_ID=stay.patient.subject,
             HADM_ID=stay.hadm,
-            ICUSTAY_ID=FIRST_STAY + len(made.rows["ICUSTAYS"]),
+            ICUSTAY_ID=FIRST_STAY + made.count["ICUSTAYS"],
             DBSOURCE=draw.choice(("carevue", "metavision")),
             FIRST_CAREUNIT=profile.unit,
             LAST_CAREUNIT=profile.unit,

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from fedpriv.clinical.examples import examples
-from fedpriv.clinical.rows import Tally
+from fedpriv.clinical.rows import LeftOut
 from fedpriv.clinical.schema import SPECS
 from fedpriv.clinical.stock_templates import template_of
 from fedpriv.study.template import parse_template
@@ -40,7 +40,7 @@ class Record:
 
 
 def told(tables, task, template=None):
-    tally = Tally()
+    tally = LeftOut()
     used = parse_template(template, source="own.txt") if template else template_of(task, {})
     return list(examples(tables, task, used, tally)), tally
 

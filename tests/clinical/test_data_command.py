@@ -40,10 +40,13 @@ def test_inspect_warns_about_what_is_missing(make_tables):
 
 
 def test_inspect_counts_rows_that_no_text_will_hold(make_tables):
-    assert "Not told" not in run("inspect", make_tables()).output
+    assert "of no admission" not in run("inspect", make_tables()).output
     rows = tiny_tables()["PRESCRIPTIONS"]
     rows[1][2] = "999"
-    assert "Not told: 1 row(s) of PRESCRIPTIONS" in run("inspect", make_tables("b", PRESCRIPTIONS=rows)).output
+    shown = run("inspect", make_tables("b", PRESCRIPTIONS=rows)).output
+    assert (
+        "1 row of PRESCRIPTIONS.csv.gz refused: PRESCRIPTIONS.HADM_ID is of no admission in ADMISSIONS (row 1)" in shown
+    )
 
 
 def test_too_many_domains_writes_nothing(make_tables, tmp_path):

@@ -36,7 +36,6 @@ def test_the_examples_are_the_same_in_both_schemas(both, tmp_path):
     prepared = prepare(ccu, tmp_path / "two", mapping=load_mapping(CCU))
     assert prepared.train.read_bytes() == expected.train.read_bytes()
     assert prepared.heldout.read_bytes() == expected.heldout.read_bytes()
-    assert prepared.digest == expected.digest
 
 
 def test_shards_of_mapped_tables_are_mimic_tables(both, tmp_path):
@@ -48,7 +47,8 @@ def test_shards_of_mapped_tables_are_mimic_tables(both, tmp_path):
         assert shard_by_care_unit(tables, 1) == [expected]
         write_shard(tables, expected, tmp_path / "mapped")
     one, two = (prepare(tmp_path / name, tmp_path / "store") for name in ("expected", "mapped"))
-    assert one == two
+    assert one.train.read_bytes() == two.train.read_bytes()
+    assert one.heldout.read_bytes() == two.heldout.read_bytes()
 
 
 def test_the_documentation_names_every_table_and_column():

@@ -13,8 +13,7 @@ from fedpriv.clinical.notes import clean_note
 
 
 def told(folder):
-    with ClinicalTables.open(folder) as tables:
-        tables.load_details()
+    with ClinicalTables.open(folder, refused_share=None) as tables:
         return list(narratives(tables))
 
 

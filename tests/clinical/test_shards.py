@@ -69,9 +69,10 @@ def test_headers_are_kept_as_found(make_tables, tmp_path):
 def test_failed_shard_leaves_nothing(make_tables, tmp_path):
     folder = make_tables()
     path = folder / "PRESCRIPTIONS.csv.gz"
-    path.write_bytes(path.read_bytes()[:-10])
-    with ClinicalTables.open(folder) as tables, pytest.raises(DataError, match="PRESCRIPTIONS"):
-        write_shard(tables, Shard("sicu", "SICU", (12,)), tmp_path / "out")
+    with ClinicalTables.open(folder) as tables:
+        path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(DataError, match="PRESCRIPTIONS"):
+            write_shard(tables, Shard("sicu", "SICU", (12,)), tmp_path / "out")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tables"]
 
 

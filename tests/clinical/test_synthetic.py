@@ -7,7 +7,7 @@ from tiny_mimic import read_table
 
 from fedpriv.clinical import ClinicalTables, narratives, patients_per_unit, write_synthetic
 from fedpriv.clinical.schema import RELEASE_COLUMNS
-from fedpriv.clinical.synthetic import _allot
+from fedpriv.clinical.synthetic import Size, _allot, full_size
 from fedpriv.errors import DataError, ExistsError
 
 
@@ -32,12 +32,12 @@ def test_default_size_columns_and_units(synthetic):
 
 def test_notes_are_short_marked_and_different_by_unit(synthetic):
     rows = read_table(synthetic / "NOTEEVENTS.csv.gz")
-    bodies = [dict(zip(rows[0], row, strict=True))["TEXT"] for row in rows[1:]]
+    noted = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+    bodies = [note["TEXT"] for note in noted if note["CATEGORY"] == "Discharge summary"]
     assert all(60 <= len(body.split()) <= 150 for body in bodies)
     assert all("[**" in body and '"' in body and "\n" in body for body in bodies)
     assert len(set(bodies)) == len(bodies)
     with ClinicalTables.open(synthetic) as tables:
-        tables.load_details()
         told = list(narratives(tables))
     assert {narrative.source for narrative in told} == {"discharge summary"}
     words = {
@@ -45,6 +45,36 @@ def test_notes_are_short_marked_and_different_by_unit(synthetic):
         for unit in ("MICU", "SICU", "CCU")
     }
     assert len(words["MICU"] & words["SICU"]) < 0.5 * min(map(len, words.values()))
+
+
+def test_a_size_is_kept_to_the_row_and_the_stay_holds_what_is_charted(tmp_path):
+    size = Size(patients=40, admissions=51, notes=400, long_notes=True)
+    write_synthetic(tmp_path / "t", size=size, seed=3)
+    tables = {name: read_table(tmp_path / "t" / f"{name}.csv.gz") for name in RELEASE_COLUMNS}
+    assert [len(tables[name]) - 1 for name in ("PATIENTS", "ADMISSIONS", "NOTEEVENTS")] == [40, 51, 400]
+    stays = {row[2]: (row[3], row[4]) for row in tables["ADMISSIONS"][1:]}
+    kinds = set()
+    for table, place in (("NOTEEVENTS", 4), ("LABEVENTS", 4)):
+        for row in tables[table][1:]:
+            into, out = stays[row[2]]
+            assert not row[place] or into <= row[place] <= out
+            kinds.add(row[6] if table == "NOTEEVENTS" else "lab")
+    assert kinds == {"Discharge summary", "Nursing", "Nursing/other", "Radiology", "lab"}
+    lengths = [len(row[-1]) for row in tables["NOTEEVENTS"][1:]]
+    assert 1200 < sum(lengths) / len(lengths) < 3000  # as in MIMIC-III: 4 GB over 2,083,180 notes
+
+
+def test_full_size_is_that_of_mimic_iii():
+    whole, part = full_size(), full_size(0.05)
+    assert (whole.patients, whole.admissions, whole.notes) == (46_520, 58_976, 2_083_180)
+    assert part.notes == 104_159
+
+
+@pytest.mark.parametrize("size", [Size(patients=10, admissions=9), Size(patients=10, admissions=21), Size(notes=30)])
+def test_a_size_that_cannot_be_is_refused(tmp_path, size):
+    with pytest.raises(DataError):
+        write_synthetic(tmp_path / "t", size=size)
+    assert not (tmp_path / "t").exists()
 
 
 def test_times_and_ids_lie_where_they_should(synthetic):

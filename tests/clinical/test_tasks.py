@@ -49,7 +49,7 @@ def test_mortality_reads_the_window_and_nothing_after_it():
     assert example.text == (
         "A 70-year-old man was admitted as an emergency from the emergency room. Problem on admission: fever. "
         "Intensive care: the medical intensive care unit (MICU). Medications: Early, Yesterday. "
-        "First laboratory values: creatinine 1.5 mg/dL (abnormal); lactate 1.5 mg/dL (abnormal).\n"
+        "First laboratory values: creatinine 1.5 mg/dL (abnormal); lactate 1.5 mmol/L (abnormal).\n"
         "Nursing: first note\nRadiology: only a day, the first"
     )
     assert (example.answers, example.source) == (("no",), "notes")
@@ -178,7 +178,7 @@ def test_language_modelling_tells_each_note_once_for_its_own_patient():
             note("The Same  text"), note("the same text", day=2), note("the same\ntext", hadm=102),
             note("the same text", category="Nursing/other", **other), note("lungs clear", category="Radiology"),
             note("of nobody", hadm=None), note("of no stay", hadm=999), note("\x01 \n"),
-            note("x" * 40_000 + " " + "y" * 40_000, hadm=102),
+            note("x" * 99_999 + " " + "y" * 40_000, hadm=102),
         ],
     )  # fmt: skip
     task = TaskChoice(notes=("nursing", "radiology"))
@@ -192,7 +192,7 @@ def test_language_modelling_tells_each_note_once_for_its_own_patient():
     assert tally == {
         "note that the patient has already": 2,
         "note of no admission": 2,
-        "end of a note of more than 65,536 characters": 1,
+        "end of notes of more than 100,000 characters": 1,
     }
 
 
