@@ -13,6 +13,7 @@ from rich.table import Table
 from fedpriv.cli import plan_options as options
 from fedpriv.cli.domain import parse_pin
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
+from fedpriv.errors import PlanError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.averaging import IN_WORDS as AVERAGING
@@ -28,6 +29,10 @@ def new(
     title: options.Title = None,
     recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
     home: Home = DEFAULT_HOME,
+    task: options.Task = None,
+    notes: options.Notes = None,
+    window_hours: options.WindowHours = None,
+    template: options.Template = None,
     rounds: options.Rounds = None,
     steps: options.Steps = None,
     proximal: options.Proximal = None,
@@ -57,6 +62,12 @@ def new(
 
     settings = {
         "title": title,
+        "task": {
+            "kind": task,
+            "notes": options.names(notes),
+            "window_hours": window_hours,
+            "template": template.name if template else None,
+        },
         "training": {"rounds": rounds, "steps": steps, "proximal": proximal},
         "protection": {"level": protection, "bits": bits, "bits_choices": options.numbers(bits_choices)},
         "privacy": {"unit": privacy_unit, "epsilon": epsilon},
@@ -78,11 +89,19 @@ def new(
     }
     researcher = Researcher.open(home)
     plan = _plan(researcher, domain, model, options.suited_to_privacy(options.given(settings)))
-    text = recipe.read_text(encoding="utf-8") if recipe else stock_recipe()
-    study = Study.create(researcher, name, plan, recipe=text)
+    text = _text_of(recipe) if recipe else stock_recipe()
+    told = _text_of(template) if template else None
+    study = Study.create(researcher, name, plan, recipe=text, template=told)
     console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py:", soft_wrap=True)
     console.print(_in_words(plan))
     console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} cannot be read as text", kept="Nothing was written", todo="check the path") from error
 
 
 def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict[str, Any]) -> Plan:
@@ -100,6 +119,7 @@ def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict
 def _in_words(plan: Plan) -> Table:
     """Return what the options came to, in the words that data owners read."""
     rows = {
+        "task": plan.task.in_words(),
         "rounds": f"{plan.training.rounds} of {plan.training.steps} steps; {plan.schedule.in_words()}",
         "protection": plan.protection.in_words(),
         "privacy": plan.privacy.in_words() if plan.privacy else "",

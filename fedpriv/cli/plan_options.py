@@ -5,6 +5,7 @@ None has a check of its own: the plan names a setting that is wrong, or does not
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -13,7 +14,9 @@ from rich.markup import escape
 from fedpriv.study import Plan
 from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
 from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.study.task import DEFAULT_WINDOW_HOURS, TaskKind
 
+_TASK = "What is learned"
 _TRAINING = "What a round trains"
 _PROTECTION = "How an update is protected"
 _SUM = "How updates become a sum"
@@ -37,6 +40,28 @@ def _option(panel: str | None, text: str, setting: str = "", default: Any = None
 
 
 Title = Annotated[str | None, _option(None, "What data owners read first.", "title")]
+
+Task = Annotated[
+    str | None,
+    _option(_TASK, f"What is learned from an admission: {', '.join(get_args(TaskKind))}.", "task.kind"),
+]
+Notes = Annotated[
+    str | None,
+    _option(
+        _TASK,
+        "Categories of notes to read, such as radiology,nursing; none: only the structured tables. By default what "
+        "suits the task.",
+    ),
+]
+WindowHours = Annotated[
+    int | None, _option(_TASK, "What is known so many hours after admission (mortality).", default=DEFAULT_WINDOW_HOURS)
+]
+Template = Annotated[
+    Path | None,
+    _option(
+        _TASK, "Your own NAME.txt that says how an admission is told; by default the stock one. See docs/tasks.md."
+    ),
+]
 
 Rounds = Annotated[
     int | None, _option(_TRAINING, "How often all train and their updates are summed.", "training.rounds")
@@ -157,6 +182,13 @@ def numbers(text: str | None) -> list[int | str] | None:
     if text is None:
         return None
     return [int(part) if part.isascii() and part.isdigit() else part for part in map(str.strip, text.split(","))]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names of ``radiology,nursing`` in lower case; no name at all for ``none``."""
+    if text is None:
+        return None
+    return [] if text.strip().lower() == "none" else [" ".join(part.lower().split()) for part in text.split(",")]
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

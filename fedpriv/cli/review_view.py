@@ -53,6 +53,7 @@ def print_review(console: Console, review: Review, *, folder: str, files: bool =
     _findings(console, review.findings)
     if review.dry_run is not None:
         print_dry_run(console, review.dry_run)
+    _template(console, review)
     _differences(console, review, since=since)
     _files(console, review, everything=files)
     _decision(console, review, folder)
@@ -139,6 +140,15 @@ def _differences(console: Console, review: Review, *, since: bool) -> None:
         _rule(console, "The code against the stock recipe")
         console.print(Text(review.difference.in_words))
         _code_changes(console, review.difference)
+
+
+def _template(console: Console, review: Review) -> None:
+    if review.template is None:
+        return
+    _rule(console, "How an admission is told, against the stock template")
+    console.print(Text("Nothing in a template is run; its fields are filled in from your records.", "dim"))
+    console.print(Text(review.template.in_words) if not review.template.changed else "")
+    _code_changes(console, review.template)
 
 
 def _plan_changes(console: Console, difference: Difference) -> None:

@@ -1,9 +1,9 @@
 """MIMIC-III in: tables, mappings to them, shards, texts, prepared examples, and made-up data to show instead."""
 
 from fedpriv.clinical.ccu_schema import write_in_ccu_schema
+from fedpriv.clinical.examples import Example, examples, narratives
 from fedpriv.clinical.mapping import SchemaMapping, load_mapping
 from fedpriv.clinical.mock import write_mock
-from fedpriv.clinical.narrative import Narrative, narratives
 from fedpriv.clinical.shards import Shard, patients_per_unit, shard_by_care_unit, write_shard
 from fedpriv.clinical.store import PreparedData, load_prepared, prepare
 from fedpriv.clinical.synthetic import write_synthetic
@@ -11,10 +11,11 @@ from fedpriv.clinical.tables import ClinicalTables
 
 __all__ = [
     "ClinicalTables",
-    "Narrative",
+    "Example",
     "PreparedData",
     "SchemaMapping",
     "Shard",
+    "examples",
     "load_mapping",
     "load_prepared",
     "narratives",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from fedpriv.clinical.narrative import Narrative, narratives
+from fedpriv.clinical.examples import TABLES, Example, narratives
 from fedpriv.clinical.record import Record
 from fedpriv.files import PRIVATE_FILE, write_atomic
 from fedpriv.study.section import Section
@@ -53,7 +53,7 @@ def write_part(record: Record, number: int, sides: Mapping[str, Sequence[int]], 
     done = work / f"part-{number}.json"
     if done.exists():
         return
-    of_patient: dict[int, list[Narrative]] = {}
+    of_patient: dict[int, list[Example]] = {}
     with record.bucket(number) as tables:
         for narrative in narratives(tables):
             of_patient.setdefault(narrative.subject_id, []).append(narrative)
@@ -62,7 +62,7 @@ def write_part(record: Record, number: int, sides: Mapping[str, Sequence[int]], 
         here = [of_patient[subject] for subject in subjects if subject in of_patient]
         write_atomic(work / f"part-{number}-{name}", example_lines(map(_texts, here)), durable=False)
         told = [narrative for group in here for narrative in group]
-        counts[name] = (len(here), len(told), sum(narrative.source == "note" for narrative in told))
+        counts[name] = (len(here), len(told), sum(narrative.source != TABLES for narrative in told))
     write_atomic(done, _Part(counts=counts).model_dump_json().encode())
 
 
@@ -104,7 +104,7 @@ def example_lines(patients: Iterable[Iterable[str]]) -> bytes:
     return b"".join(json.dumps(example, ensure_ascii=False).encode() + b"\n" for example in examples)
 
 
-def _texts(group: Iterable[Narrative]) -> list[str]:
+def _texts(group: Iterable[Example]) -> list[str]:
     return [narrative.text for narrative in group]
 
 

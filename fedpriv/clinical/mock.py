@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedpriv.clinical.example_parts import example_lines
-from fedpriv.clinical.narrative import narratives
+from fedpriv.clinical.examples import narratives
 from fedpriv.clinical.schema import RELEASE_COLUMNS
 from fedpriv.clinical.staging import staged_folder
 from fedpriv.clinical.synthetic import write_synthetic

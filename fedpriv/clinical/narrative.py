@@ -1,94 +1,20 @@
-"""Narratives: one text for an admission, from its discharge summary or, without one, from the structured tables."""
+"""Narratives: the fields that templates name, computed from one admission, up to the moment that a task allows."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
-from fedpriv.clinical.record import RecordTables
+from fedpriv.clinical.admissions import Admission, Drug, Lab, Stay, one_case
+from fedpriv.clinical.lab_units import ANALYTE_OF
+from fedpriv.clinical.notes import known_after
 
 MAX_DIAGNOSES = 12
+MAX_PROCEDURES = 12
 MAX_DRUGS = 15
 OLDEST_YEARS = 89
 """MIMIC-III moves the birth of older patients about 300 years back; their age is not told."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True)
-class Narrative:
-    """One admission as text.
-
-    Attributes
-    ----------
-    subject_id : int
-        The patient; it never stands in the text.
-    text : str
-        What a model is trained on.
-    source : {"note", "tables"}
-        Whether it is the discharge summary, or told from the structured tables.
-    """
-
-    subject_id: int
-    text: str
-    source: Literal["note", "tables"]
-
-
-@dataclass(frozen=True)
-class _Admission:
-    """One row of the query below."""
-
-    subject_id: int
-    gender: str | None
-    dob: datetime.datetime
-    admittime: datetime.datetime
-    dischtime: datetime.datetime | None
-    admission_type: str | None
-    admission_location: str | None
-    discharge_location: str | None
-    diagnosis: str | None
-    expired: int | None
-    units: list[str]
-    days: list[float | None]
-    titles: list[str]
-    drugs: list[str]
-    note: str | None
-
-
-_QUERY = """
-WITH stays AS (
-    SELECT subject_id, hadm_id, list(upper(trim(first_careunit)) ORDER BY intime, icustay_id) AS units,
-           list(los ORDER BY intime, icustay_id) AS days
-    FROM icustays GROUP BY ALL),
-named AS (
-    SELECT icd9_code, min(coalesce(long_title, short_title)) AS title FROM d_icd_diagnoses GROUP BY icd9_code),
-coded AS (
-    SELECT subject_id, hadm_id, list(coalesce(title, 'ICD-9 code ' || icd9_code) ORDER BY seq_num NULLS LAST, icd9_code)
-           AS titles
-    FROM diagnoses_icd LEFT JOIN named USING (icd9_code) WHERE icd9_code IS NOT NULL GROUP BY ALL),
-given AS (
-    SELECT subject_id, hadm_id, min(startdate) AS since, regexp_replace(trim(drug), '\\s+', ' ', 'g') AS name
-    FROM prescriptions GROUP BY ALL),
-drugged AS (
-    SELECT subject_id, hadm_id, list(name ORDER BY since NULLS LAST, name) AS drugs FROM given GROUP BY ALL),
-noted AS (
-    SELECT subject_id, hadm_id, text FROM noteevents
-    WHERE hadm_id IS NOT NULL AND lower(trim(category)) = 'discharge summary'
-    QUALIFY row_number() OVER (PARTITION BY subject_id, hadm_id
-        ORDER BY (lower(trim(description)) = 'report') DESC NULLS LAST, chartdate DESC NULLS LAST, text) = 1)
-SELECT a.subject_id, p.gender, p.dob, a.admittime, a.dischtime, a.admission_type, a.admission_location,
-       a.discharge_location, a.diagnosis, a.hospital_expire_flag, coalesce(s.units, []), coalesce(s.days, []),
-       coalesce(c.titles, []), coalesce(d.drugs, []), n.text
-FROM admissions a JOIN patients p USING (subject_id)
-LEFT JOIN stays s ON s.subject_id = a.subject_id AND s.hadm_id = a.hadm_id
-LEFT JOIN coded c ON c.subject_id = a.subject_id AND c.hadm_id = a.hadm_id
-LEFT JOIN drugged d ON d.subject_id = a.subject_id AND d.hadm_id = a.hadm_id
-LEFT JOIN noted n ON n.subject_id = a.subject_id AND n.hadm_id = a.hadm_id
-ORDER BY a.subject_id, a.admittime, a.hadm_id
-"""
 
 _UNITS = {
     "CCU": "coronary care unit",
@@ -124,75 +50,68 @@ _TO = {
     "SNF": "to a skilled nursing facility",
 }
 
+_Time = datetime.datetime
 
-def narratives(tables: RecordTables) -> Iterator[Narrative]:
-    """Tell every admission, by patient and time; the same tables give the same texts.
+
+def fields_of(
+    admission: Admission, others: Sequence[Admission], *, until: _Time | None = None, window_hours: int | None = None
+) -> dict[str, str]:
+    """Return every field of one admission but the notes; an empty text is a field with nothing to tell.
 
     Parameters
     ----------
-    tables : RecordTables
-        Open tables; titles, drugs and notes are used where they are there.
-
-    Yields
-    ------
-    Narrative
-        One for each admission: the discharge summary (the latest report) under a line of context or, where there is
-        none, sentences made of the structured tables.
-
-    Raises
-    ------
-    DataError
-        If the tables of titles, prescriptions or notes are damaged.
+    admission : Admission
+        The one that is told.
+    others : sequence of Admission
+        All of the same patient, by time.
+    until : datetime.datetime, optional
+        Care units, drugs and laboratory values that can only have been known after it are left out, and how long a stay
+        in a unit was. What has a day and no hour is known when the day is over. Without it, the whole stay is told.
+    window_hours : int, optional
+        Hours of the task's window.
     """
-    for row in tables.stream(_QUERY):
-        admission = _Admission(*row)
-        note = clean_note(admission.note or "")
-        if note:
-            yield Narrative(admission.subject_id, f"{_context(admission)}\n{note}", "note")
-        else:
-            yield Narrative(admission.subject_id, _tell(admission), "tables")
+    units = [stay for stay in admission.stays if until is None or (stay.into is not None and stay.into <= until)]
+    return {
+        "person": _person(admission),
+        "they": {"F": "She", "M": "He"}.get(one_case(admission.gender), "The patient"),
+        "sex": {"F": "female", "M": "male"}.get(one_case(admission.gender), "patient"),
+        "age_band": _age_band(full_years(admission.dob, admission.admitted)),
+        "admission_type": _TYPES.get(one_case(admission.kind), ""),
+        "came_from": _FROM.get(one_case(admission.came_from), ""),
+        "problem": _problem(admission),
+        "previous_admissions": _previous(admission, others),
+        "window": f"{window_hours} hours" if window_hours else "",
+        "context": _context(admission, units),
+        "intensive_care": _intensive_care(units, with_days=until is None),
+        "drugs": ", ".join(_distinct(drug.name for drug in admission.drugs if _begun(drug, until))[:MAX_DRUGS]),
+        "labs": "; ".join(_lab(lab) for lab in admission.labs if until is None or lab.taken <= until),
+        "diagnoses": "; ".join(_distinct(coded.title for coded in admission.diagnoses)[:MAX_DIAGNOSES]),
+        "procedures": "; ".join(_distinct(coded.title for coded in admission.procedures)[:MAX_PROCEDURES]),
+        "outcome": _outcome(admission),
+        "next_admission": _next(admission, others),
+    }
 
 
-def clean_note(text: str) -> str:
-    """Return a note with one space between words and one line for a paragraph; ``[**marks**]`` stay as they are."""
-    visible = _CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
-    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n[ \t]*\n", visible))
-    return "\n".join(paragraph for paragraph in paragraphs if paragraph)
+def full_years(born: _Time, now: _Time) -> int | None:
+    """Return the age in full years; None if the birth is after ``now``."""
+    years = now.year - born.year - ((now.month, now.day) < (born.month, born.day))
+    return years if years >= 0 else None
 
 
-def _context(admission: _Admission) -> str:
-    years = full_years(admission.dob, admission.admittime)
-    kind = (admission.admission_type or "").strip().lower()
+def _context(admission: Admission, units: list[Stay]) -> str:
+    kind = (admission.kind or "").strip().lower()
     parts = [
-        {"F": "female", "M": "male"}.get(_upper(admission.gender), "patient"),
-        _age_band(years),
-        admission.units[0] if admission.units else "",
+        {"F": "female", "M": "male"}.get(one_case(admission.gender), "patient"),
+        _age_band(full_years(admission.dob, admission.admitted)),
+        units[0].unit if units else "",
         f"{kind} admission" if kind else "",
     ]
     line = ", ".join(part for part in parts if part)
-    return f"{line[0].upper()}{line[1:]}."
+    return f"{line[0].upper()}{line[1:]}"
 
 
-def _tell(admission: _Admission) -> str:
-    sentences = [_admitted(admission), _problem(admission), _icu(admission)]
-    titles = _distinct(admission.titles)[:MAX_DIAGNOSES]
-    if titles:
-        sentences.append(f"Diagnoses: {'; '.join(titles)}.")
-    drugs = _distinct(admission.drugs)[:MAX_DRUGS]
-    if drugs:
-        sentences.append(f"Medications: {', '.join(drugs)}.")
-    sentences.append(_outcome(admission))
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _admitted(admission: _Admission) -> str:
-    kind, source = _upper(admission.admission_type), _upper(admission.admission_location)
-    words = [_person(admission), "was admitted", _TYPES.get(kind, ""), _FROM.get(source, "")]
-    return " ".join(word for word in words if word) + "."
-
-
-def _person(admission: _Admission) -> str:
-    years, gender = full_years(admission.dob, admission.admittime), _upper(admission.gender)
+def _person(admission: Admission) -> str:
+    years, gender = full_years(admission.dob, admission.admitted), one_case(admission.gender)
     if years is not None and years < 1:
         return {"F": "A newborn girl", "M": "A newborn boy"}.get(gender, "A newborn")
     young = years is not None and years < 18
@@ -206,37 +125,62 @@ def _person(admission: _Admission) -> str:
     return f"{article} {years}-year-old {noun}"
 
 
-def _problem(admission: _Admission) -> str:
-    words = [part.strip().lower() for part in re.split(r"[\\;]", " ".join((admission.diagnosis or "").split()))]
-    told = ", ".join(word for word in words if word)
-    return f"Problem on admission: {told}." if told else ""
+def _problem(admission: Admission) -> str:
+    words = [part.strip().lower() for part in re.split(r"[\\;]", " ".join((admission.problem or "").split()))]
+    return ", ".join(word for word in words if word)
 
 
-def _icu(admission: _Admission) -> str:
+def _previous(admission: Admission, others: Sequence[Admission]) -> str:
+    before = [other for other in others if other.admitted < admission.admitted]
+    if not before:
+        return ""
+    left = max(other.discharged or other.admitted for other in before)
+    days = (admission.admitted - left).days
+    ago = f", the last {days} days ago" if days > 0 else ""
+    return f"{len(before)}{ago}"
+
+
+def _next(admission: Admission, others: Sequence[Admission]) -> str:
+    left = admission.discharged
+    after = [other.admitted for other in others if left is not None and other.admitted >= left and other != admission]
+    return f"{(min(after) - left).days} days after the discharge" if after and left is not None else ""
+
+
+def _intensive_care(units: list[Stay], *, with_days: bool) -> str:
     told = []
-    for unit, days in zip(admission.units, admission.days, strict=True):
-        name = f"the {_UNITS[unit]} ({unit})" if unit in _UNITS else unit
-        told.append(f"{name} for {_days(days)}" if days is not None and days >= 0 else name)
-    return f"Intensive care: {', then '.join(told)}." if told else ""
+    for stay in units:
+        name = f"the {_UNITS[stay.unit]} ({stay.unit})" if stay.unit in _UNITS else stay.unit
+        timed = with_days and stay.days is not None and stay.days >= 0
+        told.append(f"{name} for {_days(stay.days)}" if timed and stay.days is not None else name)
+    return ", then ".join(told)
 
 
-def _outcome(admission: _Admission) -> str:
-    place = _upper(admission.discharge_location)
-    pronoun = {"F": "She", "M": "He"}.get(_upper(admission.gender), "The patient")
+def _begun(drug: Drug, until: _Time | None) -> bool:
+    if until is None:
+        return True
+    if drug.since is None:
+        return False
+    has_hour = drug.since.time() != datetime.time()
+    return (drug.since if has_hour else known_after(drug.since)) <= until
+
+
+def _lab(lab: Lab) -> str:
+    analyte = ANALYTE_OF[lab.item]
+    flag = " (abnormal)" if lab.abnormal else ""
+    return " ".join(filter(None, [analyte.name, f"{lab.value:.4g}", analyte.unit])) + flag
+
+
+def _outcome(admission: Admission) -> str:
+    place = one_case(admission.went_to)
+    pronoun = {"F": "She", "M": "He"}.get(one_case(admission.gender), "The patient")
     stay = ""
-    if admission.dischtime is not None and admission.dischtime >= admission.admittime:
-        days = (admission.dischtime - admission.admittime).total_seconds() / 86400
+    if admission.discharged is not None and admission.discharged >= admission.admitted:
+        days = (admission.discharged - admission.admitted).total_seconds() / 86400
         stay = f" after {_days(days)}"
-    if admission.expired == 1 or place == "DEAD/EXPIRED":
-        return f"{pronoun} died in hospital{stay}."
+    if admission.died:
+        return f"{pronoun} died in hospital{stay}"
     where = f" {_TO.get(place, 'to ' + place.lower())}" if place else ""
-    return f"{pronoun} was discharged{where}{stay}."
-
-
-def full_years(born: datetime.datetime, now: datetime.datetime) -> int | None:
-    """Return the age in full years; None if the birth is after ``now``."""
-    years = now.year - born.year - ((now.month, now.day) < (born.month, born.day))
-    return years if years >= 0 else None
+    return f"{pronoun} was discharged{where}{stay}"
 
 
 def _age_band(years: int | None) -> str:
@@ -256,14 +200,10 @@ def _days(days: float) -> str:
     return "less than a day" if days < 0.95 else f"{days:.1f} days"
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _distinct(names: Iterable[str]) -> list[str]:
     """Return the names without repeats (whatever their case), first ones kept, with single spaces."""
     kept: dict[str, str] = {}
     for name in (" ".join(name.split()) for name in names):
         if name:
             kept.setdefault(name.casefold(), name)
     return list(kept.values())
-
-
-def _upper(text: str | None) -> str:
-    return " ".join((text or "").upper().split())

@@ -234,6 +234,7 @@ SPECS: dict[str, TableSpec] = {
                 Column("hadm_id", "BIGINT"),
                 Column("chartdate", "TIMESTAMP"),
                 Column("charttime", "TIMESTAMP", may_lack=True),
+                Column("storetime", "TIMESTAMP", may_lack=True),
                 Column("category"),
                 Column("description"),
                 Column("iserror"),

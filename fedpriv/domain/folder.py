@@ -17,6 +17,7 @@ from fedpriv.study.names import Email, Sha256, Slug
 from fedpriv.study.plan import MAX_COHORT, MemberChoice, MetricName
 from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.study.section import Section
+from fedpriv.study.task import TaskKind
 
 CONFIG_FILE = "domain.yaml"
 
@@ -61,6 +62,9 @@ class StandingApproval(Terms):
     name: Slug
     code: Literal["stock-recipe"] | Sha256
     researchers: tuple[Email, ...] = Field(default=(), max_length=64, description="nobody named: every pinned one")
+    tasks: tuple[TaskKind, ...] | None = Field(
+        default=None, description="tasks that it is for, with notes of any category; none: the default task alone"
+    )
 
 
 class PolicyChoice(Section):

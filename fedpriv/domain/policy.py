@@ -9,7 +9,7 @@ from typing import Literal
 
 from fedpriv.domain.folder import STOCK_RECIPE, DomainConfig, StandingApproval, Terms
 from fedpriv.errors import RefusedError
-from fedpriv.study import CodeRequest, Limits, RequestDecision
+from fedpriv.study import CodeRequest, Limits, RequestDecision, TaskChoice
 from fedpriv.study.plan import REQUIRED_METRICS, MetricName
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.training.recipe import stock_recipe
@@ -58,17 +58,35 @@ def review(
 def _misses(standing: StandingApproval, request: CodeRequest, researcher: str, stock: str) -> str | None:
     """Return why a standing approval does not fit a request, or None if it does."""
     plan = request.plan
-    if standing.researchers and researcher not in standing.researchers:
-        return f"it is not for {researcher}"
-    if not _is_its_code(standing, request, stock):
-        return "the code is not what it names, to the byte and without another file"
-    if standing.rounds is not None and plan.training.rounds > standing.rounds:
-        return f"it is for at most {standing.rounds} rounds"
-    if standing.minimum_cohort is not None and len(plan.cohort) < standing.minimum_cohort:
-        return f"it is for at least {standing.minimum_cohort} domains"
-    if standing.metrics is not None and not set(plan.leaving_metrics) <= set(standing.metrics):
-        return f"it lets only {', '.join(standing.metrics)} leave"
-    return None
+    fits = (
+        (not standing.researchers or researcher in standing.researchers, f"it is not for {researcher}"),
+        (
+            _is_its_code(standing, request, stock),
+            "the code is not what it names, to the byte and without another file",
+        ),
+        (_is_its_task(standing, request), f"it is not for the task {plan.task.kind} with these texts"),
+        (
+            standing.rounds is None or plan.training.rounds <= standing.rounds,
+            f"it is for at most {standing.rounds} rounds",
+        ),
+        (
+            standing.minimum_cohort is None or len(plan.cohort) >= standing.minimum_cohort,
+            f"it is for at least {standing.minimum_cohort} domains",
+        ),
+        (
+            standing.metrics is None or set(plan.leaving_metrics) <= set(standing.metrics),
+            f"it lets only {', '.join(standing.metrics or ())} leave",
+        ),
+    )
+    return next((words for fit, words in fits if not fit), None)
+
+
+def _is_its_task(standing: StandingApproval, request: CodeRequest) -> bool:
+    """Say whether a standing approval is for a request's task; one for a whole request, by its id, is."""
+    if standing.code == request.study:
+        return True
+    task = request.plan.task
+    return task == TaskChoice() if standing.tasks is None else task.kind in standing.tasks
 
 
 def _is_its_code(standing: StandingApproval, request: CodeRequest, stock: str) -> bool:
@@ -126,9 +144,10 @@ def approve(
     )
 
 
-def is_stock(request: CodeRequest, stock: str) -> bool:
-    """Say whether the bundle is a plan and the stock recipe and nothing else."""
-    return set(request.files) == {PLAN_FILE, RECIPE_FILE} and request.files[RECIPE_FILE] == stock
+def is_stock(request: CodeRequest, stock: str, *, besides: str | None = None) -> bool:
+    """Say whether the bundle is a plan and the stock recipe and nothing else, ``besides`` the template, if named."""
+    names = {PLAN_FILE, RECIPE_FILE, *filter(None, [besides])}
+    return set(request.files) == names and request.files[RECIPE_FILE] == stock
 
 
 def checks(config: DomainConfig, request: CodeRequest, researcher: str, fingerprint: str) -> Iterator[tuple[bool, str]]:
@@ -160,7 +179,7 @@ def _privacy_checks(budget: float | None, request: CodeRequest) -> Iterator[tupl
     privacy = request.plan.privacy
     if privacy is not None and privacy.unit == "patient":
         yield (
-            is_stock(request, stock_recipe()),
+            is_stock(request, stock_recipe(), besides=request.plan.task.template),
             "the code is the unchanged stock recipe, in whose place fedpriv trains privately",
         )
     if budget is not None:

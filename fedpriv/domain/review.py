@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from fedpriv.clinical.stock_templates import stock_template
 from fedpriv.domain.difference import Difference, code_difference
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.dry_run import DryRun, last_dry_run
@@ -16,7 +17,7 @@ from fedpriv.domain.privacy_budget import PrivacyBudget, PrivacyCost
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.static_check import findings
 from fedpriv.domain.summary import Sentence, summary_of
-from fedpriv.study import Plan, RequestDecision
+from fedpriv.study import CodeRequest, Plan, RequestDecision
 from fedpriv.study.names import Email, Sha256, Title
 from fedpriv.study.request import RECIPE_FILE
 from fedpriv.study.section import Section
@@ -64,6 +65,8 @@ class Review(Section):
         Whether the code is the stock recipe to the byte and there is no other file.
     difference : Difference
         The code against the stock recipe.
+    template : Difference or None
+        How an admission is told, against the stock template of the task; None where it is the stock one.
     predecessor : Predecessor or None
         What changed since the last approved request of this kind.
     scope, estimates : DataScope and Estimates
@@ -86,6 +89,7 @@ class Review(Section):
     findings: tuple[Finding, ...]
     is_stock: bool
     difference: Difference
+    template: Difference | None = None
     predecessor: Predecessor | None = None
     scope: DataScope
     estimates: Estimates
@@ -108,7 +112,8 @@ def review_of(domain: Domain, stored: StoredRequest, *, cache: Path | None = Non
         Where base models are; by default fedpriv's cache.
     """
     request, plan = stored.request, stored.request.plan
-    difference = code_difference({RECIPE_FILE: stock_recipe()}, request.files, against="the stock recipe")
+    code = {name: text for name, text in request.files.items() if name != plan.task.template}
+    difference = code_difference({RECIPE_FILE: stock_recipe()}, code, against="the stock recipe")
     scope = data_scope(domain)
     estimates = estimates_of(plan, threads=domain.config.resources.threads, cache=cache)
     dry_run = last_dry_run(domain, request.study)
@@ -134,6 +139,7 @@ def review_of(domain: Domain, stored: StoredRequest, *, cache: Path | None = Non
         findings=findings(request.files),
         is_stock=is_stock(request, stock_recipe()),
         difference=difference,
+        template=_template(request),
         predecessor=_predecessor(domain, stored),
         scope=scope,
         estimates=estimates,
@@ -141,6 +147,15 @@ def review_of(domain: Domain, stored: StoredRequest, *, cache: Path | None = Non
         decision=stored.decision,
         files=dict(request.files),
     )
+
+
+def _template(request: CodeRequest) -> Difference | None:
+    """Return what a request's template changes; its name is its own, so the stock one is shown under the same."""
+    task = request.plan.task
+    if task.template is None:
+        return None
+    stock = {task.template: stock_template(task.kind)}
+    return code_difference(stock, {task.template: request.files[task.template]}, against="the stock template")
 
 
 def _cost(domain: Domain, plan: Plan, patients: int) -> PrivacyCost | None:

@@ -14,12 +14,26 @@ from fedpriv.study.averaging import IN_WORDS as AVERAGING
 from fedpriv.study.averaging import turns_of
 from fedpriv.study.plan import MetricName, Plan
 from fedpriv.study.section import Section
+from fedpriv.study.task import TaskChoice
 
 Topic = Literal[
-    "code", "model", "data", "rounds", "with", "leaves", "numbers", "besides", "stays", "bytes", "time", "privacy"
+    "task",
+    "code",
+    "model",
+    "data",
+    "rounds",
+    "with",
+    "leaves",
+    "numbers",
+    "besides",
+    "stays",
+    "bytes",
+    "time",
+    "privacy",
 ]
 
 TOPICS: dict[Topic, str] = {
+    "task": "What is learned",
     "code": "What will run",
     "model": "Base model",
     "data": "Your data",
@@ -84,7 +98,8 @@ def summary_of(
         What the plan's privacy section comes to at this domain, if it has one and the data are prepared.
     """
     texts: dict[Topic, str] = {
-        "code": _code(files, difference),
+        "task": _task(plan.task),
+        "code": _code({name: text for name, text in files.items() if name != plan.task.template}, difference),
         "model": _model(plan, estimates),
         "data": _data(plan, scope),
         "rounds": _rounds(plan),
@@ -136,6 +151,11 @@ def in_time(seconds: float) -> str:
 
 def _some(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _task(task: TaskChoice) -> str:
+    asked = f" Asked of each: {' '.join(task.questions)}" if task.questions else ""
+    return f"{task.in_words()}{asked}"
 
 
 def _code(files: Mapping[str, str], difference: Difference) -> str:

@@ -47,15 +47,17 @@ class Study:
         self._listeners = Listeners(self.history)
 
     @classmethod
-    def create(cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str) -> Study:
-        """Write a new study's ``plan.yaml`` and ``train.py``; nothing is sent.
+    def create(
+        cls, researcher: Researcher, name: str, plan: Plan, *, recipe: str, template: str | None = None
+    ) -> Study:
+        """Write a new study's ``plan.yaml``, ``train.py`` and the template that the plan names; nothing is sent.
 
         Raises
         ------
         ExistsError
             If there is a study of that name.
         """
-        request = CodeRequest.new(plan, recipe)
+        request = CodeRequest.new(plan, recipe, template)
         return cls(StudyFolder.create(researcher.studies / name, request), researcher)
 
     @classmethod

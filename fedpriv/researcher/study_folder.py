@@ -13,7 +13,17 @@ from pydantic import Field
 from fedpriv.aggregation import Link
 from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.files import canonical_json, private_folder, read_json, write_atomic, write_json
-from fedpriv.study import AggregateManifest, BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
+from fedpriv.study import (
+    AggregateManifest,
+    BlobRef,
+    CodeRequest,
+    Identity,
+    RequestDecision,
+    Result,
+    Signed,
+    Ticket,
+    load_plan,
+)
 from fedpriv.study.names import Email, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.study.section import Section
@@ -158,7 +168,9 @@ class StudyFolder:
         """
         if not (self.root / PLAN_FILE).exists():
             raise ConfigError(f"There is no study {self.root.name}", todo="see `fedpriv study new --help`")
-        names = [PLAN_FILE, RECIPE_FILE, *(p.name for p in self.root.glob("*.py") if p.name != RECIPE_FILE)]
+        plan = load_plan(self.root / PLAN_FILE)
+        code = (path.name for path in self.root.glob("*.py") if path.name != RECIPE_FILE)
+        names = [PLAN_FILE, RECIPE_FILE, *code, *filter(None, [plan.task.template])]
         files = {name: (self.root / name).read_text(encoding="utf-8") for name in names if (self.root / name).exists()}
         return CodeRequest.from_files(files)
 

@@ -18,6 +18,7 @@ from fedpriv.study.messages import (
 )
 from fedpriv.study.plan import Plan, load_plan, parse_plan
 from fedpriv.study.request import CodeRequest
+from fedpriv.study.task import TaskChoice
 from fedpriv.study.validation import validate_section
 from fedpriv.study.yaml_text import load_yaml
 
@@ -34,6 +35,7 @@ __all__ = [
     "Result",
     "Signed",
     "SignedUpdate",
+    "TaskChoice",
     "Ticket",
     "Unlock",
     "Unlocked",

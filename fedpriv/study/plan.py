@@ -16,6 +16,7 @@ from fedpriv.study.privacy import UNNOISED_METRICS, PrivacyChoice
 from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.study.schedule import ScheduleChoice
 from fedpriv.study.section import Section
+from fedpriv.study.task import TaskChoice
 from fedpriv.study.validation import validate_section
 from fedpriv.study.yaml_text import dump_yaml, load_yaml
 
@@ -80,6 +81,7 @@ class Plan(Section):
     researcher: MemberChoice
     cohort: tuple[MemberChoice, ...] = Field(min_length=2, max_length=MAX_COHORT)
     base_model: BaseModelChoice
+    task: TaskChoice = TaskChoice()
     lora: LoraChoice = LoraChoice()
     training: TrainingChoice = TrainingChoice()
     protection: ProtectionChoice = ProtectionChoice()

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fedpriv.errors import UntrustedError
+from fedpriv.errors import PlanError, UntrustedError
 from fedpriv.study.names import is_invisible
 from fedpriv.study.plan import Plan, parse_plan
+from fedpriv.study.task import TaskChoice
+from fedpriv.study.template import check_fields, parse_template
 
 PLAN_FILE = "plan.yaml"
 RECIPE_FILE = "train.py"
@@ -53,10 +55,12 @@ class CodeRequest:
         UntrustedError
             If a file is missing, too many, too large, oddly named, or not plain text.
         PlanError
-            If the plan is not valid.
+            If the plan is not valid, or the template that it names is missing or cannot be used for its task.
         """
         check_bundle(files)
-        return cls(files=dict(files), plan=parse_plan(files[PLAN_FILE]))
+        plan = parse_plan(files[PLAN_FILE])
+        check_template(plan.task, files)
+        return cls(files=dict(files), plan=plan)
 
     @classmethod
     def from_folder(cls, folder: Path) -> CodeRequest:
@@ -77,9 +81,12 @@ class CodeRequest:
         return cls.from_files(files)
 
     @classmethod
-    def new(cls, plan: Plan, recipe: str) -> CodeRequest:
-        """Build the bundle of a plan and a training recipe (the text of ``train.py``)."""
-        return cls.from_files({PLAN_FILE: plan.to_yaml(), RECIPE_FILE: recipe})
+    def new(cls, plan: Plan, recipe: str, template: str | None = None) -> CodeRequest:
+        """Build the bundle of a plan, a training recipe (the text of ``train.py``) and the plan's template, if any."""
+        files = {PLAN_FILE: plan.to_yaml(), RECIPE_FILE: recipe}
+        if plan.task.template is not None and template is not None:
+            files[plan.task.template] = template
+        return cls.from_files(files)
 
 
 def bundle_digest(files: Mapping[str, str]) -> str:
@@ -97,6 +104,26 @@ def bundle_digest(files: Mapping[str, str]) -> str:
 def code_digest(files: Mapping[str, str]) -> str:
     """Return the :func:`bundle_digest` of every file but ``plan.yaml``: the same code has it under any plan."""
     return bundle_digest({name: text for name, text in files.items() if name != PLAN_FILE})
+
+
+def check_template(task: TaskChoice, files: Mapping[str, str]) -> None:
+    """Refuse a bundle without the template that its plan names, or with one that its task may not use.
+
+    Raises
+    ------
+    PlanError
+        With what is wrong, by line or field.
+    """
+    if task.template is None:
+        return
+    if task.template not in files:
+        raise PlanError(
+            f"The request has no file {task.template}, which the plan names as its template",
+            kept="Nothing was changed",
+            todo="put it beside plan.yaml, or leave task > template out for the stock one",
+        )
+    template = parse_template(files[task.template], source=task.template)
+    check_fields(template, task, source=task.template)
 
 
 def check_bundle(files: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from fedpriv.study import load_plan
 from fedpriv.study.plan import Plan
 
 DOMAINS = [part for number in "234" for part in ("--domain", f"d{number}@x.org={number * 64}")]
-SECTIONS = ("training", "protection", "aggregation", "schedule", "lora", "privacy", "title")
+SECTIONS = ("training", "protection", "aggregation", "schedule", "lora", "privacy", "title", "task")
 
 
 @pytest.fixture
@@ -66,6 +66,12 @@ def test_without_options_the_plan_has_its_own_defaults(home):
         ),
         (("--mode", "buffered", "--buffer", 2), "schedule", {"mode": "buffered", "buffer": 2}),
         (("--epsilon", 8, "--privacy-unit", "domain"), "privacy", {"unit": "domain", "epsilon": 8.0}),
+        (
+            ("--task", "mortality", "--notes", "Radiology, ecg", "--window-hours", 24),
+            "task",
+            {"kind": "mortality", "notes": ("radiology", "ecg"), "window_hours": 24},
+        ),
+        (("--task", "readmission", "--notes", "none"), "task", {"kind": "readmission", "notes": ()}),
     ],
 )
 def test_what_was_chosen_stands_in_plan_yaml_and_nothing_else_changed(home, options, section, chosen):
@@ -77,6 +83,27 @@ def test_what_was_chosen_stands_in_plan_yaml_and_nothing_else_changed(home, opti
     assert written == type(written)(**chosen)
     for other in set(SECTIONS) - {section}:
         assert getattr(plan, other) == Plan.model_fields[other].default
+
+
+def test_an_own_template_is_part_of_the_request_as_it_is_edited(home, tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text("{person} came. {outcome}.\n")
+    shown = new(home, "--template", own)
+    assert "told by the template own.txt of the request" in " ".join(shown.output.split())
+    study = Study.open(Researcher.open(home), "icu")
+    (study.folder.root / "own.txt").write_text("{person} left.\n")
+    assert study.folder.draft().files["own.txt"] == "{person} left.\n"
+    (study.folder.root / "own.txt").write_text("{nobody}\n")
+    with pytest.raises(PlanError, match=r"no field \{nobody\}"):
+        study.folder.draft()
+
+
+def test_a_template_that_its_task_may_not_use_makes_no_study(home, tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text("{person} came. {outcome}.\n")
+    for options in (("--task", "mortality", "--template", own), ("--template", tmp_path / "missing.txt")):
+        assert isinstance(new(home, *options).exception, PlanError)
+        assert not (home / "studies" / "icu").exists()
 
 
 def test_the_server_optimiser_and_its_rate(home):

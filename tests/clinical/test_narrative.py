@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tiny_mimic import notes, tiny_tables
 
 from fedpriv.clinical import ClinicalTables, narratives
-from fedpriv.clinical.narrative import MAX_DIAGNOSES, MAX_DRUGS, clean_note, full_years
+from fedpriv.clinical.narrative import MAX_DIAGNOSES, MAX_DRUGS, full_years
+from fedpriv.clinical.notes import clean_note
 
 
 def told(folder):
@@ -72,7 +73,7 @@ def test_the_latest_report_is_the_note(make_tables):
     )
     first, second, *_ = told(folder)
     assert first.text == 'Female, over 89, MICU, emergency admission.\nNew [**2150-1-5**] at\n"home"'
-    assert (first.source, second.source) == ("note", "tables")
+    assert (first.source, second.source) == ("discharge summary", "tables")
 
 
 @pytest.mark.parametrize(

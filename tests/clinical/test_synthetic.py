@@ -39,7 +39,7 @@ def test_notes_are_short_marked_and_different_by_unit(synthetic):
     assert len(set(bodies)) == len(bodies)
     with ClinicalTables.open(synthetic) as tables:
         told = list(narratives(tables))
-    assert {narrative.source for narrative in told} == {"note"}
+    assert {narrative.source for narrative in told} == {"discharge summary"}
     words = {
         unit: {word for n in told if f", {unit}," in n.text for word in n.text.lower().split()}
         for unit in ("MICU", "SICU", "CCU")

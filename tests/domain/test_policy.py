@@ -5,7 +5,7 @@ import pytest
 from fedpriv.domain import PolicyChoice, StandingApproval, Terms
 from fedpriv.domain.policy import approve, review
 from fedpriv.errors import RefusedError, UntrustedError
-from fedpriv.study import CodeRequest
+from fedpriv.study import CodeRequest, TaskChoice
 from fedpriv.study.plan import MemberChoice, TrainingChoice
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
@@ -33,6 +33,20 @@ def test_the_stock_recipe_within_limits_is_approved_and_says_what_was_checked(do
 
 def test_without_a_standing_approval_a_person_is_asked(domain, code_request):
     assert decide(domain, code_request, standing=()).decision == "pending"
+
+
+def test_a_standing_approval_is_for_the_default_task_unless_it_lists_others(domain, code_request):
+    def decided(task, tasks=None, code="stock-recipe"):
+        standing = (StandingApproval(name="ours", code=code, tasks=tasks),)
+        return decide(domain, with_plan(code_request, task=task), standing=standing)
+
+    nursing, mortality = TaskChoice(notes=("nursing",)), TaskChoice(kind="mortality")
+    assert decided(TaskChoice()).decision == "approved"
+    for task in (nursing, mortality):
+        assert "ours: it is not for the task" in decided(task).reason
+        assert decided(task, tasks=(task.kind,)).decision == "approved"
+        assert decided(task, code=with_plan(code_request, task=task).study).decision == "approved"
+    assert decided(mortality, tasks=("language_modelling",)).decision == "pending"
 
 
 # Each of these passed the standing approvals of other tools: they compare file names, or one folder, or one file.

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fedpriv.clinical import prepare
+from fedpriv.clinical.stock_templates import stock_template
 from fedpriv.clinical.synthetic import write_synthetic
 from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.review import Review, review_of
@@ -10,7 +11,7 @@ from fedpriv.domain.summary import METRICS, TOPICS, epsilon_sentence, in_bytes, 
 from fedpriv.files import write_json
 from fedpriv.protection import IdentityKeys, MaskSource, first_scales, make_study_key, scales_digest, sealer_for
 from fedpriv.protection.sizes import update_bytes
-from fedpriv.study import CodeRequest
+from fedpriv.study import CodeRequest, TaskChoice
 from fedpriv.study.messages import UpdateHeader
 from fedpriv.study.plan import TrainingChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
@@ -62,6 +63,26 @@ def test_every_metric_of_a_plan_is_explained(code_request, review):
     text = said(review(code_request), "numbers")
     for name in code_request.plan.metrics:
         assert f"{name}: {METRICS[name]}" in text
+
+
+def test_the_task_and_its_template_are_shown_in_words_and_against_the_stock_one(code_request, review):
+    seen = review(code_request)
+    assert said(seen, "task").startswith("The model learns to continue the texts word by word")
+    assert seen.template is None
+    plan = code_request.plan
+    task = TaskChoice(kind="mortality", window_hours=24, template="own.txt")
+    text = stock_template("mortality").replace("Medications", "Drugs")
+    request = CodeRequest.new(plan.model_copy(update={"task": task}), stock_recipe(), text)
+    seen = review(request)
+    assert "24 hours after admission" in said(seen, "task")
+    assert "template own.txt" in said(seen, "task")
+    assert "Did the patient die in this stay?" in said(seen, "task")
+    assert [line for line in seen.template.changed[0].lines if line[:1] in "+-"] == [
+        "-Medications: {drugs}.",
+        "+Drugs: {drugs}.",
+    ]
+    assert said(seen, "code").startswith("The unchanged stock recipe")
+    assert not seen.is_stock
 
 
 def test_what_is_not_known_is_said(code_request, review, tmp_path):

@@ -15,6 +15,7 @@ from fedpriv.study.names import is_invisible
 from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, MetricName, Plan, TrainingChoice, parse_plan
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel, SecurityLevel
+from fedpriv.study.task import TaskChoice, TaskKind
 
 RECIPE = "from fedpriv.training.recipe import stock_recipe\n"
 
@@ -105,6 +106,21 @@ privacies = st.none() | st.builds(
 )
 
 
+categories = st.sampled_from(["radiology", "nursing", "ecg", "nursing/other", "case management"])
+templates = st.none() | st.from_regex(r"[a-z0-9][a-z0-9_-]{0,47}\.txt", fullmatch=True)
+
+
+@st.composite
+def tasks(draw):
+    kind = draw(st.sampled_from(get_args(TaskKind)))
+    return TaskChoice(
+        kind=kind,
+        notes=draw(st.none() | st.lists(categories, unique=True).map(tuple)),
+        window_hours=draw(st.none() | st.integers(1, 720)) if kind == "mortality" else None,
+        template=draw(templates),
+    )
+
+
 @st.composite
 def plans(draw):
     addresses = draw(st.lists(emails, min_size=3, max_size=6, unique=True))
@@ -119,6 +135,7 @@ def plans(draw):
         researcher=members[0],
         cohort=tuple(members[1:]),
         base_model=BaseModelChoice(name=draw(slugs), digest=draw(st.none() | digests)),
+        task=draw(tasks()),
         lora=LoraChoice(
             rank=draw(st.integers(1, 256)),
             alpha=draw(st.integers(1, 1024)),

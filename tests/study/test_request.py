@@ -4,7 +4,7 @@ import os
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from study_plans import RECIPE, SMALL, plans
+from study_plans import RECIPE, SMALL, as_yaml, plans
 
 from fedpriv.errors import PlanError, UntrustedError
 from fedpriv.study.plan import Plan, parse_plan
@@ -58,7 +58,7 @@ def test_the_digest_is_what_it_always_was():
 @settings(deadline=None, max_examples=30)
 @given(plans())
 def test_a_new_request_reads_back_from_its_files(plan):
-    request = CodeRequest.new(plan, RECIPE)
+    request = CodeRequest.new(plan, RECIPE, "{person}")
     again = CodeRequest.from_files(request.files)
     assert (again, again.study) == (request, request.study)
     assert again.plan == plan
@@ -222,3 +222,30 @@ def test_the_code_digest_leaves_out_the_plan_and_nothing_else():
     for name in ("helper.py", "sub/train.py", "sub/plan.yaml", "README.md"):
         assert code_digest(FILES | {name: "x = 1\n"}) != digest
     assert CodeRequest.from_files(FILES).code == digest
+
+
+# -- the template of a task -------------------------------------------------------------------------------------------
+
+
+def with_template(text, **task):
+    files = {"plan.yaml": as_yaml(task={"template": "own.txt", **task}), "train.py": RECIPE}
+    return CodeRequest.from_files(files | ({} if text is None else {"own.txt": text}))
+
+
+def test_a_template_that_fits_its_task_is_taken():
+    assert with_template("{person}: {outcome}.").plan.task.template == "own.txt"
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "words"),
+    [
+        (None, {}, "has no file own.txt"),
+        ("{nobody}", {}, "there is no field {nobody}"),
+        ("{outcome}", {"kind": "mortality"}, "uses {outcome}"),
+        ("{diagnoses}", {"kind": "icd9_chapters"}, "uses {diagnoses}"),
+    ],
+)
+def test_a_template_that_does_not_is_refused_where_a_request_is_read(text, task, words):
+    with pytest.raises(PlanError) as caught:
+        with_template(text, **task)
+    assert words in caught.value.what
