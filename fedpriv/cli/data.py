@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedpriv.cli.harmonize import harmonize_command
 from fedpriv.clinical import (
     ClinicalTables,
     load_mapping,
@@ -29,6 +30,8 @@ app = typer.Typer(
     help="Look at MIMIC-III tables, make synthetic ones, divide them among domains.",
     no_args_is_help=True,
 )
+
+app.command("harmonize")(harmonize_command)
 
 TablesFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with MIMIC-III tables as CSV or csv.gz.")]
 MappingFile = Annotated[

@@ -115,6 +115,10 @@ class Tally(Section):
     tables: tuple[TableTally, ...]
     missing: tuple[str, ...] = ()
 
+    def unfit(self, refused_share: float) -> tuple[TableTally, ...]:
+        """Return the tables of which a larger share of rows was refused."""
+        return tuple(table for table in self.tables if table.count("refused") > refused_share * table.read)
+
     @property
     def refused(self) -> int:
         """Rows that were refused, of all tables."""

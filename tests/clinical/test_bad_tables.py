@@ -222,7 +222,10 @@ def test_parts_of_the_patients_are_the_whole(tmp_path, monkeypatch):
         for number in range(record.bucket_count):
             with record.bucket(number) as tables:
                 parts.append(tables.rows(sql))
-        assert sorted(row for part in parts for row in part) == whole if name[0] != "d" else parts[0] == whole
+        if name == "d_icd_diagnoses":
+            assert all(part == whole for part in parts)
+        else:
+            assert sorted(map(str, (row for part in parts for row in part))) == sorted(map(str, whole))
     one = prepare(tmp_path / "t", tmp_path / "parts")
     monkeypatch.undo()
     assert sorted(line.split(b'"text"')[1] for line in one.train.read_bytes().splitlines()) == sorted(

@@ -75,7 +75,7 @@ def test_no_patient_s_data_can_be_seen_by_the_code(domain, tried, tmp_path):
     assert result.outcome == "passed"
     assert [line.split()[0] for line in result.log[: len(places)]] == ["False"] * len(places)
     seen = result.log[len(places)]
-    assert seen.startswith('{"text": "')
+    assert seen.startswith('{"patient": ')
     assert seen.endswith(" 2"), "the two mock files and nothing else"
     assert seen[:20] in (domain.folder.state / "mock" / "examples.jsonl").read_text()
 
