@@ -20,7 +20,7 @@ import tempfile
 from math import prod
 from pathlib import Path
 
-from fedpriv.clinical import ClinicalTables, prepare, shard_by_care_unit, write_shard, write_synthetic
+from fedpriv.clinical import ClinicalTables, Telling, prepare, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.study.averaging import ServerChoice, trained_tensors, turns_of
 from fedpriv.study.plan import LoraChoice, TrainingChoice
@@ -67,7 +67,8 @@ def unequal_shards(folder, domains, seed):
     tables, shards = ClinicalTables.open(folder / "tables"), []
     for number, shard in enumerate(shard_by_care_unit(tables, domains)):
         write_shard(tables, shard, folder / shard.name)
-        data = prepare(folder / shard.name, folder / f"{shard.name}-prepared", seed=seed)
+        telling = Telling(seed=seed, split="patient")
+        data = prepare(folder / shard.name, folder / f"{shard.name}-prepared", telling=telling)
         lines = data.train.read_bytes().splitlines(keepends=True)
         kept = max(4, round(len(lines) * SHARES[min(number, len(SHARES) - 1)]))
         train = folder / f"{shard.name}.jsonl"

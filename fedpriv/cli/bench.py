@@ -216,6 +216,34 @@ def _print_rounds(console: Console, report: RoundsReport) -> None:
         )
 
 
+@app.command()
+def data(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A twentieth of the size: half a minute, rough times.")
+    ] = False,
+    tables: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the made-up tables are kept for another run.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Prepare a made-up MIMIC-III of full size (58,976 admissions, 2,083,180 notes, 4 GB), killed once on the way.
+
+    Needs 10 GB in the temporary folder and about ten minutes on two quiet cores; docs/benchmarks.md says what is
+    measured.
+    """
+    from fedpriv.experiments.data_bench import run_data_bench, targets
+
+    with _progress() as on_progress:
+        report = run_data_bench(share=0.05 if quick else 1.0, folder=tables, on_progress=on_progress)
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        Console().print(_targets_table(targets(report)))
+
+
 def _targets_table(found: Iterable[Target]) -> Table:
     view = Table("target", "wanted", "measured", "")
     for target in found:

@@ -45,6 +45,32 @@ _UNIT = {
 _LETTER = {"Report": "letter", "Addendum": "supplement"}
 
 
+_TESTS = {
+    "50912": "CREA",
+    "51006": "UREA",
+    "50983": "NA",
+    "50971": "K",
+    "50931": "GLU",
+    "50813": "LAC",
+    "51222": "HB",
+    "51301": "LEU",
+    "51265": "THR",
+    "50820": "PH",
+}
+"""The tests that the ccu's laboratory has, by ITEMID."""
+
+_THEIR_UNIT = {
+    "50912": ("umol/l", 1 / 0.011312),
+    "51006": ("mmol/l", 1 / 2.801),
+    "50983": ("mmol/l", 1.0),
+    "50971": ("mmol/l", 1.0),
+    "50931": ("mmol/l", 1 / 18.016),
+    "51222": ("g/l", 10.0),
+    "51301": ("10^9/l", 1.0),
+    "51265": ("10^9/l", 1.0),
+}
+
+
 @dataclass(frozen=True)
 class _Table:
     """One file of the ccu: its name, and each column with what it holds of a row of ``source``."""
@@ -91,9 +117,12 @@ def _rows(tables: ClinicalTables, table: _Table) -> Iterator[_Row]:
             yield row
 
 
-def dotted(code: str) -> str:
-    """Return an ICD-9 diagnosis code as the ccu writes it: ``41011`` as ``410.11``, ``E8809`` as ``e880.9``."""
-    whole = 4 if code.startswith("E") else 3
+def dotted(code: str, whole: int = 3) -> str:
+    """Return an ICD-9 code as the ccu writes it: ``41011`` as ``410.11``, ``E8809`` as ``e880.9``.
+
+    Procedures have two digits before the dot: ``3893`` is ``38.93``.
+    """
+    whole += code.startswith("E")
     return (code[:whole] + ("." + code[whole:] if code[whole:] else "")).lower()
 
 
@@ -111,6 +140,12 @@ def _time(name: str, form: str) -> Callable[[_Row], str]:
 
 def _word(name: str, words: dict[str, str]) -> Callable[[_Row], str]:
     return lambda row: words.get(row[name].strip(), row[name])
+
+
+def _in_their_unit(row: _Row) -> tuple[str, str]:
+    """Return a result and its unit as a laboratory in Europe tells them: amounts of substance, not masses."""
+    unit, factor = _THEIR_UNIT.get(row["itemid"], (row["valueuom"], 1.0))
+    return f"{float(row['valuenum']) * factor:.10g}", unit
 
 
 _DAY, _SECONDS, _TWELVE_HOURS = "%d.%m.%Y", "%d.%m.%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p"
@@ -161,6 +196,44 @@ _TABLES = (
         "D_ICD_DIAGNOSES",
         "code_names",
         {"Code": lambda row: dotted(row["icd9_code"]), "Name": lambda row: row["long_title"] or row["short_title"]},
+    ),
+    _Table(
+        "PROCEDURES_ICD",
+        "procedures",
+        {
+            "Person No": _as_is("subject_id"),
+            "Visit No": _as_is("hadm_id"),
+            "Rank": _as_is("seq_num"),
+            "Code": lambda row: dotted(row["icd9_code"], whole=2),
+        },
+    ),
+    _Table(
+        "D_ICD_PROCEDURES",
+        "procedure_names",
+        {
+            "Code": lambda row: dotted(row["icd9_code"], whole=2),
+            "Name": lambda row: row["long_title"] or row["short_title"],
+        },
+    ),
+    _Table(
+        "LABEVENTS",
+        "samples",
+        {
+            "person": _as_is("subject_id"),
+            "visit": _as_is("hadm_id"),
+            "test": lambda row: _TESTS[row["itemid"]],
+            "taken": _time("charttime", "%d.%m.%Y %H:%M"),
+            "result": lambda row: _in_their_unit(row)[0],
+            "unit": lambda row: _in_their_unit(row)[1],
+            "mark": _word("flag", {"abnormal": "!"}),
+        },
+        only=lambda row: row["itemid"] in _TESTS and bool(row["valuenum"]),
+    ),
+    _Table(
+        "D_LABITEMS",
+        "tests",
+        {"test": lambda row: _TESTS[row["itemid"]], "name": _as_is("label"), "material": _as_is("fluid")},
+        only=lambda row: row["itemid"] in _TESTS,
     ),
     _Table(
         "PRESCRIPTIONS",

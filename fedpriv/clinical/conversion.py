@@ -13,8 +13,18 @@ from fedpriv.clinical.mapping import Constant, TableMapping
 from fedpriv.clinical.schema import Column
 
 _EMPTY = Constant(constant="")
-_DOTTED = r"([0-9]{3}|V[0-9]{2})(\.[0-9]{1,2})?|E[0-9]{3}(\.[0-9])?"
-_PLAIN = r"[0-9]{3,5}|V[0-9]{2,4}|E[0-9]{3,4}"
+_CODES = {
+    ("diagnosis", "dotted"): r"([0-9]{3}|V[0-9]{2})(\.[0-9]{1,2})?|E[0-9]{3}(\.[0-9])?",
+    ("diagnosis", "plain"): r"[0-9]{3,5}|V[0-9]{2,4}|E[0-9]{3,4}",
+    ("procedure", "dotted"): r"[0-9]{2}(\.[0-9]{1,2})?",
+    ("procedure", "plain"): r"[0-9]{2,4}",
+}
+_EXAMPLES = {
+    ("diagnosis", "dotted"): "with a dot, as 410.11, 311 or v15.82",
+    ("diagnosis", "plain"): "without a dot, as 41011, 311 or V1582",
+    ("procedure", "dotted"): "with a dot, as 38.93 or 96.6",
+    ("procedure", "plain"): "without a dot, as 3893 or 966",
+}
 _WHOLE_NUMBER = r"\s*[+-]?[0-9]+(\.0*)?\s*"
 _TYPE_IN_WORDS = {"BIGINT": "is not a whole number", "DOUBLE": "is not a number", "TIMESTAMP": "is not a time"}
 
@@ -91,7 +101,7 @@ def convert(column: Column, table: TableMapping, field: str) -> Conversion:
         sql, checks, parameters = f"nullif(${name}_is::VARCHAR, '')", (), {f"{name}_is": source.constant}
     elif name in table.values:
         sql, checks, parameters = _translated(name, table, field, trimmed)
-        rule = f"{len(table.values[name].map)} words are translated"
+        rule = f"by a list of {len(table.values[name].map)} words"
     elif name in table.dates:
         form = table.dates[name]
         time = f"try_strptime({trimmed}, ${name}_form)"
@@ -99,11 +109,11 @@ def convert(column: Column, table: TableMapping, field: str) -> Conversion:
         wrong = f"{trimmed} IS NOT NULL AND coalesce(year({time}) NOT BETWEEN 1000 AND 9999, true)"
         checks = (Check(f"does not match the format {form}", wrong),)
         rule = f"the format {form} is read"
-    elif name == "icd9_code" and table.icd9:
-        code, form = f"upper({trimmed})", {"dotted": _DOTTED, "plain": _PLAIN}[table.icd9]
+    elif column.codes and table.icd9:
+        code, form = f"upper({trimmed})", _CODES[column.codes, table.icd9]
         sql, parameters = f"replace({code}, '.', '')", {}
         wrong = f"NOT regexp_full_match({code}, '{form}')"
-        checks = (Check(f"is not an ICD-9 code written {_example(table.icd9)}", wrong),)
+        checks = (Check(f"is not an ICD-9 code written {_EXAMPLES[column.codes, table.icd9]}", wrong),)
         rule = "ICD-9 codes are written without a dot, in upper case"
     else:
         sql, checks, parameters = field, (), {}
@@ -137,7 +147,3 @@ def _type_checks(column: Column, sql: str) -> tuple[Check, ...]:
     if column.filled:
         checks.append(Check("is empty", f"{sql} IS NULL"))
     return tuple(checks)
-
-
-def _example(icd9: str) -> str:
-    return "with a dot, as 410.11, 311 or v15.82" if icd9 == "dotted" else "without a dot, as 41011, 311 or V1582"

@@ -12,6 +12,7 @@ from fedpriv.errors import DataError
 
 ShardLabel = Literal["mortality", "admission-type", "care-unit"]
 
+_NOTHING = 1e-9
 _LABELS: dict[str, str] = {
     "mortality": """
         SELECT subject_id, CASE WHEN max(coalesce(hospital_expire_flag, 0)) = 1 THEN 'died' ELSE 'survived' END
@@ -32,8 +33,8 @@ def shard_by_dirichlet(tables: Rows, domains: int, *, alpha: float, label: Shard
 
     As in Hsu, Qi and Brown (2019, arXiv 1909.06335): ``p`` is the mixture of all patients, each shard draws its own
     from ``Dirichlet(alpha * p)``, and takes patients of the labels so drawn, without replacement. A large ``alpha``
-    makes shards alike; towards 0 each has one label. The shards take turns, so that what is short is short for all;
-    a label that has run out is drawn no more.
+    makes shards alike; towards 0 each has one label at a time. The shards take turns, so that what is short is short
+    for all; one whose labels have run out draws a new mixture, around that of the patients who are left.
 
     Parameters
     ----------
@@ -65,16 +66,21 @@ def shard_by_dirichlet(tables: Rows, domains: int, *, alpha: float, label: Shard
     draw = np.random.default_rng(seed)
     pools = [draw.permutation(by_label[value]).tolist() for value in sorted(by_label)]
     shares = np.array([len(pool) for pool in pools]) / patients
-    mixtures = draw.dirichlet(np.maximum(alpha * shares, 1e-6), size=domains)
+    mixtures = [_mixture(draw, alpha * shares) for _ in range(domains)]
     members: list[list[int]] = [[] for _ in range(domains)]
     for turn in range(patients):
-        members[turn % domains].append(pools[_label(draw, mixtures[turn % domains], pools)].pop())
+        place = turn % domains
+        left = np.array([len(pool) for pool in pools], dtype=float)
+        if not mixtures[place][left > 0].sum() > _NOTHING:
+            mixtures[place] = _mixture(draw, alpha * left / left.sum())
+        weights = np.where(left > 0, mixtures[place], 0.0)
+        members[place].append(pools[int(draw.choice(len(pools), p=weights / weights.sum()))].pop())
     return [numbered(place, found) for place, found in enumerate(members)]
 
 
-def _label(draw: np.random.Generator, mixture: np.ndarray, pools: list[list[int]]) -> int:
-    """Draw the place of a label that has patients left: by a mixture (labels,), or else by how many are left."""
-    left = np.array([len(pool) for pool in pools], dtype=float)
-    weights = np.where(left > 0, mixture, 0.0)
-    weights = weights if weights.sum() > 1e-12 else left
-    return int(draw.choice(len(pools), p=weights / weights.sum()))
+def _mixture(draw: np.random.Generator, concentration: np.ndarray) -> np.ndarray:
+    """Draw a mixture (labels,) from a Dirichlet distribution; a label without concentration has none of it."""
+    there = concentration > 0
+    mixture = np.zeros(len(concentration))
+    mixture[there] = draw.dirichlet(np.maximum(concentration[there], _NOTHING))
+    return mixture

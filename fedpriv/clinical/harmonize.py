@@ -86,7 +86,14 @@ def harmonize(
     LockError
         If another process harmonises into the same store.
     """
-    private_folder(store)
+    try:
+        private_folder(store)
+    except OSError as error:
+        raise DataError(
+            f"The store {store} cannot be written ({error.strerror})",
+            kept="Nothing was written",
+            todo="check the disk and the permissions, or choose another folder",
+        ) from error
     with folder_lock(store / "record.lock", holder=f"the store {store}", todo="wait until it is done and try again"):
         source = open_source(location)
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedpriv.clinical.admissions import Admission, one_case
 from fedpriv.clinical.notes import known_after
@@ -83,6 +83,14 @@ class AnswerCounts:
         self.task = task
         self._yes: Counter[str] = Counter()
         self.examples = 0
+
+    @classmethod
+    def of(cls, task: TaskChoice, examples: int, yes: Mapping[str, int]) -> AnswerCounts:
+        """Return counts that were made before: so many examples, and how often each question has a yes."""
+        counts = cls(task)
+        counts.examples = examples
+        counts._yes.update(yes)
+        return counts
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Count one example."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedpriv.clinical.example_parts import example_lines
-from fedpriv.clinical.examples import narratives
+from fedpriv.clinical.examples import Example, narratives
 from fedpriv.clinical.schema import RELEASE_COLUMNS
 from fedpriv.clinical.staging import staged_folder
 from fedpriv.clinical.synthetic import write_synthetic
@@ -35,9 +35,9 @@ def write_mock(folder: Path, *, seed: int) -> None:
     with staged_folder(folder) as temporary:
         write_synthetic(temporary / "tables", patients=MOCK_PATIENTS, seed=seed)
         with ClinicalTables.open(temporary / "tables") as tables:
-            patients: dict[int, list[str]] = {}
+            patients: dict[int, list[Example]] = {}
             for narrative in narratives(tables):
-                patients.setdefault(narrative.subject_id, []).append(narrative.text)
+                patients.setdefault(narrative.subject_id, []).append(narrative)
         write_atomic(temporary / "examples.jsonl", example_lines(patients.values()))
         write_json(temporary / "schema.json", _schema(sum(map(len, patients.values()))))
 

@@ -198,7 +198,10 @@ def connect(spill: Path, *, threads: int | None = None) -> duckdb.DuckDBPyConnec
     }
     if threads is not None:
         config["threads"] = threads
-    return duckdb.connect(":memory:", config=config)
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET enable_progress_bar = true")  # so that it can be asked how far it is
+    connection.execute("SET enable_progress_bar_print = false")  # it would write on our standard output
+    return connection
 
 
 def _text(path: Path) -> str:

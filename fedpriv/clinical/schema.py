@@ -25,12 +25,15 @@ class Column:
         Whether an empty field is an error.
     may_lack : bool
         Whether the column itself may be missing; it is empty then.
+    codes : {"", "diagnosis", "procedure"}
+        Which ICD-9 codes it holds.
     """
 
     name: str
     type: ColumnType = "VARCHAR"
     filled: bool = False
     may_lack: bool = False
+    codes: Literal["", "diagnosis", "procedure"] = ""
 
 
 @dataclass(frozen=True)
@@ -161,25 +164,25 @@ SPECS: dict[str, TableSpec] = {
         ),
         TableSpec(
             "DIAGNOSES_ICD",
-            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code")),
+            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code", codes="diagnosis")),
             belongs="admission",
             unused=(Rule("icd9_code", "is empty", "icd9_code IS NULL"),),
         ),
         TableSpec(
             "D_ICD_DIAGNOSES",
-            (Column("icd9_code", filled=True), Column("short_title"), Column("long_title")),
+            (Column("icd9_code", filled=True, codes="diagnosis"), Column("short_title"), Column("long_title")),
             optional=True,
         ),
         TableSpec(
             "PROCEDURES_ICD",
-            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code")),
+            (_SUBJECT, _ADMISSION, Column("seq_num", "BIGINT"), Column("icd9_code", codes="procedure")),
             optional=True,
             belongs="admission",
             unused=(Rule("icd9_code", "is empty", "icd9_code IS NULL"),),
         ),
         TableSpec(
             "D_ICD_PROCEDURES",
-            (Column("icd9_code", filled=True), Column("short_title"), Column("long_title")),
+            (Column("icd9_code", filled=True, codes="procedure"), Column("short_title"), Column("long_title")),
             optional=True,
         ),
         TableSpec(
@@ -199,7 +202,7 @@ SPECS: dict[str, TableSpec] = {
                 Column("hadm_id", "BIGINT"),
                 Column("itemid", "BIGINT", filled=True),
                 Column("charttime", "TIMESTAMP"),
-                Column("value"),
+                Column("value", may_lack=True),
                 Column("valuenum", "DOUBLE"),
                 Column("valueuom"),
                 Column("flag", may_lack=True),

@@ -55,11 +55,12 @@ def split_by_time(
     A moment is chosen so that about ``heldout_fraction`` of the patients (rounded, at least one, never all) have an
     admission at or after it. They are held out with these admissions; their earlier ones are on no side. The others,
     who have no admission after it, are trained on. So no patient is on both sides, and no held-out admission is before
-    one that is trained on. Patients whose last admissions are at one moment are divided by SHA-256 of seed and id.
+    one that is trained on. Patients whose last admissions are at the very same moment are divided by SHA-256 of seed
+    and id.
 
     The moment depends on all patients together, as any split that keeps a share does: another patient may change on
-    which side one near it falls. Where dates are shifted patient by patient, as in MIMIC-III, the order between
-    patients is that of the shifted dates: the split is by patient then, and by time in its form only.
+    which side one that is near it falls. Where dates are shifted patient by patient, as in MIMIC-III, the order between
+    patients is that of the shifted dates: the split is by patient, and by time in its form only.
 
     Parameters
     ----------

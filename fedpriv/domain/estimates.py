@@ -68,7 +68,11 @@ class Estimates(Section):
 
 def data_scope(domain: Domain) -> DataScope:
     """Return what the domain's service prepared last, checked against its manifest."""
-    prepared = [entry for entry in domain.ledger.entries() if entry.kind == "dataset.prepared"]
+    prepared = [
+        entry
+        for entry in domain.ledger.entries()
+        if entry.kind == "dataset.prepared" and entry.facts.get("task", "language_modelling") == "language_modelling"
+    ]
     if not prepared:
         return DataScope(prepared=False)
     try:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
+from fedpriv.clinical.harmonize import REFUSED_SHARE
+from fedpriv.clinical.sources.postgres import is_postgres
+from fedpriv.clinical.split import SplitKind
 from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import load_yaml, validate_section
@@ -25,7 +28,10 @@ CONFIG_FILE = "domain.yaml"
 class DataChoice(Section):
     """Where the private tables are; they are read there and never copied into syft."""
 
-    source: str = Field(min_length=1, description="folder with the tables as CSV or csv.gz")
+    source: str = Field(
+        min_length=1,
+        description="folder with the tables as CSV, csv.gz or Parquet, a DuckDB file, or postgresql://user@host/database",
+    )
     mapping: str | None = Field(
         default=None,
         min_length=1,
@@ -33,6 +39,17 @@ class DataChoice(Section):
     )
     dataset: Slug = "mimic-iii"
     heldout_fraction: float = Field(default=0.2, gt=0, lt=1, description="share of patients kept for evaluation")
+    split: SplitKind = Field(
+        default="patient-and-time", description="who is kept: the patients who came last, or patients by a hash"
+    )
+    refused_rows: float = Field(
+        default=REFUSED_SHARE, ge=0, le=1, description="largest share of a table's rows that may be refused"
+    )
+
+    @property
+    def location(self) -> str:
+        """The source, with ``~`` for the home folder written out."""
+        return self.source if is_postgres(self.source) else str(Path(self.source).expanduser())
 
 
 class Terms(Section):

@@ -17,6 +17,7 @@ _WORDS = {
     "aggregate.opened": "A sum of updates was opened, and the adapter moved by it",
     "aggregate.refused": "A sum of updates was refused: it was not what its members sealed",
     "code.tried": "Training code tried what training never needs",
+    "dataset.harmonized": "The hospital's tables became the common record",
     "dataset.prepared": "The data were prepared for training",
     "domain.created": "The domain was created",
     "epsilon.charged": "A round's epsilon was charged to the data, before its training",

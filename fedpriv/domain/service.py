@@ -13,14 +13,14 @@ from pathlib import Path
 from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
-from fedpriv.clinical import PreparedData
+from fedpriv.clinical import PreparedData, Record
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.request_desk import RequestDesk
-from fedpriv.domain.starting import connect, prepare_data, register_dataset
+from fedpriv.domain.starting import connect, prepare_data, read_record, register_dataset
 from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
@@ -56,6 +56,7 @@ class DomainService:
 
     domain: Domain
     notify: Notify
+    _record: Record = field(init=False)
     _prepared: PreparedData = field(init=False)
     _session: OwnerSession = field(init=False)
     _researchers: dict[str, Identity] = field(init=False)
@@ -105,7 +106,8 @@ class DomainService:
 
     def _start(self) -> None:
         self._say("preparing data")
-        self._prepared = prepare_data(self.domain)
+        self._record = read_record(self.domain, self._on_stage)
+        self._prepared = prepare_data(self.domain, self._record, on_progress=self._on_stage)
         self._say("connecting")
         self._trouble.patiently(self._connect)
         self._trouble.patiently(lambda: register_dataset(self.domain, self._session, self._prepared))
@@ -267,6 +269,7 @@ class DomainService:
                 on_progress=lambda progress: self._on_progress(stored.researcher, progress),
                 notify=self.notify,
             )
+            prepared = prepare_data(self.domain, self._record, stored.request, self._on_stage)
             self._works[stored.request.study] = StudyWork(
                 context=context,
                 releasing=Releasing(context, self.domain.requests),
@@ -274,11 +277,11 @@ class DomainService:
                     plan=stored.request.plan,
                     folder=folder,
                     recipe=self.domain.requests.recipe_path(stored.request.study),
-                    prepared=self._prepared,
+                    prepared=prepared,
                     model=model,
                     resources=self.domain.config.resources,
                 ),
-                prepared=self._prepared,
+                prepared=prepared,
                 model=model,
             )
         return self._works[stored.request.study]
@@ -290,6 +293,10 @@ class DomainService:
         self._say(f"{progress.state}{steps}, round {progress.round}")
         self._progress.put((researcher, progress))
         return self._progress.seconds
+
+    def _on_stage(self, stage: str, fraction: float) -> None:
+        """Say where preparing is, in steps of a tenth."""
+        self._say(f"preparing data: {stage}, {int(10 * fraction) * 10} %")
 
     def _on_refusal(self, peer: str, reason: str) -> None:
         self.domain.ledger.append("message.refused", peer=peer, reason=reason)

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from fedpriv.clinical import PreparedData, load_mapping, prepare, write_mock
+from fedpriv.clinical import PreparedData, Record, Telling, load_mapping, prepare_examples, write_mock
+from fedpriv.clinical.harmonize import Progress, harmonize, silent
 from fedpriv.domain.domain import Domain
 from fedpriv.files import write_json
 from fedpriv.protection import signed_identity
-from fedpriv.study import Identity
+from fedpriv.study import CodeRequest, Identity
+from fedpriv.study.task import TaskChoice
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 
 
-def prepare_data(domain: Domain) -> PreparedData:
-    """Return the domain's examples; preparing what is prepared already costs nothing. The ledger names each once."""
-    config, folder = domain.config, domain.folder
-    mapping = folder.mapping_path(config.data)
-    prepared = prepare(
-        Path(config.data.source).expanduser(),
-        folder.data,
-        dataset=config.data.dataset,
-        heldout_fraction=config.data.heldout_fraction,
+def read_record(domain: Domain, on_progress: Progress = silent) -> Record:
+    """Return the domain's tables as the common record; what is harmonised already is only checked."""
+    data = domain.config.data
+    mapping = domain.folder.mapping_path(data)
+    record = harmonize(
+        data.location,
+        domain.folder.data,
         mapping=mapping and load_mapping(mapping),
+        refused_share=data.refused_rows,
+        on_progress=on_progress,
     )
+    domain.ledger.append(
+        "dataset.harmonized",
+        once=f"record/{record.digest}",
+        dataset=data.dataset,
+        digest=record.digest,
+        tables=len(record.tally.tables),
+        refused=record.tally.refused,
+    )
+    return record
+
+
+def prepare_data(
+    domain: Domain, record: Record, request: CodeRequest | None = None, on_progress: Progress = silent
+) -> PreparedData:
+    """Return the examples of a request's task, or of the default one; what is told already is only checked.
+
+    The ledger names each once.
+    """
+    data, task = domain.config.data, request.plan.task if request else TaskChoice()
+    telling = Telling(
+        dataset=data.dataset,
+        task=task,
+        template=request.files[task.template] if request and task.template else None,
+        heldout_fraction=data.heldout_fraction,
+        split=data.split,
+    )
+    prepared = prepare_examples(record, domain.folder.data, telling, on_progress=on_progress)
     domain.ledger.append(
         "dataset.prepared",
         once=f"dataset/{prepared.digest}",
-        dataset=config.data.dataset,
+        dataset=data.dataset,
+        task=task.kind,
         digest=prepared.digest,
         patients=prepared.patients + prepared.heldout_patients,
         examples=prepared.examples + prepared.heldout_examples,

@@ -221,7 +221,7 @@ class Demo:
     def _train_alone(self, plan: Plan, federation: Federation) -> dict[str, AloneLoss]:
         self.say("for comparison: each domain trains alone for as many steps (only a demo may look at all shards)")
         shards = {
-            name: prepare(Path(domain.config.data.source), domain.folder.data)
+            name: prepare(domain.config.data.location, domain.folder.data)
             for name, domain in federation.domains.items()
         }
         cores = os.cpu_count() or 1

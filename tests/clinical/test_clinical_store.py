@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_mimic import tiny_tables
 
-from fedpriv.clinical import ClinicalTables, load_prepared, narratives, prepare, shard_by_care_unit, write_shard
-from fedpriv.clinical.store import split_patients
+from fedpriv.clinical import (
+    ClinicalTables,
+    Telling,
+    load_prepared,
+    narratives,
+    prepare,
+    shard_by_care_unit,
+    write_shard,
+)
 from fedpriv.errors import DataError
 
 
@@ -25,7 +29,7 @@ def test_prepared_twice_is_the_same_folder(synthetic, tmp_path):
     store = tmp_path / "state" / "data"
     first = prepare(synthetic, store)
     assert prepare(synthetic, store) == first == load_prepared(first.folder)
-    assert [entry for entry in in_store(store) if not entry.startswith("record-")] == [first.digest]
+    assert [entry for entry in in_store(store) if entry != "told" and "record-" not in entry] == [first.digest]
     assert sorted(entry.name for entry in first.folder.iterdir()) == ["heldout.jsonl", "manifest.json", "train.jsonl"]
     assert (first.patients, first.heldout_patients) == (192, 48)
     for entry in first.folder.iterdir():
@@ -50,18 +54,9 @@ def test_lines_hold_text_and_whose_it_is_and_every_admission_once(synthetic, tmp
 
 def test_seed_fraction_and_dataset_change_the_digest(synthetic, tmp_path):
     variants = [{}, {"seed": 1}, {"heldout_fraction": 0.5}, {"dataset": "other"}]
-    assert len({prepare(synthetic, tmp_path, **variant).digest for variant in variants}) == len(variants)
-
-
-@given(st.sets(st.integers(1, 10**6), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
-def test_no_patient_on_both_sides(subjects, fraction, seed):
-    train, heldout = split_patients(subjects, heldout_fraction=fraction, seed=seed)
-    assert train
-    assert heldout
-    assert not set(train) & set(heldout)
-    assert set(train) | set(heldout) == subjects
-    assert math.isclose(len(heldout), len(subjects) * fraction, abs_tol=1)
-    assert split_patients(sorted(subjects, reverse=True), heldout_fraction=fraction, seed=seed) == (train, heldout)
+    assert len({prepare(synthetic, tmp_path, telling=Telling(**variant)).digest for variant in variants}) == len(
+        variants
+    )
 
 
 def test_empty_shard_and_wrong_fraction(make_tables, tmp_path):
@@ -74,7 +69,7 @@ def test_empty_shard_and_wrong_fraction(make_tables, tmp_path):
     assert all("record" in entry for entry in in_store(tmp_path / "store"))
     for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(DataError, match="heldout_fraction"):
-            prepare(tmp_path, tmp_path / "store", heldout_fraction=fraction)
+            prepare(tmp_path, tmp_path / "store", telling=Telling(heldout_fraction=fraction))
 
 
 def test_what_a_killed_process_left_is_removed(make_tables, tmp_path):
@@ -82,7 +77,9 @@ def test_what_a_killed_process_left_is_removed(make_tables, tmp_path):
     left.mkdir(parents=True)
     (left / "train.jsonl").touch()
     prepared = prepare(make_tables(), tmp_path / "store")
-    assert [entry for entry in in_store(tmp_path / "store") if "record-" not in entry] == [prepared.digest]
+    assert [entry for entry in in_store(tmp_path / "store") if entry != "told" and "record-" not in entry] == [
+        prepared.digest
+    ]
 
 
 def test_store_that_is_a_file(make_tables, tmp_path):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpriv.clinical.split import split_by_patient, split_by_time
-from fedpriv.clinical.store import split_patients
 from fedpriv.errors import DataError
 
 # few moments, so that many last admissions are at the same one
@@ -56,9 +55,11 @@ def test_the_latest_are_held_out_with_what_is_as_late():
 
 
 @given(st.sets(st.integers(1, 10**6), min_size=2, max_size=60), fractions, st.integers(0, 5))
-def test_the_split_by_patient_is_the_one_it_always_was(subjects, fraction, seed):
-    split = split_by_patient(subjects, heldout_fraction=fraction, seed=seed)
-    assert (split.train, split.heldout) == split_patients(subjects, heldout_fraction=fraction, seed=seed)
+def test_the_split_by_patient_has_no_moment(subjects, fraction, seed):
+    split = split_by_patient(sorted(subjects, reverse=True), heldout_fraction=fraction, seed=seed)
+    assert split == split_by_patient(subjects, heldout_fraction=fraction, seed=seed)
+    assert set(split.train) | set(split.heldout) == subjects
+    assert not set(split.train) & set(split.heldout)
     assert (split.since, split.left_out) == (None, 0)
     assert {split.side(s, datetime.datetime.min, frozenset(split.heldout)) for s in subjects} == {"train", "heldout"}
 
