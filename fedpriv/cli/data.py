@@ -12,17 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.cli.harmonize import harmonize_command
+from fedpriv.cli.shard import shard_command
 from fedpriv.clinical import (
     ClinicalTables,
     load_mapping,
     patients_per_unit,
-    shard_by_care_unit,
     write_in_ccu_schema,
-    write_shard,
     write_synthetic,
 )
 from fedpriv.clinical.schema import NEEDED_TABLES, OPTIONAL_TABLES
-from fedpriv.clinical.staging import staged_folder
 from fedpriv.clinical.tally import finding_in_words
 
 app = typer.Typer(
@@ -32,6 +30,7 @@ app = typer.Typer(
 )
 
 app.command("harmonize")(harmonize_command)
+app.command("shard")(shard_command)
 
 TablesFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with MIMIC-III tables as CSV or csv.gz.")]
 MappingFile = Annotated[
@@ -100,30 +99,6 @@ def synthesize(
         console.print(_tables_view(tables))
         console.print(_units_view(tables))
     console.print(f"Synthetic tables written to {folder}", markup=False)
-
-
-@app.command()
-def shard(
-    folder: TablesFolder,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder; gets one folder for each shard.")],
-    domains: Annotated[int, typer.Option(min=1, max=64, help="How many care units become a domain.")] = 3,
-    mapping: MappingFile = None,
-) -> None:
-    """Divide the tables among domains by the care unit of each patient's first ICU stay.
-
-    The largest units are taken. A patient is in one shard only, with all admissions. Shards are MIMIC-III tables, also
-    those of mapped tables.
-    """
-    view = Table("Shard", "Care unit", "Patients", "Folder", title="Shards")
-    with ClinicalTables.open(folder, mapping and load_mapping(mapping)) as tables:
-        shards = shard_by_care_unit(tables, domains)
-        with staged_folder(out) as temporary:
-            for part in shards:
-                write_shard(tables, part, temporary / part.name)
-                view.add_row(
-                    part.name, escape(part.care_unit), f"{len(part.subject_ids):,}", escape(str(out / part.name))
-                )
-    Console().print(view)
 
 
 def _synthesize_ccu(folder: Path, patients: int, seed: int) -> None:
