@@ -16,7 +16,7 @@ from rich.table import Table
 from fedpriv.cli import decisions
 from fedpriv.cli.budget import budget
 from fedpriv.cli.options import AsJson, Folder, StudyId
-from fedpriv.cli.schema import compare, schema
+from fedpriv.cli.schema import compare, refresh, schema
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
 from fedpriv.domain.folder import STOCK_RECIPE
@@ -213,6 +213,7 @@ def try_request(
 
 app.command()(budget)
 app.command()(schema)
+app.command()(refresh)
 app.command()(compare)
 
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fedpriv.cli.harmonize import stages
 from fedpriv.clinical.statement import needed_columns, state_shard
+from fedpriv.clinical.tally_page import verdict
 from fedpriv.domain import Domain
 from fedpriv.domain.starting import prepare_data, read_record
 from fedpriv.errors import DataError, SignatureError, UntrustedError
@@ -56,6 +57,23 @@ def schema(
         file = _SchemaFile(identity=domain.keys.identity, statement=signed)
         write_json(out, file.model_dump(mode="json"), mode=0o644)
         console.print(f"Signed by {domain.keys.fingerprint}: {escape(str(out))}", soft_wrap=True)
+
+
+def refresh(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The domain's folder.")],
+) -> None:
+    """Read the domain's tables again, as after a new export or for newer rows of a database.
+
+    Files that changed are also found when the service starts; a database is read once and kept until this is asked for.
+    What was read takes effect when the service is started again.
+    """
+    domain = Domain.open(folder)
+    with stages() as on_progress:
+        record = read_record(domain, on_progress, again=True)
+        prepared = prepare_data(domain, record, on_progress=on_progress)
+    console = Console()
+    console.print(escape(verdict(record.tally, domain.config.data.refused_rows)))
+    console.print(f"{prepared.examples:,} examples to train on, {prepared.heldout_examples:,} held out.")
 
 
 def compare(

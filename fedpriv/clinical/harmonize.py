@@ -19,9 +19,19 @@ from fedpriv.clinical.mapping import SchemaMapping, TableMapping
 from fedpriv.clinical.record import MANIFEST_FILE, RECORD_VERSION, Record, RecordManifest, connect
 from fedpriv.clinical.schema import NEEDED_TABLES, SPECS, TableSpec
 from fedpriv.clinical.sources import Source, SourceTable, open_source
+from fedpriv.clinical.sources.postgres import is_postgres
 from fedpriv.clinical.tally import TableTally, Tally
-from fedpriv.errors import DataError
-from fedpriv.files import canonical_json, file_sha256, folder_lock, private_folder, sha256_hex, sync_folder, write_json
+from fedpriv.errors import DataError, UntrustedError
+from fedpriv.files import (
+    canonical_json,
+    file_sha256,
+    folder_lock,
+    private_folder,
+    read_json,
+    sha256_hex,
+    sync_folder,
+    write_json,
+)
 
 REFUSED_SHARE = 0.001
 """More refused rows than this share of a table are a mistake in the tables or in the mapping: nothing is prepared."""
@@ -54,6 +64,7 @@ def harmonize(
     *,
     mapping: SchemaMapping | None = None,
     refused_share: float | None = REFUSED_SHARE,
+    again: bool = True,
     on_progress: Progress = silent,
 ) -> Record:
     """Read a hospital's tables and write the common record to ``<store>/record-<digest>/``.
@@ -71,6 +82,9 @@ def harmonize(
         How the tables become MIMIC-III's; without it they are.
     refused_share : float, optional
         Largest share of a table's rows that may be refused. None: any; then only look at the tally.
+    again : bool, default True
+        Whether a database that was read before is read again. Files are always looked at: they are the same or they are
+        not; a database in use is never the same, and a study needs examples that stay.
     on_progress : Callable[[str, float], None]
         Called with a stage in words and its done fraction; from other threads, too.
 
@@ -95,17 +109,24 @@ def harmonize(
             todo="check the disk and the permissions, or choose another folder",
         ) from error
     with folder_lock(store / "record.lock", holder=f"the store {store}", todo="wait until it is done and try again"):
+        start = sha256_hex(canonical_json([RECORD_VERSION, location, _mapping_json(mapping), repr(SPECS)]))[:16]
+        read = store / "read" / f"{start}.json"
+        if not again and is_postgres(location) and (known := _known(store, read)) is not None:
+            return known
         source = open_source(location)
         try:
             names = _tables_of(source, mapping)
-            start = sha256_hex(canonical_json([RECORD_VERSION, location, _mapping_json(mapping)]))[:16]
             for left in store.glob(".record-*"):
                 if left.name != f".record-{start}":
                     shutil.rmtree(left, ignore_errors=True)
             work = private_folder(store / f".record-{start}")
             run = _Run(source=source, mapping=mapping, work=work, refused_share=refused_share, on_progress=on_progress)
             tallies, buckets = _all_tables(run, names)
-            return _publish(run, store, tallies, buckets)
+            record = _publish(run, store, tallies, buckets)
+            if is_postgres(location):
+                private_folder(read.parent)
+                write_json(read, record.digest)
+            return record
         finally:
             close = getattr(source, "close", None)
             if close is not None:
@@ -314,6 +335,14 @@ def _publish(run: _Run, store: Path, tallies: list[TableTally], buckets: dict[st
     run.work.rename(target)
     sync_folder(store)
     return Record(target, manifest)
+
+
+def _known(store: Path, read: Path) -> Record | None:
+    """Return the record that was made when a database was read last, if it is there and whole."""
+    try:
+        return Record.open(store / f"record-{Path(str(read_json(read))).name}")
+    except (OSError, UntrustedError, DataError):
+        return None
 
 
 def _done(work: Path, name: str, digest: str) -> TableTally | None:

@@ -14,8 +14,11 @@ from fedpriv.study.task import TaskChoice
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
 
 
-def read_record(domain: Domain, on_progress: Progress = silent) -> Record:
-    """Return the domain's tables as the common record; what is harmonised already is only checked."""
+def read_record(domain: Domain, on_progress: Progress = silent, *, again: bool = False) -> Record:
+    """Return the domain's tables as the common record; what is harmonised already is only checked.
+
+    A database is read once, and once more with ``again``.
+    """
     data = domain.config.data
     mapping = domain.folder.mapping_path(data)
     record = harmonize(
@@ -23,6 +26,7 @@ def read_record(domain: Domain, on_progress: Progress = silent) -> Record:
         domain.folder.data,
         mapping=mapping and load_mapping(mapping),
         refused_share=data.refused_rows,
+        again=again,
         on_progress=on_progress,
     )
     domain.ledger.append(

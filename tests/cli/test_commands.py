@@ -29,6 +29,7 @@ COMMANDS = [
             "withhold",
             "log",
             "schema",
+            "refresh",
             "compare",
         )
     ),

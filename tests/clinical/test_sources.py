@@ -9,6 +9,7 @@ import yaml
 from postgres_server import PASSWORD, programs, running_server
 
 from fedpriv.clinical import ClinicalTables, prepare
+from fedpriv.clinical.harmonize import harmonize
 from fedpriv.clinical.mapping import load_mapping
 from fedpriv.clinical.schema import SPECS
 from fedpriv.clinical.sources import open_source
@@ -86,6 +87,18 @@ def test_postgresql_is_read_in_one_look_and_leaves_no_copy(database, tmp_path):
     prepare(database, tmp_path / "store")
     left = [path.name for path in (tmp_path / "store").rglob("*.csv.gz")]
     assert left == []
+
+
+def test_a_database_is_read_once_until_it_is_asked_for_again(database, tmp_path):
+    import psycopg
+
+    first = harmonize(database, tmp_path / "store", again=False)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE mimiciii.d_labitems SET label = label || '.'")
+        assert harmonize(database, tmp_path / "store", again=False).digest == first.digest
+        assert harmonize(database, tmp_path / "store").digest != first.digest
+        connection.execute("UPDATE mimiciii.d_labitems SET label = rtrim(label, '.')")
+    assert harmonize(database, tmp_path / "store").digest == first.digest
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown():
