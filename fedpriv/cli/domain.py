@@ -16,6 +16,7 @@ from rich.table import Table
 from fedpriv.cli import decisions
 from fedpriv.cli.budget import budget
 from fedpriv.cli.options import AsJson, Folder, StudyId
+from fedpriv.cli.schema import compare, schema
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
 from fedpriv.domain.domain import since
 from fedpriv.domain.folder import STOCK_RECIPE
@@ -211,6 +212,8 @@ def try_request(
 
 
 app.command()(budget)
+app.command()(schema)
+app.command()(compare)
 
 ledger = typer.Typer(no_args_is_help=True, help="The record of what was asked, decided, run and sent.")
 app.add_typer(ledger, name="ledger")

@@ -54,7 +54,7 @@ SPELLING_SQL = r"""replace(replace(replace(lower(regexp_replace(coalesce(unit, '
 _ENZYME = {"u/l": 1.0, "ukat/l": 60.0, "mu/ml": 1.0}
 _IONS = {"mmol/l": 1.0}
 _CELLS = {"10^9/l": 1.0, "10*9/l": 1.0, "g/l": 1.0, "10^3/ul": 1.0, "10*3/ul": 1.0, "/nl": 1.0, "k/mm3": 1.0}
-_PRESSURE = {"mmhg": 1.0, "kpa": 7.50062, "torr": 1.0}
+_PRESSURE = {"kpa": 7.50062, "torr": 1.0}
 
 ANALYTES = (
     Analyte(50912, "creatinine", "mg/dL", (0.3, 5.8), {"umol/l": 0.011312, "mmol/l": 11.312, "mg/l": 0.1}),

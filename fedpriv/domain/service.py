@@ -14,6 +14,7 @@ from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
 from fedpriv.clinical import PreparedData, Record
+from fedpriv.clinical.statement import state_shard
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
@@ -28,8 +29,9 @@ from fedpriv.domain.trouble import Trouble
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
-from fedpriv.study import Identity, Progress, Result, Signed, Ticket
+from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
 from fedpriv.study.messages import MAX_TICKET_BYTES, TICKET_FILE
+from fedpriv.study.shard import ShardStatement
 from fedpriv.training.base_model import ensure_model
 from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
@@ -283,8 +285,15 @@ class DomainService:
                 ),
                 prepared=prepared,
                 model=model,
+                shard=self._statement(stored.request, prepared),
             )
         return self._works[stored.request.study]
+
+    def _statement(self, request: CodeRequest, prepared: PreparedData) -> ShardStatement:
+        config, tally = self.domain.config, self._record.tally
+        return state_shard(
+            config.email, config.data.dataset, tally, prepared, task=request.plan.task, files=request.files
+        )
 
     # -- telling people --------------------------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ from fedpriv.domain.skipping import Skipping
 from fedpriv.domain.updates import Updates
 from fedpriv.errors import FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
+from fedpriv.protection import sign
 from fedpriv.study import Result, Ticket
+from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import initial_adapter, lora_layout, save_state
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.private_round import PrivateSteps
@@ -45,6 +47,7 @@ class StudyWork:
     training: LocalTraining
     prepared: PreparedData
     model: LocalModel
+    shard: ShardStatement
 
     def carry_out(self, ticket: Ticket, digest: str) -> Result:
         """Do what a verified ticket of this study asks.
@@ -119,7 +122,11 @@ class StudyWork:
             layout = lora_layout(self.model.folder, context.plan.lora)
             save_state(initial_adapter(layout, context.plan.training.seed), context.folder.adapter(0))
         metrics = self._evaluate(0) | {"examples": float(self.prepared.examples)}
-        facts: dict[str, Any] = {"metrics": metrics, "adapter_sha256": self.context.adapter_digest(0)}
+        facts: dict[str, Any] = {
+            "metrics": metrics,
+            "adapter_sha256": self.context.adapter_digest(0),
+            "shard": sign(context.keys, "shard", self.shard),
+        }
         if context.member == context.plan.key_maker:
             facts |= self._make_key(1)
         return facts

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fedpriv.errors import StudyError
+from fedpriv.clinical.statement import needed_columns, task_digest
+from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.protection import open_signed
 from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Decided, DomainJoined, Event
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
 from fedpriv.study import RequestDecision, Result, Ticket
+from fedpriv.study.shard import ShardStatement, differences
 
 _LOOK_SECONDS = 0.5
 
@@ -29,6 +32,7 @@ class Admission:
         self._folder, self._courier, self._keys, self._emit = folder, courier, keys, emit
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.prepared: dict[str, Result] = {}
+        self._shards: dict[str, ShardStatement] = {}
 
     async def open(self, need: Callable[[], int]) -> None:
         """Wait until enough domains are prepared, the key maker among them; go on admitting the others.
@@ -92,10 +96,41 @@ class Admission:
             self._leave_out_or_stop(email, f"it could not prepare: {result.reason}")
             return
         require_same_adapter({**self.prepared, email: result})
+        self._require_same_shards(email, result)
         if email == self._courier.plan.key_maker and self._folder.keys() is None:
             await self._keys.take(result, generation=1, from_round=1)
         self.prepared[email] = result
         self._emit(DomainJoined(study=self._courier.study, domain=email))
+
+    def _require_same_shards(self, email: str, result: Result) -> None:
+        """Keep a domain's statement about its shard, if it is no other than what those before it said.
+
+        Raises
+        ------
+        StudyError
+            If the shards do not agree in what the task reads.
+        UntrustedError
+            If there is none, or another domain signed it.
+        """
+        if result.shard is None:
+            raise UntrustedError(f"{email} said nothing about its shard", kept="It does not take part")
+        statement = open_signed(result.shard, kind="shard", identity=self._courier.cohort[email], model=ShardStatement)
+        if statement.member != email:
+            raise UntrustedError(f"{email} answered with another's statement", kept="It does not take part")
+        request = self._courier.request
+        given = {**self._shards, email: statement}
+        found = differences(given, needed_columns(request.plan.task, request.files))
+        if statement.task_sha256 != task_digest(request.plan.task, request.files):
+            found.insert(0, f"{email} told for another task than the plan's")
+        if found:
+            raise StudyError(
+                f"The shards do not agree: {'; '.join(found)}",
+                kept="No round was run",
+                todo="let the task read only what all have (task > notes, task > template), have the mapping "
+                "completed, or leave the domain out (`fedpriv study exclude`)",
+            )
+        self._shards = given
+        self._folder.keep_shard(result.shard, email)
 
     async def _approval(self, email: str) -> bool:
         """Wait for a data owner's approval; False if the domain is left out."""

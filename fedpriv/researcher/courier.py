@@ -62,7 +62,7 @@ class Courier:
         emit: Callable[[Event], None],
     ) -> None:
         self._folder, self._researcher, self._session, self._emit = folder, researcher, session, emit
-        self.plan, self.study = request.plan, request.study
+        self.request, self.plan, self.study = request, request.plan, request.study
         self._signs: dict[str, float] = {}
         self._given_up: dict[str, float] = {}
         self._asked: dict[str, Ticket] = {}  # the newest ticket of each domain

@@ -27,6 +27,7 @@ from fedpriv.study import (
 from fedpriv.study.names import Email, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.study.section import Section
+from fedpriv.study.shard import ShardStatement
 
 
 class KeyState(Section):
@@ -217,6 +218,17 @@ class StudyFolder:
 
     def keep_decision(self, decision: RequestDecision) -> None:
         write_json(self.state / "decisions" / f"{decision.member}.json", decision.model_dump(mode="json"))
+
+    def keep_shard(self, statement: Signed, email: str) -> None:
+        """Keep what a domain said, signed, of its shard; anybody can check it again (``state/shards``)."""
+        write_json(private_folder(self.state / "shards") / f"{email}.json", statement.model_dump(mode="json"))
+
+    def shards(self) -> dict[str, ShardStatement]:
+        """Return what the domains that are prepared said of their shards; the signatures were checked before."""
+        return {
+            path.stem: ShardStatement.model_validate_json(canonical_json(read_json(path)["payload"]))
+            for path in sorted((self.state / "shards").glob("*.json"))
+        }
 
     def decision(self, email: str) -> RequestDecision | None:
         """Return what a domain decided on the request, or None if it has not said anything yet."""

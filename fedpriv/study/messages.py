@@ -122,7 +122,7 @@ class AggregateManifest(Section):
 class Signed(Section):
     """A message with its sender's signature over its kind and canonical JSON."""
 
-    kind: Literal["ticket", "result", "decision", "identity", "consent"]
+    kind: Literal["ticket", "result", "decision", "identity", "consent", "shard"]
     payload: dict[str, object]
     signer: Fingerprint
     signature: Base64Signature
@@ -246,6 +246,7 @@ class Result(Section):
     public_context_blob: BlobRef | None = None
     adapter_blob: BlobRef | None = None
     consent: Signed | None = Field(default=None, description="answer to consent")
+    shard: Signed | None = Field(default=None, description="answer to prepare: the domain's ShardStatement")
     seconds: dict[Slug, float] = Field(default_factory=dict, description="train, seal, open, transfer: wall clock")
     link: LinkSample | None = None
 

@@ -28,6 +28,8 @@ COMMANDS = [
             "release",
             "withhold",
             "log",
+            "schema",
+            "compare",
         )
     ),
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
@@ -39,7 +41,7 @@ COMMANDS = [
         )
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "crosscloud")),
-    *(["data", name] for name in ("inspect", "synthesize", "shard")),
+    *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
 ]
 
 

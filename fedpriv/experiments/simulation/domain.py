@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpriv.clinical.statement import schema_digest, task_digest
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.folder import DataChoice, DomainConfig, PolicyChoice
 from fedpriv.domain.ledger import Ledger
@@ -21,6 +22,7 @@ from fedpriv.files import canonical_json, sha256_hex, write_atomic
 from fedpriv.protection import IdentityKeys
 from fedpriv.study import BlobRef, CodeRequest, Limits, Progress, RequestDecision, Result, Ticket
 from fedpriv.study.messages import LinkSample
+from fedpriv.study.shard import ShardStatement, coarse
 from fedpriv.training.adapter import flatten, save_state
 
 Adapter = dict[str, np.ndarray]
@@ -113,6 +115,17 @@ class SimulatedDomain:
             training=training.at(study, plan),  # type: ignore[arg-type] - the same calls
             prepared=training.prepared,  # type: ignore[arg-type] - the same numbers
             model=None,  # type: ignore[arg-type] - the first adapter is here
+            shard=ShardStatement(
+                member=keys.email,
+                dataset=plan.dataset,
+                schema_sha256=schema_digest(),
+                task_sha256=task_digest(plan.task, request.files),
+                tables={},
+                patients=coarse(training.prepared.patients),
+                admissions=coarse(training.prepared.examples),
+                examples=coarse(training.prepared.examples),
+                heldout_examples=coarse(training.prepared.heldout_examples),
+            ),
         )
 
     @functools.cached_property
