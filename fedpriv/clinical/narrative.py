@@ -134,8 +134,9 @@ def _previous(admission: Admission, others: Sequence[Admission]) -> str:
     before = [other for other in others if other.admitted < admission.admitted]
     if not before:
         return ""
-    left = max(other.discharged or other.admitted for other in before)
-    days = (admission.admitted - left).days
+    now = admission.admitted
+    over = [other.discharged for other in before if other.discharged is not None and other.discharged <= now]
+    days = (now - max((*over, *(other.admitted for other in before)))).days  # nothing of what is not over yet
     ago = f", the last {days} days ago" if days > 0 else ""
     return f"{len(before)}{ago}"
 

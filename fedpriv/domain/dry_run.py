@@ -25,7 +25,7 @@ from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import ExistsError, GatekeeperError, RefusedError, TrainingError
 from fedpriv.files import file_sha256, folder_lock, private_folder, write_atomic, write_json
-from fedpriv.study import Plan
+from fedpriv.study import CodeRequest, Plan, TaskChoice
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
 from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
@@ -192,7 +192,7 @@ class _Trial:
             plan=self.plan,
             folder=folder,
             recipe=bundle / "train.py",
-            prepared=_mock_examples(self.domain, private_folder(self.root / "mock")),
+            prepared=_mock_examples(self.domain, self.stored.request, private_folder(self.root / "mock")),
             model=self.model,
             resources=self.domain.config.resources,
         )
@@ -257,12 +257,13 @@ def _round_seconds(trial: _Trial, seconds: float, started: float) -> float:
     return round(min(seconds + step * more, float(whole.max_seconds)), 1)
 
 
-def _mock_examples(domain: Domain, folder: Path) -> PreparedData:
-    """Copy the domain's mock examples, divided into those to train on and those held out."""
-    mock = domain.folder.state / "mock"
+def _mock_examples(domain: Domain, request: CodeRequest, folder: Path) -> PreparedData:
+    """Copy mock examples of the request's task, divided into those to train on and those held out."""
+    task = request.plan.task
+    mock = domain.folder.state / "mock" if task == TaskChoice() else folder.with_name("made")
     if not (mock / "schema.json").exists():
         with contextlib.suppress(ExistsError):  # the service may just have made it
-            write_mock(mock, seed=0)
+            write_mock(mock, seed=0, task=task, files=request.files)
     lines = (mock / "examples.jsonl").read_bytes().splitlines(keepends=True)
     cut = max(1, min(int(len(lines) * _TRAINED_SHARE), len(lines) - 1))
     train, heldout = folder / "train.jsonl", folder / "heldout.jsonl"

@@ -62,6 +62,14 @@ def test_a_shorter_window_knows_less():
     assert ["two" in text for text in texts] == [False, True]
 
 
+@pytest.mark.parametrize("left", [None, BEGIN + DAY, BEGIN + 9 * DAY])
+def test_an_earlier_stay_that_is_not_over_tells_nothing_of_its_end(left):
+    record = Record(patients=[patient()], admissions=[stay(), stay(100, admittime=BEGIN - 3 * DAY, dischtime=left)])
+    found, _ = told(record, TaskChoice(kind="mortality"))
+    text = next(example.text for example in found if example.admitted == BEGIN)
+    assert "Earlier admissions: 1, the last 3 days ago." in text
+
+
 def test_who_is_left_out_is_counted_by_reason():
     short = stay(1, dischtime=BEGIN + DAY)
     record = Record(

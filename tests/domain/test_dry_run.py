@@ -8,7 +8,7 @@ from fedpriv.domain.dry_run import MOST_LOG_LINES, dry_run, last_dry_run
 from fedpriv.domain.log_tail import last_lines
 from fedpriv.errors import LockError, RefusedError
 from fedpriv.files import folder_lock
-from fedpriv.study import CodeRequest
+from fedpriv.study import CodeRequest, TaskChoice
 from fedpriv.study.plan import TrainingChoice
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA
@@ -58,6 +58,16 @@ def test_the_stock_recipe_passes_and_is_measured_and_nothing_of_a_killed_dry_run
     assert not (domain.folder.state / "tries").exists()
     domain.requests.dry_run_path(result.study).write_text("{}")
     assert last_dry_run(domain, result.study) is None, "a kept result that was damaged is none"
+
+
+def test_a_task_is_tried_on_mock_examples_of_its_own(domain, tried):
+    result, _ = tried(HEAD + "    print(context.train.read_text()[:4000])\n    return train_local(context)\n")
+    assert not any("questions" in line for line in result.log)
+    asks = HEAD + "    print('questions' in context.train.read_text())\n    return train_local(context)\n"
+    result, _ = tried(asks, task=TaskChoice(kind="mortality"))
+    assert (result.outcome, result.reason) == ("passed", "")
+    assert result.log[0] == "True"
+    assert result.examples > 50
 
 
 def test_no_patient_s_data_can_be_seen_by_the_code(domain, tried, tmp_path):
