@@ -24,6 +24,8 @@ MAX_COHORT = 256
 """Most domains of a study: what packing, energies of sums and the sizes of messages are laid out for."""
 
 MetricName = Literal["train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
 REQUIRED_METRICS: frozenset[MetricName] = frozenset({"examples", "heldout_loss", "heldout_tokens"})
 """Without these no round can be weighed and judged."""
 
@@ -58,6 +60,16 @@ class TrainingChoice(Section):
     )
     max_tokens: int = Field(default=96, ge=8, le=32_768, description="an example is cut after so many tokens")
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    accumulation: int = Field(
+        default=1, ge=1, le=1024, description="parts in which a step's examples are worked through, to need less memory"
+    )
+    checkpointing: bool = Field(
+        default=False, description="compute activations once more instead of keeping them: less memory, a third slower"
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="of the base model: bfloat16, float32, or whichever is faster at the domain",
+    )
     max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
     seed: int = Field(default=0, ge=0, lt=2**31)
     proximal: float = Field(

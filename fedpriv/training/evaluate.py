@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedpriv.errors import TrainingError
-from fedpriv.training.examples import IGNORED, collate, encode, read_texts
+from fedpriv.training.examples import IGNORED, encode, labels_of, read_lines
 from fedpriv.training.local_round import LocalContext
 
 BATCH = 8
@@ -25,22 +25,23 @@ def evaluate_local(context: LocalContext, max_examples: int = 32) -> dict[str, f
     """
     import torch
 
-    from fedpriv.training.model import load_model, next_token_loss, put_adapter
+    from fedpriv.training.model import batch_loss, load_model, put_adapter
 
     torch.set_num_threads(context.threads)
-    texts = read_texts(context.heldout, limit=max_examples)
-    examples = sorted(encode(context.model_folder, texts, max_tokens=context.training.max_tokens), key=len)
+    lines = read_lines(context.heldout, limit=max_examples)
+    examples = sorted(encode(context.model_folder, lines, max_tokens=context.training.max_tokens), key=len)
     if not examples:
         raise TrainingError("There is no held-out example of two tokens or more", todo="prepare the shard again")
-    model = load_model(context.model_folder, context.lora)
+    model = load_model(context.model_folder, context.lora, context.training.precision)
     put_adapter(model, context.adapter)
     model.eval()
     loss_sum, tokens = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(examples), BATCH):
-            inputs, labels = collate(examples[start : start + BATCH])
-            loss_sum += float(next_token_loss(model, inputs, labels))
-            tokens += int((labels != IGNORED).sum())
+            batch = examples[start : start + BATCH]
+            with batch_loss(model, batch) as loss:
+                loss_sum += float(loss)
+            tokens += sum(label != IGNORED for example in batch for label in labels_of(example))
     return {
         "heldout_loss": loss_sum / tokens,
         "heldout_tokens": float(tokens),

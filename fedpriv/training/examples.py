@@ -1,106 +1,161 @@
-"""Prepared examples of a shard as token batches, in an order that every round continues."""
+"""Examples of a shard as token ids, the order in which rounds draw them, and their batches."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from fedpriv.errors import TrainingError
+from fedpriv.training.lines import Line, read_lines, read_patients, read_texts
 
 if TYPE_CHECKING:
     import torch
 
+__all__ = [
+    "IGNORED",
+    "Encoder",
+    "Example",
+    "collate",
+    "encode",
+    "encode_patients",
+    "example_order",
+    "labels_of",
+    "read_lines",
+    "read_patients",
+    "read_texts",
+]
+
 IGNORED = -100
-"""The label of a position that has no next token."""
+"""The label of a position whose next token is not to be learned."""
 
 
-def read_texts(path: Path, *, limit: int | None = None) -> list[str]:
-    """Return the texts of a JSON-lines file of ``{"text": ...}`` objects, the first ``limit`` of them.
+@dataclass(frozen=True, slots=True)
+class Example(Sequence[int]):
+    """Token ids, and at which positions the answers to questions stand.
 
-    Raises
-    ------
-    TrainingError
-        If the file cannot be read or a line is not such an object; the message has the line's number, not its text.
-    """
-    return [text for text, _ in _read_lines(path, limit=limit)]
-
-
-def read_patients(path: Path) -> list[list[str]]:
-    """Return the texts of a JSON-lines file of ``{"text": ..., "patient": ...}``, those of one patient together.
-
-    Parameters
+    Attributes
     ----------
-    path : Path
-        Every line names its patient by a number that means nothing outside the file.
+    ids : tuple of int
+        The tokens.
+    answers : tuple of int
+        Positions of the answers, rising; with none, every token is to be learned.
+    """
+
+    ids: tuple[int, ...]
+    answers: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        return self.ids[index]
+
+
+class Encoder:
+    """Turns lines into examples of at most ``max_tokens`` tokens, with a base model's tokenizer.
+
+    A text without questions is cut at its end. With questions, the tokens are those of the text, cut so that all that
+    follows has room, and then for each question ``"\\n{question}"`` and the first token of ``" yes"`` or ``" no"``.
+    What the tokenizer puts before every text, such as a mark of its beginning, comes first.
 
     Raises
     ------
     TrainingError
-        As :func:`read_texts`; also if a line does not say whose it is: a bound on what one patient contributes would
-        bound nothing then.
+        If the tokenizer cannot be read.
     """
-    texts: dict[int, list[str]] = {}
-    for number, (text, patient) in enumerate(_read_lines(path), start=1):
-        if patient is None:
+
+    def __init__(self, model_folder: Path, max_tokens: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+        except Exception as error:  # the library raises nothing more particular
+            raise TrainingError("The base model's tokenizer cannot be read", todo="fetch the model again") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._prefix = self._before_every_text()
+        self.max_tokens = max_tokens
+        self._asked: dict[tuple[str, ...], list[list[int]]] = {}
+
+    def encode(self, lines: Sequence[str | Line]) -> list[Example]:
+        """Return the example of each line; one that teaches nothing, of a text of under two tokens, is short.
+
+        Raises
+        ------
+        TrainingError
+            If questions leave no room for the text, or yes and no begin with the same token.
+        """
+        full = [line if isinstance(line, Line) else Line(line) for line in lines]
+        texts = self._tokens([line.text for line in full])
+        return [self._example(line, ids) for line, ids in zip(full, texts, strict=True)]
+
+    def _before_every_text(self) -> tuple[int, ...]:
+        """Return the special tokens in front of a text, none for most tokenizers; those behind it are left out."""
+        alone = self._tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self._tokenizer.encode("a", add_special_tokens=True).ids
+        places = (place for place in range(len(whole)) if whole[place : place + len(alone)] == alone)
+        return tuple(whole[: next(places, 0)])
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids for found in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _example(self, line: Line, text: Sequence[int]) -> Example:
+        room = self.max_tokens - len(self._prefix)
+        if not line.questions:
+            return Example((*self._prefix, *text[:room]))
+        questions = self._questions(line.questions)
+        room -= sum(len(ids) + 1 for ids in questions)
+        if room < 1:
             raise TrainingError(
-                f"Example {number} of {path.name} does not say which patient it is of", todo="prepare the shard again"
+                f"The questions alone take more than the {self.max_tokens} tokens of an example",
+                todo="raise training > max_tokens in the plan",
             )
-        texts.setdefault(patient, []).append(text)
-    return list(texts.values())
+        yes, no = self.answer_tokens
+        ids, answers = [*self._prefix, *text[:room]], []
+        for question, answer in zip(questions, line.answers, strict=True):
+            ids += [*question, yes if answer else no]
+            answers.append(len(ids) - 1)
+        return Example(tuple(ids), tuple(answers))
+
+    def _questions(self, questions: tuple[str, ...]) -> list[list[int]]:
+        if questions not in self._asked:
+            self._asked = {questions: self._tokens([f"\n{question}" for question in questions])}
+        return self._asked[questions]
+
+    @property
+    def answer_tokens(self) -> tuple[int, int]:
+        """The tokens of yes and no: the first ones of ``" yes"`` and ``" no"``."""
+        yes, no = self._tokens([" yes", " no"])
+        if not yes or not no or yes[0] == no[0]:
+            raise TrainingError(
+                "The base model's tokenizer does not tell yes from no by their first tokens",
+                todo="choose another base_model for tasks with questions",
+            )
+        return yes[0], no[0]
 
 
-def _read_lines(path: Path, *, limit: int | None = None) -> list[tuple[str, int | None]]:
-    """Return text and patient (None where it is not said) of the first ``limit`` examples of a file."""
-    examples: list[tuple[str, int | None]] = []
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if limit is not None and len(examples) >= limit:
-                    break
-                if line.strip():
-                    examples.append(_example_of(line, number, path.name))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"The examples in {path.name} cannot be read", todo="prepare the shard again") from error
-    return examples
+def encode(model_folder: Path, lines: Sequence[str | Line], *, max_tokens: int) -> list[Example]:
+    """Return the examples of texts, or of lines with questions; those of fewer than two tokens are left out."""
+    return [example for example in Encoder(model_folder, max_tokens).encode(lines) if len(example) >= 2]
 
 
-def _example_of(line: str, number: int, name: str) -> tuple[str, int | None]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        raise TrainingError(
-            f'Line {number} of {name} is not a JSON object with a "text"', todo="prepare the shard again"
-        )
-    patient = value.get("patient")
-    return value["text"], patient if type(patient) is int else None
-
-
-def encode(model_folder: Path, texts: Sequence[str], *, max_tokens: int) -> list[list[int]]:
-    """Return the token ids of each text, cut after ``max_tokens``; texts of fewer than two tokens are left out."""
-    return [ids for ids in _encode_all(model_folder, texts, max_tokens) if len(ids) >= 2]
-
-
-def encode_patients(model_folder: Path, patients: Sequence[Sequence[str]], *, max_tokens: int) -> list[list[list[int]]]:
-    """Return the token ids of each patient's texts, see :func:`encode`; a patient without a usable one stays, empty."""
-    encoded = iter(_encode_all(model_folder, [text for texts in patients for text in texts], max_tokens))
-    return [[ids for ids in itertools.islice(encoded, len(texts)) if len(ids) >= 2] for texts in patients]
-
-
-def _encode_all(model_folder: Path, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+def encode_patients(
+    model_folder: Path, patients: Sequence[Sequence[str | Line]], *, max_tokens: int
+) -> list[list[Example]]:
+    """Return each patient's examples, see :func:`encode`; a patient without a usable one stays, empty."""
+    encoder = Encoder(model_folder, max_tokens)
+    encoded = iter(encoder.encode([line for lines in patients for line in lines]))
+    return [[ids for ids in itertools.islice(encoded, len(lines)) if len(ids) >= 2] for lines in patients]
 
 
 def example_order(count: int, seed: int, start: int) -> Iterator[int]:
@@ -119,14 +174,23 @@ def example_order(count: int, seed: int, start: int) -> Iterator[int]:
         position += count - offset
 
 
+def labels_of(example: Sequence[int]) -> list[int]:
+    """Return the next token at each position, :data:`IGNORED` where none is to be learned: at the last one always."""
+    following = [*example[1:], IGNORED]
+    if isinstance(example, Example) and example.answers:
+        asked = {position - 1 for position in example.answers}
+        return [label if position in asked else IGNORED for position, label in enumerate(following)]
+    return following
+
+
 def collate(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad a batch on the right to its longest example.
 
     Returns
     -------
     tuple[Tensor of int64, Tensor of int64]
-        Token ids and next-token labels, both (batch, longest). Labels are :data:`IGNORED` at each example's last
-        token and in the padding. No attention mask is needed: under causal attention no token sees what follows it.
+        Token ids and next-token labels, both (batch, longest). Labels are :data:`IGNORED` where :func:`labels_of` says
+        so and in the padding. No attention mask is needed: under causal attention no token sees what follows it.
     """
     import torch
 
@@ -134,6 +198,6 @@ def collate(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]
     tokens = torch.zeros(len(batch), longest, dtype=torch.long)
     labels = torch.full((len(batch), longest), IGNORED, dtype=torch.long)
     for row, ids in enumerate(batch):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        labels[row, : len(ids) - 1] = torch.tensor(ids[1:])
+        tokens[row, : len(ids)] = torch.tensor(list(ids))
+        labels[row, : len(ids)] = torch.tensor(labels_of(ids))
     return tokens, labels

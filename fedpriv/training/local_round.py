@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training.adapter import AdapterState
-from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
+from fedpriv.training.examples import IGNORED, Encoder, Example, example_order, labels_of
+from fedpriv.training.shard import Shard
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +41,7 @@ class LocalContext:
     trained : tuple of str
         Names of those that this round trains; the others must come back as they are, to the bit.
     train, heldout : Path
-        JSON lines of ``{"text": ...}``; the second is never trained on.
+        JSON lines, see :mod:`fedpriv.training.lines`; the second is never trained on.
     lora, training
         The plan's sections.
     round : int
@@ -84,10 +87,10 @@ class LocalOutcome:
 def train_local(context: LocalContext) -> LocalOutcome:
     """Train ``context.trained`` for ``training.steps`` steps and return the adapter.
 
-    AdamW without weight decay at the plan's constant learning rate, mean loss over all next tokens of a batch, pulled
-    back to the start by ``training.proximal`` (:func:`pull_back`), gradient norm clipped to 1. The result depends on
-    the context alone: the same seed, round, threads and machine give the same bits. After ``training.max_seconds`` it
-    stops with the work so far, after one step at the earliest.
+    AdamW without weight decay at the plan's constant learning rate, mean loss over all next tokens of a batch, or over
+    the answers where the shard asks questions, pulled back to the start by ``training.proximal`` (:func:`pull_back`),
+    gradient norm clipped to 1. The result depends on the context alone: the same seed, round, threads and machine give
+    the same bits. After ``training.max_seconds`` it stops with the work so far, after one step at the earliest.
 
     Raises
     ------
@@ -98,34 +101,34 @@ def train_local(context: LocalContext) -> LocalOutcome:
     """
     import torch
 
-    from fedpriv.training.model import load_model, put_adapter, take_adapter, train_only
+    from fedpriv.training.model import load_model, put_adapter, take_adapter, train_only, training_mode
 
     started = time.monotonic()
     torch.set_num_threads(context.threads)
     torch.manual_seed(context.seed * 1_000_003 + context.round)
     choice = context.training
-    examples = encode(context.model_folder, read_texts(context.train), max_tokens=choice.max_tokens)
-    if not examples:
+    shard = Shard(context.train, Encoder(context.model_folder, choice.max_tokens))
+    if not len(shard):
         raise TrainingError("The shard has no example of two tokens or more", todo="prepare the shard again")
-    model = load_model(context.model_folder, context.lora)
+    model = load_model(context.model_folder, context.lora, choice.precision)
     put_adapter(model, context.adapter)
-    model.train()
-    trained = list(train_only(model, context.trained).values())
-    optimizer = torch.optim.AdamW(trained, lr=choice.learning_rate, weight_decay=0.0)
-    start = [parameter.detach().clone() for parameter in trained] if choice.proximal else []
-    order = example_order(len(examples), context.seed, (context.round - 1) * choice.steps * choice.batch_size)
-    loss_sum, tokens = 0.0, 0
-    for step in range(1, choice.steps + 1):
-        batch = [examples[index] for index in itertools.islice(order, choice.batch_size)]
-        step_loss, step_tokens = _backward(model, optimizer, batch)
-        pull_back(trained, start, choice.proximal)
-        torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
-        optimizer.step()
-        loss_sum, tokens = loss_sum + step_loss, tokens + step_tokens
-        context.report(step, choice.steps)
-        if time.monotonic() - started >= choice.max_seconds:
-            break
-    metrics = {"train_loss": loss_sum / tokens, "train_tokens": float(tokens), "examples": float(len(examples))}
+    with training_mode(model, checkpointing=choice.checkpointing):
+        trained = list(train_only(model, context.trained).values())
+        optimizer = torch.optim.AdamW(trained, lr=choice.learning_rate, weight_decay=0.0, fused=True)
+        start = [parameter.detach().clone() for parameter in trained] if choice.proximal else []
+        order = example_order(len(shard), context.seed, (context.round - 1) * choice.steps * choice.batch_size)
+        loss_sum, tokens = 0.0, 0
+        for step in range(1, choice.steps + 1):
+            optimizer.zero_grad(set_to_none=True)
+            step_loss, step_tokens = backward(model, shard.draw(order, choice.batch_size), choice.accumulation)
+            pull_back(trained, start, choice.proximal)
+            torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+            optimizer.step()
+            loss_sum, tokens = loss_sum + step_loss, tokens + step_tokens
+            context.report(step, choice.steps)
+            if time.monotonic() - started >= choice.max_seconds:
+                break
+    metrics = {"train_loss": loss_sum / tokens, "train_tokens": float(tokens), "examples": float(len(shard))}
     return LocalOutcome(adapter_after=take_adapter(model), metrics=metrics)
 
 
@@ -151,24 +154,40 @@ def pull_back(trained: Sequence[torch.nn.Parameter], start: Sequence[torch.Tenso
             parameter.grad.add_(parameter.detach() - origin, alpha=proximal)
 
 
-def _backward(model: PeftModel, optimizer: torch.optim.Optimizer, batch: list[list[int]]) -> tuple[float, int]:
-    """Put the gradient of a batch's mean loss into the parameters.
+def backward(model: PeftModel, batch: Sequence[Example], parts: int = 1) -> tuple[float, int]:
+    """Add the gradient of a batch's mean loss to the parameters' gradients.
+
+    Parameters
+    ----------
+    model : PeftModel
+        In training mode, its gradients at zero.
+    batch : sequence of Example
+        Each with at least one token to learn.
+    parts : int, default 1
+        Into so many parts the batch is divided, one after the other in memory. The mean is over the tokens of the whole
+        batch, so the gradient is the same up to rounding.
 
     Returns
     -------
     tuple of float and int
         The batch's summed loss in nats, and its number of predicted tokens.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer finite.
     """
-    import torch
+    from fedpriv.training.model import batch_loss
 
-    from fedpriv.training.model import next_token_loss
-
-    inputs, labels = collate(batch)
-    count = int((labels != IGNORED).sum())
-    loss = next_token_loss(model, inputs, labels)
-    value = float(loss.detach())
-    if not torch.isfinite(loss):
-        raise TrainingError("The training loss is no longer finite", todo="lower training > learning_rate in the plan")
-    optimizer.zero_grad(set_to_none=True)
-    (loss / count).backward()
-    return value, count
+    count = sum(label != IGNORED for example in batch for label in labels_of(example))
+    total = 0.0
+    for part in np.array_split(np.arange(len(batch)), min(parts, len(batch))):
+        with batch_loss(model, [batch[index] for index in part]) as loss:
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    "The training loss is no longer finite", todo="lower training > learning_rate in the plan"
+                )
+            (loss / count).backward()
+        total += value
+    return total, count

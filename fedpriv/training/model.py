@@ -1,53 +1,49 @@
-"""The base model with its LoRA adapter in memory, and its loss without a copy of the logits."""
+"""The base model with its LoRA adapter in memory, and the loss of a batch."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fedpriv.errors import ModelError, TrainingError
-from fedpriv.study.plan import LoraChoice
+from fedpriv.study.plan import LoraChoice, Precision
 from fedpriv.training.adapter import AdapterState, Float32
-from fedpriv.training.examples import IGNORED
+from fedpriv.training.examples import collate
+from fedpriv.training.loss import summed_loss
+from fedpriv.training.packing import ATTENTION, pack, segments
+from fedpriv.training.precision import precision_of
+from fedpriv.training.traits import traits_of
 
-ROWS_AT_ONCE = 512
-"""Positions whose logits are in memory at a time: 512 x 49152 float32 are 96 MiB."""
 
+def load_model(folder: Path, lora: LoraChoice, precision: Precision = "float32") -> PeftModel:
+    """Return the frozen base model with a LoRA adapter on it; the same object for the same arguments.
 
-def load_model(folder: Path, lora: LoraChoice) -> PeftModel:
-    """Return the frozen base model in float32 with a LoRA adapter on it; the same object for the same arguments.
-
-    All of the adapter can be trained, whatever was frozen before (:func:`train_only`).
-
-    float32, because bfloat16 is slower on processors without AMX (measured in ``benchmarks/training_step.py``).
+    All of the adapter can be trained, whatever was frozen before (:func:`train_only`). Its parameters are float32,
+    whatever the base model's are (:mod:`fedpriv.training.precision`).
 
     Raises
     ------
     ModelError
-        If the folder holds no usable Llama weights.
+        If the folder holds no usable causal language model. Code that comes with a model is never run.
     """
-    model = _load(folder, lora.model_dump_json())
+    model = _load(folder, lora.model_dump_json(), precision_of(precision, folder))
     for parameter in adapter_parameters(model).values():
         parameter.requires_grad_(True)
     return model
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: Path, lora_json: str) -> PeftModel:
+def _load(folder: Path, lora_json: str, dtype: torch.dtype) -> PeftModel:
     lora = LoraChoice.model_validate_json(lora_json)
-    try:
-        base = LlamaForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again") from error
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -56,7 +52,30 @@ def _load(folder: Path, lora_json: str) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return cast("PeftModel", get_peft_model(base, config))
+    model = cast("PeftModel", get_peft_model(_load_base(folder, dtype), config))
+    for module in model.modules():
+        if dtype != torch.float32 and isinstance(module, BaseTunerLayer):
+            cast("Any", module).cast_input_dtype_enabled = False  # else it copies activations
+    return model
+
+
+def _load_base(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the weights with our own attention where the architecture lets attention be chosen, else with its own."""
+    options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    for attention in (ATTENTION, "eager"):
+        try:
+            return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
+        except ValueError as error:
+            if attention == ATTENTION and "attn_implementation" in str(error):
+                continue
+            raise _unusable(folder) from error
+        except (OSError, RuntimeError, KeyError) as error:
+            raise _unusable(folder) from error
+    raise _unusable(folder)
+
+
+def _unusable(folder: Path) -> ModelError:
+    return ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again")
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
@@ -107,8 +126,26 @@ def take_adapter(model: PeftModel) -> AdapterState:
     return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in adapter_parameters(model).items()}
 
 
+@contextlib.contextmanager
+def training_mode(model: PeftModel, *, checkpointing: bool = False) -> Iterator[None]:
+    """Train within the block, with dropout if there is any; with ``checkpointing``, keep only each layer's input.
+
+    The layers' other activations are then computed once more in the backward pass, with the same dropout.
+    """
+    base = base_of(model)
+    model.train()
+    if checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if checkpointing:
+            base.gradient_checkpointing_disable()
+        model.eval()
+
+
 def next_token_loss(model: PeftModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the summed cross-entropy of all next tokens of a batch, in nats.
+    """Return the summed cross-entropy of all labelled next tokens of a padded batch, in nats.
 
     Parameters
     ----------
@@ -122,43 +159,25 @@ def next_token_loss(model: PeftModel, tokens: torch.Tensor, labels: torch.Tensor
     Tensor of float32, ()
         Differentiable with respect to the LoRA parameters.
     """
-    causal = cast("LlamaForCausalLM", model.get_base_model())
-    hidden = causal.model(input_ids=tokens, use_cache=False).last_hidden_state
-    wanted = labels != IGNORED
-    loss: Any = _FrozenHeadLoss.apply(hidden[wanted], causal.lm_head.weight, labels[wanted])
-    return loss
+    base = base_of(model)
+    return summed_loss(base, tokens.to(base.device), labels.to(base.device))
 
 
-class _FrozenHeadLoss(torch.autograd.Function):
-    """Cross-entropy behind a frozen output layer, its gradient found in the forward pass.
+@contextlib.contextmanager
+def batch_loss(model: PeftModel, batch: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
+    """Give the summed loss of a batch, as :func:`next_token_loss` of it is; go backward within the block.
 
-    The logits of a vocabulary of 49152 are what a training step on a processor has most of. Since the layer's weight
-    needs no gradient, ``(softmax - onehot) @ weight`` follows from the logits while they are in memory: a chunk of
-    rows at a time, written over in place, never kept for the backward pass.
+    The batch is one row without padding where the model can be packed, padded elsewhere.
     """
+    base = base_of(model)
+    if not traits_of(base).packable:
+        yield next_token_loss(model, *collate(batch))
+        return
+    packed = pack(batch).to(base.device)
+    with segments(packed.lengths):
+        yield summed_loss(base, packed.tokens, packed.labels, packed.positions)
 
-    @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Sum the losses; ``hidden`` (rows, width) float32, ``weight`` (vocabulary, width), ``labels`` (rows)."""
-        wants_gradient = ctx.needs_input_grad[0]
-        total = torch.zeros((), dtype=torch.float32)
-        gradient = torch.empty_like(hidden) if wants_gradient else None
-        for start in range(0, len(labels), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            logits = hidden[rows] @ weight.t()
-            normaliser = torch.logsumexp(logits, dim=1)
-            target = labels[rows].unsqueeze(1)
-            total += (normaliser - logits.gather(1, target).squeeze(1)).sum()
-            if gradient is not None:
-                logits.sub_(normaliser.unsqueeze(1)).exp_()
-                logits.scatter_add_(1, target, torch.full(target.shape, -1.0))
-                gradient[rows] = logits @ weight
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        return total
 
-    @staticmethod
-    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Scale the gradient found in the forward pass."""
-        (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0], None, None
+def base_of(model: PeftModel) -> PreTrainedModel:
+    """Return the base model, whose layers have the adapter in them."""
+    return cast("PreTrainedModel", model.get_base_model())

@@ -17,15 +17,14 @@ from pydantic import Field
 from fedpriv.errors import TrainingError
 from fedpriv.study.section import Section
 from fedpriv.training import noise
-from fedpriv.training.examples import IGNORED, collate, encode_patients, read_patients
+from fedpriv.training.examples import IGNORED, Example, collate, encode_patients, read_patients
 from fedpriv.training.local_round import LocalContext, LocalOutcome
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-Tokens = list[int]
-Patient = list[Tokens]
+Patient = list[Example]
 
 MOST_ROWS = 16
 """Notes whose gradients are computed at a time; fewer where the adapter is large, see :data:`MOST_NUMBERS`."""
@@ -154,7 +153,7 @@ def clipped_sum(
     Parameters
     ----------
     drawn : sequence of patients
-        Each a list of notes (token ids); of each, ``most`` notes at random are used.
+        Each a list of notes; of each, ``most`` notes at random are used.
 
     Returns
     -------

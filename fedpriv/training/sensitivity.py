@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training.adapter import AdapterState, initial_adapter, lora_layout
-from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
+from fedpriv.training.examples import IGNORED, Example, collate, encode, example_order, read_lines
 from fedpriv.training.local_round import LocalContext, train_local
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def measure_sensitivity(
     ModelError
         If the model cannot be loaded or has none of the targeted layers.
     """
-    tokens = encode(model_folder, read_texts(examples), max_tokens=training.max_tokens)
+    tokens = encode(model_folder, read_lines(examples), max_tokens=training.max_tokens)
     if len(tokens) < 2 or notes < 2:
         raise TrainingError("Sensitivity needs at least two notes of two tokens or more", todo="give more notes")
     adapter = initial_adapter(lora_layout(model_folder, lora), training.seed)
@@ -113,7 +113,7 @@ def measure_sensitivity(
 
 
 def _spread(
-    model_folder: Path, lora: LoraChoice, adapter: AdapterState, notes: Iterable[list[int]], done: Callable[[int], None]
+    model_folder: Path, lora: LoraChoice, adapter: AdapterState, notes: Iterable[Example], done: Callable[[int], None]
 ) -> dict[str, float]:
     """Return each tensor's mean squared distance from the mean gradient, with Welford's running sums in float64."""
     import torch
@@ -140,7 +140,7 @@ def _spread(
     return {name: value / max(1, count) for name, value in squares.items()}
 
 
-def _backward(model: PeftModel, note: list[int]) -> torch.Tensor:
+def _backward(model: PeftModel, note: Example) -> torch.Tensor:
     """Put the gradient of one note's mean loss of a token into the parameters; return that loss (nats)."""
     import torch
 

@@ -259,11 +259,22 @@ def _preload() -> None:
     import safetensors.torch
     import tokenizers
     import torch
+    from transformers import AutoModelForCausalLM
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
     from fedpriv.training import evaluate, local_round, model
 
-    loaded = (peft, safetensors.torch, tokenizers, torch, LlamaForCausalLM, evaluate, local_round, model)
+    loaded = (
+        peft,
+        safetensors.torch,
+        tokenizers,
+        torch,
+        LlamaForCausalLM,
+        evaluate,
+        local_round,
+        model,
+        AutoModelForCausalLM,
+    )
     del loaded
     gc.collect()
     gc.freeze()

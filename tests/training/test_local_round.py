@@ -9,7 +9,7 @@ from fedpriv.errors import TrainingError
 from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training import adapter_digest, evaluate_local, train_local
-from fedpriv.training.examples import IGNORED, collate, encode, example_order, read_texts
+from fedpriv.training.examples import IGNORED, Example, collate, encode, example_order, read_texts
 from fedpriv.training.local_round import pull_back
 from fedpriv.training.model import load_model, next_token_loss, put_adapter, train_only
 
@@ -65,7 +65,7 @@ def test_loss_and_gradient_are_those_of_transformers(context):
     model = load_model(context.model_folder, context.lora)
     put_adapter(model, {name: array + 0.02 for name, array in context.adapter.items()})
     examples = encode(context.model_folder, read_texts(context.train, limit=3), max_tokens=64)
-    examples[1] = examples[1][:20]
+    examples[1] = Example(examples[1][:20])
     tokens, labels = collate(examples)
     trained = [p for p in model.parameters() if p.requires_grad]
     ours = next_token_loss(model, tokens, labels)

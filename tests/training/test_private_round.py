@@ -10,7 +10,7 @@ import torch
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training import adapter_digest, evaluate_local, noise, private_round, train_local
-from fedpriv.training.examples import IGNORED, collate, encode_patients, read_patients
+from fedpriv.training.examples import IGNORED, Example, collate, encode_patients, read_patients
 from fedpriv.training.model import adapter_parameters, load_model, next_token_loss, put_adapter
 from fedpriv.training.private_round import (
     PrivateSteps,
@@ -103,7 +103,7 @@ def test_one_patient_changes_the_sum_by_the_clip_at_the_most(model, patients):
         for left_out in range(0, PATIENTS, 5):
             without = clipped_sum(model, trained, [*patients[:left_out], *patients[left_out + 1 :]], clip=clip, most=3)
             assert distance(whole, without) == pytest.approx(clip, rel=1e-3)  # these gradients are all longer
-        twice = clipped_sum(model, trained, [[note * 3 for note in patients[0]] * 9], clip=clip, most=100)
+        twice = clipped_sum(model, trained, [[Example(note.ids * 3) for note in patients[0]] * 9], clip=clip, most=100)
     assert distance(twice, dict.fromkeys(twice, torch.zeros(()))) <= clip * 1.0001
 
 
