@@ -57,7 +57,7 @@ def test_a_bad_line_is_named_by_its_number_alone(tmp_path, line, why):
 def test_a_line_without_a_patient_is_refused_where_patients_count(tmp_path):
     path = tmp_path / "shard.jsonl"
     path.write_text('{"text": "a", "patient": 4}\n{"text": "b"}\n')
-    with pytest.raises(TrainingError, match="Example 2 .* which patient"):
+    with pytest.raises(TrainingError, match=r"Example 2 .* which patient"):
         read_patients(path)
 
 
