@@ -107,6 +107,50 @@ def domain(
 
 
 @app.command()
+def training(
+    tables: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="MIMIC-III tables; synthetic ones without it.", file_okay=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Base model of the round.")] = "smollm2-135m-instruct",
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=2, help="Optimiser steps of a run.")] = 6,
+    max_tokens: Annotated[int, typer.Option(min=8, help="An example is cut after so many.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each side.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of every run.")] = 2,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure tokens a second and memory of a local round beside transformers.Trainer with peft.
+
+    Same examples, model, batch, steps and optimizer; every run is a process of its own. Takes about ten minutes;
+    docs/benchmarks.md says what is measured.
+    """
+    from fedpriv.experiments.training_bench import run_training_bench, targets
+
+    with _progress() as on_progress:
+        report = run_training_bench(
+            model=model,
+            tables=tables,
+            batch_size=batch_size,
+            steps=steps,
+            max_tokens=max_tokens,
+            repeats=repeats,
+            threads=threads,
+            on_progress=on_progress,
+        )
+    if out is not None:
+        write_json(out, report.as_json(), mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+        return
+    view = Table("", "tokens a second", "peak memory, MB", "held-out loss")
+    for name, side in report.sides.items():
+        view.add_row(name, f"{side.median:.0f}", f"{side.peak_bytes / 1e6:.0f}", f"{side.heldout_loss:.4f}")
+    Console().print(view)
+    Console().print(_targets_table(targets(report)))
+
+
+@app.command()
 def crosscloud(
     model: Annotated[str, typer.Option(help="Base model.")] = "smollm2-135m-instruct",
     mode: Annotated[list[str] | None, typer.Option(help="A mode beside the baseline; again for more. [all]")] = None,

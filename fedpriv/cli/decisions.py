@@ -32,6 +32,9 @@ def approve(
     rounds: Annotated[int | None, typer.Option(min=1, help="At most so many rounds; by default the plan's.")] = None,
     epsilon: Annotated[float | None, typer.Option(help="Most of the privacy budget that it may spend.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="The approval ends after so many days.")] = None,
+    seconds: Annotated[
+        int | None, typer.Option(min=5, help="A local round stops after so many, with the work so far.")
+    ] = None,
     hours: Annotated[str | None, typer.Option(help="Run the model only then, local time: 19:00-07:00.")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="A number that may leave; repeatable. By default all of the plan.")
@@ -51,6 +54,7 @@ def approve(
             "rounds": rounds,
             "epsilon": epsilon,
             "days": days,
+            "seconds": seconds,
             "hours": hours,
             "metrics": metric or None,
             "minimum_cohort": minimum_cohort,

@@ -81,6 +81,8 @@ def limits_in_words(limits: Limits) -> Iterator[str]:
     yield f"numbers that may leave: {', '.join(limits.metrics)}"
     if limits.epsilon is not None:
         yield f"at most epsilon {limits.epsilon:g} of the privacy budget"
+    if limits.seconds is not None:
+        yield f"a local round stops after {limits.seconds} seconds, with the work so far"
     if limits.hours is not None:
         yield f"the model is run only between {limits.hours.replace('-', ' and ')} (local time)"
     if limits.expires_s is not None:

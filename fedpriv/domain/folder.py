@@ -62,6 +62,7 @@ class Terms(Section):
     )
     epsilon: float | None = Field(default=None, gt=0, le=1000, description="most of the privacy budget it may spend")
     days: int | None = Field(default=None, ge=1, le=3650, description="the approval ends after so many days")
+    seconds: int | None = Field(default=None, ge=5, le=86_400, description="a local round stops after so many")
     hours: Hours | None = Field(default=None, description="when the model may be run, local time, as 19:00-07:00")
     release: bool | None = Field(default=None, description="whether the final adapter may be handed over")
 

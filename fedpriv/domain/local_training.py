@@ -80,11 +80,12 @@ class LocalTraining:
         watch: Callable[[], object] = lambda: None,
         private: PrivateSteps | None = None,
         steps: int | None = None,
+        seconds: int | None = None,
     ) -> None:
         """Run one job that starts from the adapter after round ``adapter`` and writes to ``output``.
 
         With ``private``, fedpriv's own DP-SGD takes the place of the recipe, which is not run. ``steps`` take the place
-        of the plan's.
+        of the plan's, and so do ``seconds``, the data owner's limit, where they are fewer.
 
         Raises
         ------
@@ -93,7 +94,9 @@ class LocalTraining:
         BaseException
             Whatever ``watch`` raises, which is called while the job runs; the job is ended then.
         """
-        training = self.plan.training.model_copy(update={} if steps is None else {"steps": steps})
+        plan = self.plan.training
+        shorter = {"steps": steps or plan.steps, "max_seconds": min(seconds or plan.max_seconds, plan.max_seconds)}
+        training = plan.model_copy(update=shorter)
         job: dict[str, Any] = {
             "job": kind,
             "model_folder": str(self.model.folder),
@@ -112,17 +115,23 @@ class LocalTraining:
             "out": str(output),
         }
         try:
-            self._run(job, on_step, watch)
+            self._run(job, training.max_seconds, on_step, watch)
         except TrainingError:
             if self._report.stopped or (self._worker is not None and self._worker.alive):
                 raise
-            self._run(job, on_step, watch)  # the worker died of itself: once more
+            self._run(job, training.max_seconds, on_step, watch)  # the worker died of itself: once more
 
-    def _run(self, job: dict[str, Any], on_step: Callable[[int, int], None], watch: Callable[[], object]) -> None:
+    def _run(
+        self,
+        job: dict[str, Any],
+        max_seconds: int,
+        on_step: Callable[[int, int], None],
+        watch: Callable[[], object],
+    ) -> None:
         files = (self.model.folder, self.prepared.folder, self.recipe.parent, self._input)
         worker = self.start()
         try:
-            worker.run(job, files=files, max_seconds=self.plan.training.max_seconds, on_step=on_step, watch=watch)
+            worker.run(job, files=files, max_seconds=max_seconds, on_step=on_step, watch=watch)
         finally:
             self._report = worker.report
 

@@ -136,6 +136,7 @@ def approve(
         minimum_cohort=max(terms.minimum_cohort or 2, policy.minimum_cohort),
         epsilon=terms.epsilon,
         expires_s=None if terms.days is None else round(now_s + terms.days * 86_400.0),
+        seconds=terms.seconds and min(terms.seconds, plan.training.max_seconds),
         hours=terms.hours,
         release=policy.release == "after-study" if terms.release is None else terms.release,
     )

@@ -275,7 +275,8 @@ class StudyWork:
 
     def _run(self, kind: Literal["train", "evaluate"], *arguments: Any, **options: Any) -> None:
         """Run a job that ends as soon as the data owner's approval does."""
-        self.training.run(kind, *arguments, **options, watch=self.context.limits)
+        limits = self.context.limits()
+        self.training.run(kind, *arguments, **options, seconds=limits.seconds, watch=self.context.limits)
 
     def _record_attempts(self, ticket: Ticket) -> None:
         """Tell the data owner, and nobody else, what the code tried that training never needs."""

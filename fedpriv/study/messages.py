@@ -269,6 +269,12 @@ class Limits(Section):
     expires_s: float | None = Field(
         default=None, gt=0, description="seconds since the epoch after which nothing is carried out any more"
     )
+    seconds: int | None = Field(
+        default=None,
+        ge=5,
+        le=86_400,
+        description="a local round stops after so many, with the work so far",
+    )
     hours: Hours | None = Field(default=None, description="when the model may be run; outside of it, tickets wait")
     release: bool = Field(default=False, description="whether the adapter may be handed to the researcher at the end")
 

@@ -41,7 +41,7 @@ COMMANDS = [
             *("pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
-    *(["bench", name] for name in ("protection", "domain", "rounds", "crosscloud")),
+    *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud")),
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
 ]
 

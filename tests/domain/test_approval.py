@@ -1,13 +1,19 @@
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpriv.domain import ResourcesChoice
 from fedpriv.domain.approval import limits_in_words, limits_now, opens_in
+from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import RefusedError, RevokedError
+from fedpriv.files import write_atomic
 from fedpriv.study import Limits, RequestDecision
 from fedpriv.study.messages import Hours
+from fedpriv.study.plan import BaseModelChoice, MemberChoice, Plan
 
 STUDY = "ab" * 32
 
@@ -94,3 +100,32 @@ def test_limits_in_words_name_every_limit():
     words = "; ".join(limits_in_words(limits(epsilon=2.5, hours="19:00-07:00", expires_s=local("2026-12-01 08:00"))))
     for part in ("3 rounds", "2 domains", "examples", "epsilon 2.5", "19:00 and 07:00", "2026-12-01 08:00", "may not"):
         assert part in words
+
+
+def test_the_seconds_of_a_round_are_told():
+    assert "a local round stops after 60 seconds, with the work so far" in list(limits_in_words(limits(seconds=60)))
+    assert not any("seconds" in phrase for phrase in limits_in_words(limits()))
+
+
+@pytest.mark.parametrize(("allowed", "counts"), [(None, 900), (60, 60), (5000, 900)])
+def test_the_smaller_of_plan_and_approval_ends_a_round(tmp_path, monkeypatch, allowed, counts):
+    plan = Plan(
+        researcher=MemberChoice(email="c@x.org", fingerprint="c" * 64),
+        cohort=tuple(MemberChoice(email=f"{n}@x.org", fingerprint=n * 64) for n in "ab"),
+        base_model=BaseModelChoice(name="tiny"),
+    )
+    folder, given = StudyFolder(tmp_path / "study"), []
+    write_atomic(folder.adapter(0), b"adapter")
+    training = LocalTraining(
+        plan=plan,
+        folder=folder,
+        recipe=tmp_path / "train.py",
+        prepared=SimpleNamespace(train="train", heldout="heldout"),
+        model=SimpleNamespace(folder=tmp_path),
+        resources=ResourcesChoice(),
+    )
+    monkeypatch.setattr(training, "_run", lambda job, seconds, *_: given.append((job["training"], seconds)))
+    training.run("train", 1, 0, folder.output("x"), lambda step, steps: None, seconds=allowed)
+    ((told, seconds),) = given
+    assert told["max_seconds"] == seconds == counts
+    assert told["steps"] == plan.training.steps
