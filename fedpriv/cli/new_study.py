@@ -17,7 +17,7 @@ from fedpriv.errors import PlanError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.averaging import IN_WORDS as AVERAGING
-from fedpriv.study.plan import BaseModelChoice
+from fedpriv.study.plan import ANSWER_METRICS, BaseModelChoice
 
 console = Console()
 
@@ -113,7 +113,10 @@ def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict
         "cohort": [parse_pin(text).model_dump() for text in domains],
     }
     plan = validate_section(Plan, parties | {"base_model": {"name": model}} | settings, source="the options")
-    return plan.model_copy(update={"base_model": BaseModelChoice(name=model, digest=ensure_model(model).digest)})
+    changes: dict[str, Any] = {"base_model": BaseModelChoice(name=model, digest=ensure_model(model).digest)}
+    if plan.task.is_predictive:
+        changes["metrics"] = (*plan.metrics, *ANSWER_METRICS)
+    return plan.model_copy(update=changes)
 
 
 def _in_words(plan: Plan) -> Table:

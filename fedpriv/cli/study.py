@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ from fedpriv.cli.view import REPORT_TO_HELP, StudyView
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
-from fedpriv.researcher.event_words import link_in_words
+from fedpriv.researcher.event_words import link_in_words, quality_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import validate_section
 from fedpriv.study.protection_choice import ProtectionLevel
@@ -326,9 +327,19 @@ def skip(name: Name, home: Home = DEFAULT_HOME) -> None:
     console.print(f"A study that runs does it within seconds; otherwise run `fedpriv study resume {escape(name)}`.")
 
 
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(min(loss, 700)):.4g}"
+
+
 def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) -> None:
     study = Study.open(Researcher.open(home), name)
     with StudyView(console) as view:
         finished = study.run(view, resume=resume, report_to=report_to)
-    console.print(f"Held-out loss {finished.loss_before:.4f} before, [bold]{finished.loss_after:.4f}[/] after.")
+    console.print(
+        f"Held-out loss {finished.loss_before:.4f} before, [bold]{finished.loss_after:.4f}[/] after"
+        f" (perplexity {_perplexity(finished.loss_before)}, then {_perplexity(finished.loss_after)})."
+    )
+    if finished.quality:
+        console.print(f"Answers before: {quality_in_words(finished.quality_before)}")
+        console.print(f"Answers after:  [bold]{quality_in_words(finished.quality)}[/]")
     console.print(f"Next: `fedpriv study release {escape(name)} --out adapter`.")

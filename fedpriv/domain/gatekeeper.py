@@ -11,7 +11,7 @@ import numpy as np
 from fedpriv.errors import FedprivError, GatekeeperError
 from fedpriv.study import Plan
 from fedpriv.study.averaging import trained_tensors
-from fedpriv.study.plan import MetricName
+from fedpriv.study.plan import ANSWER_METRICS, MetricName
 from fedpriv.training import noise
 from fedpriv.training.adapter import flatten, layout_of, load_metrics, load_state
 
@@ -126,7 +126,7 @@ def check_metrics(path: Path, allowed: Collection[MetricName], bounds: Mapping[M
             raise GatekeeperError(
                 "The training code reports a metric that fedpriv does not know", kept="Nothing was sent"
             )
-        is_count = name not in _LOSSES
+        is_count = name not in _LOSSES and name not in ANSWER_METRICS
         if not 0 <= value <= bounds[name] or (is_count and value != int(value)):
             raise GatekeeperError(f"The metric {name} is out of range", kept="Nothing was sent")
         if name in allowed:
@@ -144,4 +144,5 @@ def metric_bounds(plan: Plan, *, examples: int, heldout_examples: int) -> dict[M
         "heldout_examples": heldout_examples,
         "train_tokens": training.steps * training.batch_size * training.max_tokens,
         "heldout_tokens": heldout_examples * training.max_tokens,
+        **dict.fromkeys(ANSWER_METRICS, 1.0 if plan.task.is_predictive else 0.0),
     }

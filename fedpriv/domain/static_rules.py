@@ -293,5 +293,8 @@ SYSTEM_PATHS = (
 )
 
 STORED_METRICS = frozenset(
-    {"train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"}
+    {
+        *("train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"),
+        *("heldout_auroc", "heldout_auroc_se", "heldout_micro_f1", "heldout_macro_f1"),
+    }
 )

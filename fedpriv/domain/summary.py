@@ -55,6 +55,10 @@ METRICS: dict[MetricName, str] = {
     "train_tokens": "how many pieces of words were trained on",
     "examples": "how many examples you have for training",
     "heldout_examples": "how many examples you hold out",
+    "heldout_auroc": "how well yes is told from no on your held-out examples (1: always, 0.5: not at all)",
+    "heldout_auroc_se": "how sure that number is (its standard error)",
+    "heldout_micro_f1": "how many answers of yes are found, and rightly, over all questions together (F1)",
+    "heldout_macro_f1": "the same as a mean over the questions",
 }
 """What each number that a plan may list says to whoever gets it."""
 

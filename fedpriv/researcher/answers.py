@@ -10,6 +10,9 @@ from fedpriv.errors import StudyError, UntrustedError
 from fedpriv.study import Result
 from fedpriv.study.plan import MetricName
 
+_LEAST_ERROR, _NORMAL_95 = 0.01, 1.96
+_F1: dict[str, MetricName] = {"micro_f1": "heldout_micro_f1", "macro_f1": "heldout_macro_f1"}
+
 
 def require_same_adapter(results: Mapping[str, Result]) -> str:
     """Return the digest of the adapter that all answers name.
@@ -36,6 +39,36 @@ def mean_loss(results: Mapping[str, Result]) -> float:
     """Return the held-out loss over all domains' examples: each domain's mean weighted by its tokens."""
     tokens = {email: metric(result, "heldout_tokens") for email, result in results.items()}
     return sum(metric(results[e], "heldout_loss") * n for e, n in tokens.items()) / sum(tokens.values())
+
+
+def quality(results: Mapping[str, Result]) -> dict[str, float]:
+    """Return how well questions are answered over all domains; empty where no domain reports it.
+
+    The AUROC is the mean of the domains' weighted by the inverse of their variances, as a fixed-effect meta-analysis
+    has it (an error of 0 counts as 0.01): pairs of patients are compared within a domain only, as no scores leave one.
+    F1 is the mean weighted by held-out examples.
+
+    Returns
+    -------
+    dict of str to float
+        ``auroc``, ``auroc_low`` and ``auroc_high`` (its 95 % interval, cut to 0 and 1), ``micro_f1``, ``macro_f1``.
+    """
+    found: dict[str, float] = {}
+    areas = [
+        (r.metrics["heldout_auroc"], max(r.metrics["heldout_auroc_se"], _LEAST_ERROR) ** -2)
+        for r in results.values()
+        if "heldout_auroc" in r.metrics and "heldout_auroc_se" in r.metrics
+    ]
+    if areas:
+        total = sum(weight for _, weight in areas)
+        mean, reach = sum(area * weight for area, weight in areas) / total, _NORMAL_95 / math.sqrt(total)
+        found |= {"auroc": mean, "auroc_low": max(0.0, mean - reach), "auroc_high": min(1.0, mean + reach)}
+    for name, source in _F1.items():
+        told = [r.metrics for r in results.values() if source in r.metrics]
+        given = [(metrics[source], metrics.get("heldout_examples", 1.0)) for metrics in told]
+        if examples := sum(weight for _, weight in given):
+            found[name] = sum(value * weight for value, weight in given) / examples
+    return {name: round(value, 6) for name, value in found.items()}
 
 
 def mean_train_loss(results: Iterable[Result]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedpriv.researcher.events import (
@@ -96,8 +96,24 @@ def _renewed(event: KeyRenewed) -> str:
 def _round(event: RoundFinished) -> str:
     again = "" if event.attempt == 1 else " again"
     if event.train_loss is None:  # with differential privacy no loss of training patients leaves a domain
-        return f"round {event.round} is summed{again}: held-out loss {event.heldout_loss:.4f} at its start"
-    return f"round {event.round} is summed{again}: train loss {event.train_loss:.4f}"
+        told = f"held-out loss {event.heldout_loss:.4f} at its start"
+    else:
+        told = f"train loss {event.train_loss:.4f}"
+    return f"round {event.round} is summed{again}: {told}{_quality(event.quality)}"
+
+
+def quality_in_words(quality: Mapping[str, float]) -> str:
+    """Return how well questions are answered, in words; empty if it is not known."""
+    parts = []
+    if "auroc" in quality:
+        parts.append(f"AUROC {quality['auroc']:.3f} ({quality['auroc_low']:.3f} to {quality['auroc_high']:.3f}, 95 %)")
+    parts += [f"{name[:5]} F1 {quality[name]:.3f}" for name in ("micro_f1", "macro_f1") if name in quality]
+    return ", ".join(parts)
+
+
+def _quality(quality: Mapping[str, float]) -> str:
+    words = quality_in_words(quality)
+    return f"; {words}" if words else ""
 
 
 def link_in_words(up_mbps: float | None, down_mbps: float | None, latency_s: float | None) -> str:
@@ -146,7 +162,7 @@ _WORDS: dict[type[Event], Callable[[Any], str]] = {
     ResultReceived: lambda e: f"{e.kind} {e.status}{_in_round(e)}",
     UpdateReceived: lambda e: f"update of {e.size_bytes / 2**20:.2f} MiB is here{_in_round(e)}",
     RoundFinished: _round,
-    StudyFinished: lambda e: f"held-out loss {e.loss_before:.4f} before, {e.loss_after:.4f} after",
+    StudyFinished: lambda e: f"held-out loss {e.loss_before:.4f} before, {e.loss_after:.4f} after{_quality(e.quality)}",
     AdapterReleased: lambda e: f"the adapter was written to {e.folder}",
     TrackerStopped: lambda e: f"{e.tracker} gets no more: {e.reason}; the study goes on without it",
 }

@@ -260,6 +260,8 @@ class RoundFinished(Event):
     seconds : dict[str, float]
         ``train``, ``seal``, ``open``, ``transfer``: mean over domains; ``confirm``, ``aggregate`` and ``wall`` of
         the round.
+    quality : dict[str, float]
+        How well questions are answered, see :func:`fedpriv.researcher.answers.quality`; of the same adapter.
     """
 
     round: int
@@ -271,6 +273,7 @@ class RoundFinished(Event):
     bytes_down: int
     parameters: int
     seconds: dict[str, float]
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +288,8 @@ class StudyFinished(Event):
         Held-out loss of the federated adapter on each domain's own held-out examples.
     heldout_tokens : dict[str, float]
         How many tokens of each domain that is a mean over.
+    quality_before, quality : dict[str, float]
+        How well questions are answered by the base model and by the federated adapter; empty without questions.
     """
 
     loss_before: float
@@ -293,6 +298,8 @@ class StudyFinished(Event):
     heldout_tokens: dict[str, float]
     adapter_sha256: str
     seconds: dict[str, float]
+    quality_before: dict[str, float] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

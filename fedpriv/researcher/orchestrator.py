@@ -18,7 +18,7 @@ from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import StoppedError, StudyError, UntrustedError
 from fedpriv.protection import open_signed
 from fedpriv.researcher.admission import Admission
-from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, require_same_adapter
+from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, quality, require_same_adapter
 from fedpriv.researcher.buffered import BufferedRounds
 from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import Courier
@@ -229,6 +229,8 @@ class Orchestrator:
             heldout_tokens={e: metric(r, "heldout_tokens") for e, r in results.items()},
             adapter_sha256=digest,
             seconds=mean_seconds(results),
+            quality_before=quality({email: prepared[email] for email in results}),
+            quality=quality(results),
         )
         if self.folder.record("finished") is None:
             self.folder.keep_record("finished", event.as_record())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fedpriv.aggregation import shares
-from fedpriv.researcher.answers import mean_loss, mean_seconds, mean_train_loss
+from fedpriv.researcher.answers import mean_loss, mean_seconds, mean_train_loss, quality
 from fedpriv.researcher.events import Event, RoundFinished
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import AggregateManifest, Result
@@ -56,6 +56,7 @@ class RoundSummary:
             bytes_down=self._folder.aggregate_path(manifest).stat().st_size,
             parameters=manifest.updates[0].header.parameters,
             seconds={name: round(value, 4) for name, value in (parts | dict(seconds)).items()},
+            quality=quality(start),
         )
         self._folder.keep_summary(number, manifest.attempt, event.as_record())
         self._emit(event)

@@ -23,11 +23,25 @@ from fedpriv.study.yaml_text import dump_yaml, load_yaml
 MAX_COHORT = 256
 """Most domains of a study: what packing, energies of sums and the sizes of messages are laid out for."""
 
-MetricName = Literal["train_loss", "heldout_loss", "heldout_tokens", "train_tokens", "examples", "heldout_examples"]
+MetricName = Literal[
+    "train_loss",
+    "heldout_loss",
+    "heldout_tokens",
+    "train_tokens",
+    "examples",
+    "heldout_examples",
+    "heldout_auroc",
+    "heldout_auroc_se",
+    "heldout_micro_f1",
+    "heldout_macro_f1",
+]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 REQUIRED_METRICS: frozenset[MetricName] = frozenset({"examples", "heldout_loss", "heldout_tokens"})
 """Without these no round can be weighed and judged."""
+
+ANSWER_METRICS: tuple[MetricName, ...] = ("heldout_auroc", "heldout_auroc_se", "heldout_micro_f1", "heldout_macro_f1")
+"""What a task with questions can report, too."""
 
 
 class BaseModelChoice(Section):
@@ -116,6 +130,8 @@ class Plan(Section):
             raise ValueError("the researcher cannot be a domain of the cohort")
         if missing := REQUIRED_METRICS - set(self.metrics):
             raise ValueError(f"metrics must list {', '.join(sorted(missing))}: rounds are weighed and judged by them")
+        if not self.task.is_predictive and (odd := sorted(set(self.metrics) & set(ANSWER_METRICS))):
+            raise ValueError(f"metrics lists {', '.join(odd)}, but the task {self.task.kind} asks no questions")
         self._schedule_fits(len(emails))
         if self.privacy is not None and self.privacy.unit == "patient" and self.lora.dropout > 0:
             raise ValueError(

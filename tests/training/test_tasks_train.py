@@ -78,3 +78,28 @@ def test_a_round_of_every_task_lowers_the_heldout_loss(tables, kind, tmp_path, r
     assert after["heldout_loss"] < before["heldout_loss"]
     if questions:
         assert before["heldout_tokens"] == len(questions) * before["heldout_examples"]
+
+
+def test_answers_are_the_model_s_own_and_their_first_one_is_that_of_the_loss(synthetic, tmp_path):
+    """The probability of yes, read with kept keys and values, against the logits of the whole example."""
+    import torch
+
+    from fedpriv.training.answering import yes_probabilities
+    from fedpriv.training.examples import Encoder, read_lines
+    from fedpriv.training.loss import wanted_logits
+    from fedpriv.training.model import base_of, load_model
+
+    data = prepare(synthetic, tmp_path / "store", telling=Telling(task=TaskChoice(kind="icd9_chapters")))
+    model, encoder = load_model(ensure_model("tiny").folder, LORA), Encoder(ensure_model("tiny").folder, 1792)
+    model.eval()
+    (example,) = encoder.encode(read_lines(data.heldout, limit=1))
+    told = yes_probabilities(model, [example], encoder.answer_tokens)[0]
+    yes, no = encoder.answer_tokens
+    ids = list(example.ids)
+    for position, probability in zip(example.answers, told, strict=True):
+        wanted = torch.zeros(1, position, dtype=torch.bool)
+        wanted[0, -1] = True
+        with torch.no_grad():
+            pair = wanted_logits(base_of(model), torch.tensor([ids[:position]]), wanted)[0, [yes, no]]
+        assert float(torch.softmax(pair, 0)[0]) == pytest.approx(probability, abs=1e-5)
+        ids[position] = yes if probability > 0.5 else no
