@@ -34,7 +34,7 @@ class Counts:
 class Asked:
     """The arguments of :meth:`fedpriv.domain.local_training.LocalTraining.run`.
 
-    What it watches and its noise (``private``) have no part in a simulation.
+    What it watches, its limit of ``seconds`` and its noise (``private``) have no part in a simulation.
     """
 
     kind: Literal["train", "evaluate"]
@@ -44,6 +44,7 @@ class Asked:
     on_step: Callable[[int, int], None]
     evaluate: bool = False
     steps: int | None = None
+    seconds: float | None = None
     watch: Callable[[], object] | None = None
     private: object = None
 
