@@ -12,7 +12,16 @@ from fedpriv.errors import PlanError
 from fedpriv.study.aggregation import AggregationChoice
 from fedpriv.study.averaging import Averaging, ServerChoice
 from fedpriv.study.names import is_invisible
-from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, MetricName, Plan, TrainingChoice, parse_plan
+from fedpriv.study.plan import (
+    ANSWER_METRICS,
+    BaseModelChoice,
+    LoraChoice,
+    MemberChoice,
+    MetricName,
+    Plan,
+    TrainingChoice,
+    parse_plan,
+)
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel, SecurityLevel
 from fedpriv.study.task import TaskChoice, TaskKind
@@ -128,14 +137,16 @@ def plans(draw):
     members = [MemberChoice(email=email, fingerprint=it) for email, it in zip(addresses, prints, strict=True)]
     privacy = draw(privacies)
     undropped = privacy is not None and privacy.unit == "patient"
-    extra = draw(st.lists(st.sampled_from(sorted(set(get_args(MetricName)) - set(needed_metrics))), unique=True))
+    task = draw(tasks())
+    others = set(get_args(MetricName)) - set(needed_metrics) - (set() if task.is_predictive else set(ANSWER_METRICS))
+    extra = draw(st.lists(st.sampled_from(sorted(others)), unique=True))
     return Plan(
         title=draw(titles),
         dataset=draw(slugs),
         researcher=members[0],
         cohort=tuple(members[1:]),
         base_model=BaseModelChoice(name=draw(slugs), digest=draw(st.none() | digests)),
-        task=draw(tasks()),
+        task=task,
         lora=LoraChoice(
             rank=draw(st.integers(1, 256)),
             alpha=draw(st.integers(1, 1024)),
