@@ -13,6 +13,7 @@ from fedpriv.domain.runner import JobReport
 from fedpriv.domain.tickets import StudyWork
 from fedpriv.errors import RefusedError, TrainingError
 from fedpriv.study.privacy import PrivacyChoice
+from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import save_state
 from fedpriv.training.base_model import LocalModel
 from tests.domain.cohort import MEMBERS, START, Cohort
@@ -29,7 +30,18 @@ class Training:
         self.context, self.failures, self.asked = context, failures, []
 
     def run(
-        self, kind, round_number, adapter, output, on_step, *, evaluate=False, private=None, watch=None, steps=None
+        self,
+        kind,
+        round_number,
+        adapter,
+        output,
+        on_step,
+        *,
+        evaluate=False,
+        private=None,
+        watch=None,
+        steps=None,
+        seconds=None,
     ):
         charged = [e for e in self.context.ledger.entries() if e.kind == CHARGED]
         self.asked.append((kind, evaluate, private, len(charged)))
@@ -60,7 +72,20 @@ def work_of(tmp_path, ada, *, privacy, budget=None, failures=0):
     model = LocalModel(name="tiny", folder=nowhere, digest="0" * 64, source="built")
     releasing = Releasing(context, RequestBook(tmp_path / "requests", EMAIL))
     training = Training(context, failures)
-    work = StudyWork(context=context, releasing=releasing, training=training, prepared=prepared, model=model)
+    shard = ShardStatement(
+        member=context.member,
+        dataset="mimic-iii",
+        schema_sha256="a" * 64,
+        task_sha256="b" * 64,
+        tables={},
+        patients=0,
+        admissions=0,
+        examples=0,
+        heldout_examples=0,
+    )
+    work = StudyWork(
+        context=context, releasing=releasing, training=training, prepared=prepared, model=model, shard=shard
+    )
     return work, cohort.ticket(EMAIL, "train", 1, 1, members=MEMBERS, weight=1.0)
 
 

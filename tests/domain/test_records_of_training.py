@@ -15,7 +15,19 @@ from tests.domain.test_private_training import EMAIL, work_of
 def running(work, *, tried=(), error=None):
     """Have a job try things and end with an error, or well."""
 
-    def run(kind, round_number, adapter, output, on_step, *, evaluate=False, private=None, watch=None, steps=None):
+    def run(
+        kind,
+        round_number,
+        adapter,
+        output,
+        on_step,
+        *,
+        evaluate=False,
+        private=None,
+        watch=None,
+        steps=None,
+        seconds=None,
+    ):
         work.training.report = JobReport(tried=set(tried))
         watch()
         if error is not None:
