@@ -109,14 +109,7 @@ class RecordTables:
     def stream(self, sql: str, parameters: dict[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Run a query and give its rows a batch at a time."""
         with self._connection.cursor() as cursor:
-            with in_our_words(self._folder):
-                cursor.execute(sql, parameters or {})
-            while True:
-                with in_our_words(self._folder):
-                    batch = cursor.fetchmany(_FETCH_ROWS)
-                if not batch:
-                    return
-                yield from batch
+            yield from in_batches(cursor, self._folder, sql, parameters or {})
 
     def label(self, name: str) -> str:
         """Return what the hospital calls the table ``name``."""
@@ -202,6 +195,20 @@ def connect(spill: Path, *, threads: int | None = None) -> duckdb.DuckDBPyConnec
     connection.execute("SET enable_progress_bar = true")  # so that it can be asked how far it is
     connection.execute("SET enable_progress_bar_print = false")  # it would write on our standard output
     return connection
+
+
+def in_batches(
+    connection: duckdb.DuckDBPyConnection, label: object, sql: str, parameters: dict[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Run a query and give its rows a batch at a time; errors name ``label``."""
+    with in_our_words(label):
+        connection.execute(sql, parameters)
+    while True:
+        with in_our_words(label):
+            batch = connection.fetchmany(_FETCH_ROWS)
+        if not batch:
+            return
+        yield from batch
 
 
 def _text(path: Path) -> str:

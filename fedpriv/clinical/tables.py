@@ -8,14 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from fedpriv.clinical.duckdb_words import in_our_words
 from fedpriv.clinical.harmonize import REFUSED_SHARE, Progress, harmonize, silent
 from fedpriv.clinical.mapping import SchemaMapping
-from fedpriv.clinical.record import RecordTables, all_columns, connect
+from fedpriv.clinical.record import RecordTables, all_columns, connect, in_batches
 from fedpriv.clinical.sources import open_source
 from fedpriv.clinical.sources.table import SourceTable
-
-_FETCH_ROWS = 2000
 
 
 class ClinicalTables(RecordTables):
@@ -99,14 +96,7 @@ class ClinicalTables(RecordTables):
             place = [column.lower() for column in table.columns].index("subject_id")
             sql += f" WHERE TRY_CAST(f{place} AS BIGINT) IN (SELECT unnest($subjects::BIGINT[]))"
         with connect(self._home) as connection:
-            with in_our_words(table.label):
-                connection.execute(sql, {**table.parameters, **subjects})
-            while True:
-                with in_our_words(table.label):
-                    batch = connection.fetchmany(_FETCH_ROWS)
-                if not batch:
-                    return
-                yield from batch
+            yield from in_batches(connection, table.label, sql, {**table.parameters, **subjects})
 
     def _source(self, name: str) -> SourceTable:
         source = open_source(self._location)

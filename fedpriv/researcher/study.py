@@ -25,8 +25,14 @@ from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.study import CodeRequest, Plan, RequestDecision
+from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
+
+
+def _about(shard: ShardStatement) -> str:
+    """Return how much a domain said that it has: rounded down, and 0 for fewer than ten."""
+    return f"about {shard.patients} patients, {shard.examples} examples to train on"
 
 
 class Study:
@@ -355,6 +361,7 @@ class Study:
             "finished_rounds": len(done),
             "finished": self.folder.record("finished") is not None,
             "excluded": {e: found.reason for e in emails if (found := self.folder.excluded(e)) is not None},
+            "shards": {email: _about(shard) for email, shard in self.folder.shards().items()},
             "links": {e: link.model_dump() for e in emails if (link := self.folder.link(e)) != Link()},
             "key": "" if keys is None else f"generation {keys.generation}" + (", retired" if keys.redo_round else ""),
             "paused_after": self.steering.read().paused_after,

@@ -34,3 +34,11 @@ def test_the_statements_are_kept_signed(federation):
     kept = study.study.folder.shards()
     assert sorted(kept) == sorted(study.domains)
     assert all(statement.member == email for email, statement in kept.items())
+
+
+def test_the_study_s_status_tells_about_how_much_each_has(federation):
+    study = federation()
+    study.run()
+    told = study.study.status()["shards"]
+    assert sorted(told) == sorted(study.domains)
+    assert all(words.startswith("about ") for words in told.values())
