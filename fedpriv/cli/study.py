@@ -335,9 +335,11 @@ def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) ->
     study = Study.open(Researcher.open(home), name)
     with StudyView(console) as view:
         finished = study.run(view, resume=resume, report_to=report_to)
+    asked = study.folder.submitted().plan.task.is_predictive  # of a yes or a no, a perplexity tells nothing
+    words = f" (perplexity {_perplexity(finished.loss_before)}, then {_perplexity(finished.loss_after)})"
     console.print(
         f"Held-out loss {finished.loss_before:.4f} before, [bold]{finished.loss_after:.4f}[/] after"
-        f" (perplexity {_perplexity(finished.loss_before)}, then {_perplexity(finished.loss_after)})."
+        f"{'' if asked else words}."
     )
     if finished.quality:
         console.print(f"Answers before: {quality_in_words(finished.quality_before)}")

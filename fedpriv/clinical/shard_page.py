@@ -138,8 +138,10 @@ def _mixture(found: Sequence[ShardProfile], variable: str) -> go.Figure:
         for column, text in enumerate(texts):
             if shares[line][column] is None:  # a cell without a value has no text of its own
                 figure.add_annotation(x=column, y=line, text=text, showarrow=False, font={"color": "#555555"})
-    figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(type="category", tickangle=0)
+    # Ranges are given: without a single colour, nothing else would bring the axes' names.
+    rows, columns = [profile.name for profile in found], [_wrapped(name) for name in categories]
+    figure.update_yaxes(type="category", categoryarray=rows, range=[len(rows) - 0.5, -0.5])
+    figure.update_xaxes(type="category", categoryarray=columns, range=[-0.5, len(columns) - 0.5], tickangle=0)
     height = 110 + 36 * len(found) + 18 * max(_wrapped(name).count("<br>") for name in categories)
     figure.update_layout(template="simple_white", height=height, font=_FONT, margin={"t": 15, "b": 60})
     return figure

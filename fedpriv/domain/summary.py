@@ -174,15 +174,19 @@ def _code(files: Mapping[str, str], difference: Difference) -> str:
 
 
 def _model(plan: Plan, estimates: Estimates) -> str:
-    name, lora = plan.base_model.name, plan.lora
+    name = plan.base_model.name
+    packed = " Its weights are packed into 4 bits in memory." if plan.training.precision == "nf4" else ""
     if estimates.model_bytes is None or estimates.parameters is None:
-        return (
-            f"{name}, with a LoRA adapter of rank {lora.rank}. It is not on this machine yet, so sizes are not known."
-        )
+        return f"{name}, with {_adapter(plan)}. It is not on this machine yet, so sizes are not known."
     return (
-        f"{name} ({in_bytes(estimates.model_bytes)}, stays as it is), with a LoRA adapter of rank {lora.rank}: "
-        f"{estimates.parameters:,} parameters."
+        f"{name} ({in_bytes(estimates.model_bytes)}, stays as it is), with {_adapter(plan)}: "
+        f"{estimates.parameters:,} parameters.{packed}"
     )
+
+
+def _adapter(plan: Plan) -> str:
+    lengths = ", which trains the lengths of weights, too (DoRA)" if plan.lora.use_dora else ""
+    return f"a LoRA adapter of rank {plan.lora.rank}{lengths}"
 
 
 def _data(plan: Plan, scope: DataScope) -> str:
