@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fedpriv.errors import ModelError
+from fedpriv.training.adapter import PREFIX
 from fedpriv.training.layers import Layer, row_norms, write_layers
 
 
@@ -23,11 +24,13 @@ def find_layers(folder: Path) -> dict[str, Layer]:
     Raises
     ------
     ModelError
-        If it is not a causal language model of transformers, or its files lack weights.
+        If it is not a causal language model of transformers, sees what comes later, or its files lack weights.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
+
+    from fedpriv.training.traits import traits_of
 
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -40,6 +43,7 @@ def find_layers(folder: Path) -> dict[str, Layer]:
     model, info = loaded
     if lacking := sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]):
         raise ModelError(f"The weights do not fill the model: {lacking[0]} is missing", todo="get its files again")
+    traits_of(model.requires_grad_(False))  # refuses one that sees what comes later
     found: dict[str, Layer] = {}
     for name, module in model.named_modules():
         if not isinstance(module, torch.nn.Linear | Conv1D) or module is model.get_output_embeddings():
@@ -47,7 +51,37 @@ def find_layers(folder: Path) -> dict[str, Layer]:
         weight = cast("torch.Tensor", module.weight).detach()
         rows = (weight.t() if isinstance(module, Conv1D) else weight).float().numpy()
         found[name] = Layer(inputs=rows.shape[1], norms=row_norms(rows))
-    return found
+    adapted = {name for kind in {name.split(".")[-1] for name in found} for name in _adapted(model, kind)}
+    return {name: layer for name, layer in found.items() if name in adapted}
+
+
+def _adapted(model: Any, target: str) -> set[str]:
+    """Return the names of the layers that PEFT adapts when it is told this last part of their names.
+
+    It knows of layers that must be left alone, and takes experts of some mixtures for parameters of another kind. What
+    only looks like a linear layer, or is there without its own forward pass being used, is left out as well.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        with_adapter = get_peft_model(model, LoraConfig(r=1, target_modules=[target], task_type="CAUSAL_LM"))
+    except ValueError:
+        return set()
+    parameters = dict(with_adapter.named_parameters())
+    try:
+        with_adapter(input_ids=torch.tensor([[3, 1, 2]]), use_cache=False).logits.float().square().mean().backward()
+        used = any(
+            parameter.grad is not None and bool(parameter.grad.any())
+            for name, parameter in parameters.items()
+            if ".lora_B." in name
+        )
+    except (AttributeError, TypeError, RuntimeError):
+        used = False
+    finally:
+        with_adapter.unload()
+    names = {name.removeprefix(PREFIX).split(".lora_A.")[0] for name in parameters if ".lora_A." in name}
+    return names if used else set()
 
 
 def find_layers_in_child(folder: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from fedpriv.errors import ModelError, TrainingError
 from fedpriv.study.plan import LoraChoice, Precision
@@ -21,7 +22,7 @@ from fedpriv.training.dora import know_norms
 from fedpriv.training.examples import collate
 from fedpriv.training.layers import load_layers
 from fedpriv.training.loss import summed_loss
-from fedpriv.training.packing import ATTENTION, pack, segments
+from fedpriv.training.packing import ATTENTION, UnknownAttentionError, pack, segments
 from fedpriv.training.precision import four_bits, precision_of
 from fedpriv.training.traits import traits_of
 
@@ -56,7 +57,14 @@ def _load(folder: Path, lora_json: str, dtype: torch.dtype, packed: bool) -> Pef
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = cast("PeftModel", get_peft_model(_load_base(folder, dtype, packed), config))
+    base = _load_base(folder, dtype, packed)
+    try:
+        model = cast("PeftModel", get_peft_model(base, config))
+    except ValueError as error:
+        raise ModelError(
+            f"PEFT does not adapt the layers {', '.join(lora.targets)} of this base model together",
+            todo="choose lora > targets from those that `fedpriv model list` shows",
+        ) from error
     if lora.use_dora:
         know_norms(model, load_layers(folder))
     for module in model.modules():
@@ -70,24 +78,28 @@ def _load(folder: Path, lora_json: str, dtype: torch.dtype, packed: bool) -> Pef
 
 
 def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedModel:
-    """Load the weights with our own attention where the architecture lets attention be chosen, else with its own."""
+    """Load the weights with our own attention where the architecture lets it be chosen, else with its own.
+
+    An architecture that does not say that it can would take ours for one that masks what comes later for itself.
+    """
     options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     if packed:
         options["quantization_config"] = four_bits(dtype)
-    for attention in (ATTENTION, "eager"):
-        try:
-            return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
-        except ValueError as error:
-            if attention == ATTENTION and "attn_implementation" in str(error):
-                continue
-            raise _unusable(folder) from error
-        except (OSError, RuntimeError, KeyError) as error:
-            raise _unusable(folder) from error
-    raise _unusable(folder)
-
-
-def _unusable(folder: Path) -> ModelError:
-    return ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        can_choose = getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_supports_attention_backend", False)
+        in_chunks = getattr(config, "attention_chunk_size", None)  # which only a mask tells, and packed rows have none
+        attention = ATTENTION if can_choose and not in_chunks else "eager"
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again") from error
+    model.requires_grad_(False)
+    try:
+        traits_of(model)
+    except UnknownAttentionError:
+        model.set_attn_implementation("eager")
+        traits_of(model)
+    return model
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:

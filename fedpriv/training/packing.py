@@ -23,6 +23,11 @@ from fedpriv.training.examples import labels_of
 
 ATTENTION = "fedpriv_packed"
 
+
+class UnknownAttentionError(ModelError):
+    """An architecture asks attention for more than it does here; its own attention is taken then."""
+
+
 _rows: list[tuple[int, ...]] = []
 """Lengths of the examples in the row at work, last. Not thread-local: CUDA's backward pass has threads of its own."""
 
@@ -91,9 +96,7 @@ def _attention(  # noqa: PLR0917 - transformers calls it so
     """
     softcap, window = options.get("softcap"), options.get("sliding_window")
     if any(options.get(name) is not None for name in ("s_aux", "position_bias")):
-        raise ModelError(
-            "The base model's attention has parts that fedpriv does not compute", todo="choose another one"
-        )
+        raise UnknownAttentionError("The base model's attention has parts that fedpriv does not compute")
     if not _rows:
         if softcap is None:
             return sdpa_attention_forward(

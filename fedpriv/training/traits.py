@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from fedpriv.errors import ModelError
 from fedpriv.training.packing import ATTENTION, pack, segments
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
@@ -35,7 +36,13 @@ class Traits:
 
 
 def traits_of(model: PreTrainedModel) -> Traits:
-    """Return a model's traits; asked once of a model, in some milliseconds."""
+    """Return a model's traits; asked once of a model, in some milliseconds.
+
+    Raises
+    ------
+    ModelError
+        If it is not causal: it could look up what it is asked to predict, and its loss would mean nothing.
+    """
     known = model.__dict__.get("_fedpriv_traits")
     if not isinstance(known, Traits):
         known = _ask(model)
@@ -52,9 +59,30 @@ def _ask(model: PreTrainedModel) -> Traits:
         first, second = ([(37 * n + shift) % vocabulary for n in range(1, 6)] for shift in (3, 11))
         tokens = torch.tensor([second], device=model.device)
         alone = hidden_states(model, tokens, None)
+        _require_causal(model, tokens, alone)
         return Traits(plain_head=_plain(model, tokens, alone), packable=_packable(model, [first, second], alone))
     finally:
         model.train(was_training)
+
+
+def _require_causal(model: PreTrainedModel, tokens: torch.Tensor, hidden: torch.Tensor) -> None:
+    """Refuse a model in which another last token changes what stands before it."""
+    other = tokens.clone()
+    other[0, -1] = tokens[0, 0]
+    before = slice(0, tokens.shape[1] - 1)
+    if _difference(hidden_states(model, other, None)[:, before], hidden[:, before]) > _tolerance(hidden):
+        raise ModelError(
+            "The base model sees tokens that come later, so it could copy what it has to predict",
+            todo="choose a causal language model",
+        )
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max()) / float(other.abs().max())
+
+
+def _tolerance(hidden: torch.Tensor) -> float:
+    return _TOLERANCE.get(hidden.dtype, 1e-3)
 
 
 def _plain(model: PreTrainedModel, tokens: torch.Tensor, hidden: torch.Tensor) -> bool:
@@ -74,14 +102,15 @@ def _packable(model: PreTrainedModel, examples: list[list[int]], alone: torch.Te
     packed = pack(examples).to(model.device)
     with segments(packed.lengths):
         together = hidden_states(model, packed.tokens, packed.positions)[:, len(examples[0]) :]
-    worst = float((together - alone).abs().max()) / float(alone.abs().max())
-    return worst <= _TOLERANCE.get(alone.dtype, 1e-3)
+    return _difference(together, alone) <= _tolerance(alone)
 
 
 def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """Return the last hidden states (rows, length, width), before the output layer."""
     where: Any = {} if positions is None else {"position_ids": positions}
-    backbone = cast("Any", model.base_model)
+    found: Any = model
+    parts = (found.base_model, found.get_decoder(), getattr(found, "model", found))
+    backbone = next(part for part in parts if part is not found)  # not every architecture goes by its own name for it
     with computing(model):
         return backbone(input_ids=tokens, use_cache=False, **where).last_hidden_state
 

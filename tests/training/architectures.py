@@ -35,7 +35,38 @@ ARCHITECTURES = {
         {"vocab_size": 512, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.1},
         ("c_attn", "c_fc"),
     ),
+    "bloom": (
+        "BloomConfig",
+        {"vocab_size": 512, "hidden_size": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.1},
+        ("query_key_value", "dense"),
+    ),
+    "falcon": ("FalconConfig", COMMON | {"new_decoder_architecture": False}, ("query_key_value", "dense")),
+    "gpt_oss": (
+        "GptOssConfig",
+        COMMON | WINDOWED | {"num_local_experts": 4, "num_experts_per_tok": 2},
+        ("q_proj", "v_proj"),
+    ),
+    "llama4": (
+        "Llama4TextConfig",
+        COMMON
+        | {
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "attention_chunk_size": 8,
+            "intermediate_size_mlp": 96,
+        },
+        ("q_proj", "v_proj"),
+    ),
+    "mamba": (
+        "MambaConfig",
+        {"vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "initializer_range": 0.1},
+        ("in_proj", "x_proj"),
+    ),
 }
+
+UNPACKED = {"bloom", "falcon", "gpt_oss", "llama4_text", "mamba"}
+"""Those that look at a whole row by themselves, so that it can hold one example only."""
 
 
 def build(name, folder, tokenizer_folder, **settings):
