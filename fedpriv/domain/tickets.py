@@ -18,7 +18,7 @@ from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.skipping import Skipping
 from fedpriv.domain.updates import Updates
-from fedpriv.errors import FedprivError, RefusedError, UntrustedError
+from fedpriv.errors import DataError, FedprivError, RefusedError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import Result, Ticket
@@ -341,8 +341,17 @@ class StudyWork:
         return check_metrics(output / "metrics.json", allowed, bounds)
 
 
+WITHHELD = (
+    "This domain's data cannot be used for the study. What is wrong with it stays at the domain. Next: ask its data "
+    "owner, who reads the reason where the domain's service runs and in its ledger."
+)
+
+
 def failure(ticket: Ticket, digest: str, member: str, error: FedprivError, *, retired_key: str = "") -> Result:
-    """Return the answer to a ticket that was refused or failed, with the reason in words."""
+    """Return the answer to a ticket that was refused or failed, with the reason in words.
+
+    What is wrong with data is said with counts and numbers of rows, so it stays with the data owner.
+    """
     return Result(
         study=ticket.study,
         ticket_sha256=digest,
@@ -350,6 +359,6 @@ def failure(ticket: Ticket, digest: str, member: str, error: FedprivError, *, re
         round=ticket.round,
         member=member,
         status="refused" if isinstance(error, RefusedError | UntrustedError) else "failed",
-        reason=str(error)[:2000],
+        reason=WITHHELD if isinstance(error, DataError) else str(error)[:2000],
         retired_key=retired_key,
     )

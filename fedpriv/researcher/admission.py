@@ -93,7 +93,7 @@ class Admission:
         if result is None:
             return
         if result.status != "done":
-            self._leave_out_or_stop(email, f"it could not prepare: {result.reason}")
+            self._leave_out_or_stop(email, f"was not prepared: {result.reason}")
             return
         require_same_adapter({**self.prepared, email: result})
         self._require_same_shards(email, result)

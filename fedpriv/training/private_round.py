@@ -96,8 +96,7 @@ def train_private(context: LocalContext, private: PrivateSteps) -> LocalOutcome:
     examples = sum(map(len, patients))
     if len(patients) != private.patients or not examples:
         raise TrainingError(
-            f"The shard has {len(patients)} patients and {examples} usable examples, where {private.patients} patients "
-            "are accounted for",
+            "The shard has no usable example, or other patients than are accounted for",
             todo="prepare the shard again",
         )
     model = load_model(context.model_folder, context.lora)

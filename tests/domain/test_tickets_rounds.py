@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from fedpriv.domain.opening import Opening
-from fedpriv.errors import RefusedError, TamperedError, UntrustedError
+from fedpriv.domain.tickets import failure
+from fedpriv.errors import DataError, RefusedError, TamperedError, UntrustedError
 from fedpriv.files import sha256_hex
+from fedpriv.study import Ticket
 from fedpriv.training.adapter import adapter_digest
 from tests.domain.cohort import MEMBERS, Cohort
 
@@ -137,3 +139,13 @@ def test_a_sum_of_another_round_is_refused(cohort):
     ticket = cohort.ticket(FIRST, "train", 3, 1, aggregate=manifest, aggregate_blob=blob)
     with pytest.raises(UntrustedError, match="another round"):
         Opening(cohort.domains[FIRST]).open(ticket)
+
+
+def test_what_is_wrong_with_data_stays_at_the_domain():
+    ticket = Ticket(study="0" * 64, round=1, kind="train", attempt=1, member=MEMBERS[0])
+    secret = "The task readmission has an empty class among 7 training examples (yes 0, no 7)"
+    told = failure(ticket, "1" * 64, MEMBERS[0], DataError(secret))
+    assert told.status == "failed"
+    assert "stays at the domain" in told.reason
+    assert not any(part in told.model_dump_json() for part in ("empty class", "yes 0", "7 training"))
+    assert failure(ticket, "1" * 64, MEMBERS[0], RefusedError("It was revoked")).reason.startswith("It was revoked")
