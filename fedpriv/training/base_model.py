@@ -61,8 +61,8 @@ class LocalModel:
     folder: Path
     digest: str
     source: str
-    hub: str
-    weights_bytes: int
+    hub: str = ""
+    weights_bytes: int = 0
 
 
 def known_models(cache: Path | None = None) -> tuple[str, ...]:
