@@ -17,6 +17,7 @@ from fedpriv.researcher.event_stream import EventStream
 from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
 from fedpriv.researcher.listeners import Listeners
+from fedpriv.researcher.live import LiveFile
 from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.own_thread import run_in_thread
@@ -186,7 +187,8 @@ class Study:
             self._require_whole_end(resume=resume)
             self._require_function(weights)
             trackers = open_trackers(report_to, self, self._listeners)
-            with self._locked(), self._listeners.during(trackers), self._orchestrator(weights) as orchestrator:
+            live = LiveFile(self.folder.state)
+            with self._locked(), self._listeners.during((*trackers, live)), self._orchestrator(weights) as orchestrator:
                 self.steering.change(stopped=False)
                 return run_in_thread(orchestrator.run())
 
