@@ -1,0 +1,71 @@
+"""Watches a study from outside the process that runs it, and says what it looks like whenever that changed.
+
+The rounds run in a process of their own, so nothing here can slow them down, and a notebook's kernel may be restarted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from fedpriv.errors import FedprivError
+from fedpriv.researcher.live import read_live
+from fedpriv.researcher.study import Study
+from fedpriv.widgets.study_state import StudyState, after
+
+EVERY_S = 0.15
+"""Between two looks: more than twice as often as a person sees a bar move."""
+
+OnState = Callable[[StudyState], None]
+
+
+class StudyWatch:
+    """A thread that reads a study's history and its domains' progress.
+
+    *Guarantee*: the states given are those of :func:`fedpriv.widgets.study_state.replayed`, with the newest progress;
+    memory does not grow with the history.
+
+    Parameters
+    ----------
+    study : Study
+        May be new, under way in any process, or finished.
+    on_state : Callable[[StudyState], None]
+        Called from the watch's own thread with the whole state, when it changed, about six times a second at most.
+    on_problem : Callable[[str], None]
+        Given a sentence when the history cannot be read; the watch has ended then.
+    """
+
+    def __init__(self, study: Study, on_state: OnState, on_problem: Callable[[str], None]) -> None:
+        self._study, self._on_state, self._on_problem = study, on_state, on_problem
+        self._end = threading.Event()
+        self._shown: StudyState | None = None
+        self.state = StudyState()
+        self._thread = threading.Thread(target=self._run, name=f"watch {study.folder.root.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, and wait until nothing is called any more; any number of times, not from the watch's own thread."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for event in self._study.history.follow(self._look, self._on_problem):
+                self.state = after(self.state, event)
+        except (FedprivError, OSError) as error:
+            self._on_problem(str(error))
+
+    def _look(self) -> bool:
+        """Show what was read, wait, and say whether to look again."""
+        for event in read_live(self._study.folder.state):
+            known = self.state.domains.get(event.domain)
+            if known is not None and event.time_s > known.since_s:
+                self.state = after(self.state, event)
+        if self.state != self._shown:
+            self._shown = self.state
+            self._on_state(self.state)
+        return not self._end.wait(EVERY_S)
