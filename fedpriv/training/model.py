@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from fedpriv.errors import ModelError, TrainingError
 from fedpriv.study.plan import LoraChoice, Precision
 from fedpriv.training.adapter import AdapterState, Float32
+from fedpriv.training.device import training_device
 from fedpriv.training.examples import collate
 from fedpriv.training.loss import summed_loss
 from fedpriv.training.packing import ATTENTION, pack, segments
@@ -62,6 +63,8 @@ def _load(folder: Path, lora_json: str, dtype: torch.dtype) -> PeftModel:
 def _load_base(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """Load the weights with our own attention where the architecture lets attention be chosen, else with its own."""
     options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    if training_device().type != "cpu":
+        options["device_map"] = {"": training_device()}
     for attention in (ATTENTION, "eager"):
         try:
             return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
@@ -123,7 +126,8 @@ def put_adapter(model: PeftModel, state: Mapping[str, Float32]) -> None:
 
 def take_adapter(model: PeftModel) -> AdapterState:
     """Return a copy of the model's adapter as an adapter state."""
-    return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in adapter_parameters(model).items()}
+    parameters = adapter_parameters(model)
+    return {name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in parameters.items()}
 
 
 @contextlib.contextmanager
