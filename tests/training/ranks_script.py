@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from fedpriv.study.plan import LoraChoice, TrainingChoice
@@ -38,6 +39,7 @@ def run(name, training, lora, **change):
     )
     outcome = train_local(dataclasses.replace(context, **change))
     told[name] = {"digest": adapter_digest(outcome.adapter_after), "metrics": dict(outcome.metrics), "steps": steps}
+    told[name]["stream"] = float(torch.rand(()))
     if ranks.first:
         save_state(outcome.adapter_after, out / f"{name}.safetensors")
 
