@@ -1,5 +1,10 @@
 """Jobs that two processes do together, inside the real walls: `accelerate launch` in a worker in bubblewrap."""
 
+import contextlib
+import json
+import subprocess
+import sys
+
 import numpy as np
 import psutil
 import pytest
@@ -8,7 +13,7 @@ from fedpriv.clinical import prepare, write_synthetic
 from fedpriv.domain import ResourcesChoice
 from fedpriv.domain.folder import LauncherChoice
 from fedpriv.domain.local_training import LocalTraining
-from fedpriv.domain.sandbox import bubblewrap
+from fedpriv.domain.sandbox import Sandbox, bubblewrap, clean_environment
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import TrainingError
 from fedpriv.study import Plan
@@ -72,9 +77,15 @@ def train(study, recipe=None, **options):
     return output, steps
 
 
+def is_rank(process):
+    with contextlib.suppress(psutil.Error):
+        return "fedpriv.training.rank" in process.cmdline()
+    return False
+
+
 def no_process_is_left(study):
     worker = psutil.Process(study.start()._process.pid)
-    return not [p for p in worker.children(recursive=True) if "fedpriv.training.rank" in " ".join(p.cmdline())]
+    return not any(map(is_rank, worker.children(recursive=True)))
 
 
 def test_two_processes_train_what_one_does(make, study):
@@ -167,6 +178,58 @@ def test_a_killed_process_ends_all_and_what_it_left_is_not_read_by_the_next_laun
     output, steps = train(study, steps=1000, seconds=5)
     assert 0 < steps[-1] < 1000, "time ends all"
     assert (output / "adapter_after.safetensors").exists(), "with the work so far kept"
+
+
+CLOCK = """import os, sys, time
+from fedpriv.training.worker import main
+now = time.monotonic
+time.monotonic = lambda: now() + 1e6 * os.path.exists(sys.argv[1])
+main()
+"""
+FOREVER = """import time
+def train(context):
+    while True:
+        context.report(1, 2)
+        time.sleep(0.05)
+"""
+
+
+def test_the_worker_ends_every_process_at_the_deadline(make, tmp_path):
+    training = make("short", TOGETHER)
+    training.recipe.write_text(FOREVER)
+    start, late = training.folder.adapter(0), tmp_path / "late"
+    readable = (training.model.folder, training.prepared.folder, start, training.recipe)
+    sandbox = Sandbox(mode="required", readable=readable, writable=tmp_path)
+    job = {
+        "id": "short",
+        "job": "train",
+        "model_folder": str(training.model.folder),
+        "recipe": str(training.recipe),
+        "adapter": str(start),
+        "train": str(training.prepared.train),
+        "out": str(tmp_path / "out"),
+        "lora": {},
+        "training": {},
+        "launch": {"processes": 2},
+    }
+    with subprocess.Popen(
+        sandbox.wrap([sys.executable, "-P", "-c", CLOCK, str(late)]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=clean_environment(1, sandbox.scratch),
+    ) as process:
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        events = (json.loads(line) for line in process.stdout)
+        assert [next(events)["event"] for _ in range(3)] == ["ready", "started", "progress"]
+        ranks = [p for p in psutil.Process(process.pid).children(recursive=True) if is_rank(p)]
+        assert len(ranks) == 2
+        late.touch()
+        assert next(events)["reason"].startswith("The job took longer than")
+        assert not any(p.is_running() for p in ranks)
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def test_private_rounds_and_evaluations_are_one_process(study):
