@@ -20,6 +20,7 @@ from fedpriv.training.landlock import restrict
 from fedpriv.training.ranks import ALONE, PeerLostError, Ranks, meet
 from fedpriv.training.system_calls import filter_system_calls
 
+_THREADS = Path("/proc/self/task")
 _LEAST_PRIORITY = 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -136,8 +137,7 @@ def confine(job: Job, connect: Callable[[], Ranks] | None = None) -> Ranks:
 
 def _check_one_thread() -> None:
     """Refuse to go on where Landlock would hold for one of several threads only."""
-    threads = Path("/proc/self/task")
-    if threads.is_dir() and len(list(threads.iterdir())) > 1:
+    if _THREADS.is_dir() and len(list(_THREADS.iterdir())) > 1:
         raise OSError("a thread was started before the fence was up")
 
 

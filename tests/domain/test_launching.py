@@ -1,14 +1,16 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from fedpriv.domain import ResourcesChoice, gpu, runner
+from fedpriv.domain import Domain, ResourcesChoice, gpu, runner
 from fedpriv.domain.folder import LauncherChoice
 from fedpriv.domain.launching import check_launcher, launch_of
 from fedpriv.domain.runner import check_machine
 from fedpriv.domain.sandbox import Sandbox
+from fedpriv.domain.service import DomainService
 from fedpriv.errors import ConfigError
 from fedpriv.training.launch import Launch, _settings
 
@@ -135,6 +137,35 @@ def test_cuda_without_a_gpu_is_told_before_anything_starts(tmp_path, monkeypatch
         check_machine(box, ResourcesChoice(device="cuda"))
     assert check_machine(box, ResourcesChoice(device="auto")) is None
     assert gpu.gpu_files("auto") == ()
+
+
+def test_a_service_says_so_before_it_reads_any_data(domain, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "_DEV", tmp_path)
+    config = domain.config.model_copy(update={"resources": ResourcesChoice(device="cuda")})
+    said = []
+    service = DomainService(domain=dataclasses.replace(domain, config=config), notify=said.append)
+    with pytest.raises(ConfigError, match="no NVIDIA GPU"):
+        service._start()
+    assert not (domain.folder.data).exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("device: gpu", "resources > device"),
+        ("launcher: {processes: 1}", "resources > launcher > processes"),
+        ("launcher: {config: accelerate.yaml}", "resources > launcher > config"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_path(domain, line, message):
+    path = domain.folder.config_path
+    name = line.partition(":")[0]
+    text = "\n".join(
+        f"  {line}" if text.strip().startswith(f"{name}:") else text for text in path.read_text().splitlines()
+    )
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        Domain.open(domain.folder.root)
 
 
 def test_cuda_with_a_torch_that_has_none_is_told(cards, tmp_path, monkeypatch):
