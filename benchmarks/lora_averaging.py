@@ -17,7 +17,6 @@ import json
 import statistics
 import sys
 import tempfile
-from math import prod
 from pathlib import Path
 
 from fedpriv.clinical import ClinicalTables, Telling, prepare, shard_by_care_unit, write_shard, write_synthetic
@@ -25,7 +24,7 @@ from fedpriv.protection.sizes import update_bytes
 from fedpriv.study.averaging import ServerChoice, trained_tensors, turns_of
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.study.protection_choice import ProtectionChoice
-from fedpriv.training import LocalContext, ensure_model, evaluate_local, initial_adapter, lora_layout, train_local
+from fedpriv.training import LocalContext, ensure_model, evaluate_local, starting_adapter, train_local
 from fedpriv.training.server import ServerState, server_step
 
 AVERAGINGS = ("both", "b_only", "alternate")
@@ -109,8 +108,7 @@ class Rounds:
         return round(mean, 4), round(max(metrics["heldout_loss"] for metrics in found), 4)
 
     def run(self, case):
-        layout = lora_layout(self.model.folder, LoraChoice())
-        adapter, state = initial_adapter(layout, self.training.seed), ServerState()
+        adapter, state = starting_adapter(self.model.folder, LoraChoice(), self.training.seed), ServerState()
         rate = case.learning_rate or (
             self.training.learning_rate * self.training.steps if case.optimizer == "adam" else 1.0
         )
@@ -129,7 +127,7 @@ class Rounds:
             adapter, state = server_step(case.server, rate, adapter, mean, state)
             if number % self.every == 0 or number == self.training.rounds:
                 losses[number] = self.heldout(adapter)
-        sizes = {name: prod(shape) for name, shape in layout.items()}
+        sizes = {name: tensor.size for name, tensor in adapter.items()}
         turns = turns_of(case.averaging, sizes)
         return {
             **dataclasses.asdict(case),
@@ -170,7 +168,7 @@ def main():
             shards = unequal_shards(Path(name), options.domains, seed)
             training = TrainingChoice(rounds=options.rounds, steps=options.steps, max_tokens=MAX_TOKENS, seed=seed)
             rounds = Rounds(model, shards, training, options.threads, options.every)
-            start = rounds.heldout(initial_adapter(lora_layout(model.folder, LoraChoice()), seed))
+            start = rounds.heldout(starting_adapter(model.folder, LoraChoice(), seed))
             cohorts.append({"seed": seed, "examples": [s.examples for s in shards], "loss_before": start[0]})
             for case in cases_of(options):
                 runs.append({"seed": seed, **rounds.run(case)})

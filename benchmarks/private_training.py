@@ -24,7 +24,7 @@ from fedpriv.domain.privacy_budget import planned_epsilon, planned_mechanism, pr
 from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, Plan, TrainingChoice
 from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
-from fedpriv.training import LocalContext, ensure_model, evaluate_local, initial_adapter, lora_layout, train_local
+from fedpriv.training import LocalContext, ensure_model, evaluate_local, starting_adapter, train_local
 from fedpriv.training.examples import IGNORED, collate, encode_patients, read_patients
 from fedpriv.training.model import adapter_parameters, load_model, next_token_loss, put_adapter
 from fedpriv.training.private_round import clipped_sum, move, noisy_mean, per_note_gradients, train_private
@@ -77,7 +77,7 @@ def heldout(model, plan, shards, adapter, threads):
 
 def federated(model, plan, shards, threads):
     """Losses before and after each round."""
-    adapter = initial_adapter(lora_layout(model.folder, plan.lora), plan.training.seed)
+    adapter = starting_adapter(model.folder, plan.lora, plan.training.seed)
     losses = [heldout(model, plan, shards, adapter, threads)]
     weights = [shard.examples / sum(s.examples for s in shards) for shard in shards]
     for number in range(1, plan.training.rounds + 1):
@@ -139,7 +139,7 @@ def measure_seconds(model, shards, epsilon, threads):
         :NOTES
     ]
     loaded = load_model(model.folder, plan.lora)
-    put_adapter(loaded, initial_adapter(lora_layout(model.folder, plan.lora), 0))
+    put_adapter(loaded, starting_adapter(model.folder, plan.lora, 0))
     trained = {name: p for name, p in adapter_parameters(loaded).items() if name.endswith("lora_B.weight")}
     optimizer = torch.optim.AdamW(list(adapter_parameters(loaded).values()), lr=1e-3)
 

@@ -45,7 +45,7 @@ def requirements(*extras):
     return [Requirement(text) for text in texts if not text.startswith("fedpriv[")]
 
 
-EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql")
+EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql", "quantized")
 
 
 def pins():

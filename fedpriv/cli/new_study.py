@@ -25,7 +25,7 @@ console = Console()
 def new(
     name: Name,
     domain: Annotated[list[str], typer.Option(help="EMAIL=FINGERPRINT of a domain; once for each.")],
-    model: Annotated[str, typer.Option(help="Base model: smollm2-135m-instruct or tiny.")] = "smollm2-135m-instruct",
+    model: Annotated[str, typer.Option(help="Base model; see `fedpriv model list`.")] = "smollm2-135m-instruct",
     title: options.Title = None,
     recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
     home: Home = DEFAULT_HOME,
@@ -107,13 +107,18 @@ def _text_of(path: Path) -> str:
 def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict[str, Any]) -> Plan:
     """Return the plan; the model, which may have to be fetched, is looked for once all else is right."""
     from fedpriv.training.base_model import ensure_model
+    from fedpriv.training.usual_targets import usual_targets
 
     parties = {
         "researcher": {"email": researcher.config.email, "fingerprint": researcher.keys.fingerprint},
         "cohort": [parse_pin(text).model_dump() for text in domains],
     }
     plan = validate_section(Plan, parties | {"base_model": {"name": model}} | settings, source="the options")
-    changes: dict[str, Any] = {"base_model": BaseModelChoice(name=model, digest=ensure_model(model).digest)}
+    found = ensure_model(model)
+    changes: dict[str, Any] = {
+        "base_model": BaseModelChoice(name=model, digest=found.digest),
+        "lora": plan.lora.model_copy(update={"targets": usual_targets(found.folder, wished=plan.lora.targets)}),
+    }
     if plan.task.is_predictive:
         changes["metrics"] = (*plan.metrics, *ANSWER_METRICS)
     return plan.model_copy(update=changes)

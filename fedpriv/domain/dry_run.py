@@ -28,7 +28,7 @@ from fedpriv.files import file_sha256, folder_lock, private_folder, write_atomic
 from fedpriv.study import CodeRequest, Plan, TaskChoice
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
-from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
+from fedpriv.training.adapter import load_state, save_state, starting_adapter
 from fedpriv.training.base_model import LocalModel, ensure_model
 from fedpriv.training.jobs import LOG
 from fedpriv.training.private_round import PrivateSteps
@@ -186,8 +186,7 @@ class _Trial:
         for name, text in self.stored.request.files.items():  # what was read and digested is what runs
             write_atomic(bundle / name, text.encode(), mode=0o400)
         folder = StudyFolder(self.root / "study")
-        layout = lora_layout(self.model.folder, self.plan.lora)
-        save_state(initial_adapter(layout, self.plan.training.seed), folder.adapter(0))
+        save_state(starting_adapter(self.model.folder, self.plan.lora, self.plan.training.seed), folder.adapter(0))
         return LocalTraining(
             plan=self.plan,
             folder=folder,

@@ -13,7 +13,7 @@ from fedpriv.study.averaging import Turn, trained_tensors, turns_of
 from fedpriv.study.plan import Plan
 from fedpriv.study.section import Section
 from fedpriv.training.adapter import lora_layout
-from fedpriv.training.base_model import WEIGHTS, default_cache
+from fedpriv.training.base_model import model_folder, weights_files
 
 
 class DataScope(Section):
@@ -91,7 +91,7 @@ def data_scope(domain: Domain) -> DataScope:
 def tensor_sizes(plan: Plan, *, cache: Path | None = None) -> dict[str, int]:
     """Return the parameters of each tensor of the plan's adapter, or nothing if the base model is not here."""
     try:
-        layout = lora_layout(_model_folder(plan, cache), plan.lora)
+        layout = lora_layout(model_folder(plan.base_model.name, cache=cache), plan.lora)
     except ModelError:
         return {}
     return {name: math.prod(shape) for name, shape in layout.items()}
@@ -114,12 +114,12 @@ def estimates_of(plan: Plan, *, threads: int, cache: Path | None = None) -> Esti
         sum(tensors[name] for name in trained_tensors(plan.averaging, tensors, number)) for number in (1, 2)[:rounds]
     ]
     updates = _update_bytes(plan, {name: tensors[name] for name in turns}, turns)
-    weights = _model_folder(plan, cache) / WEIGHTS
+    base = model_folder(plan.base_model.name, cache=cache)
     return Estimates(
         parameters=sum(tensors.values()) or None,
         tensors=len(tensors) or None,
         sent=max(sizes) or None,
-        model_bytes=weights.stat().st_size if tensors else None,
+        model_bytes=sum((base / file).stat().st_size for file in weights_files(base)) if tensors else None,
         update_bytes=max(updates[:rounds], default=None),
         total_bytes=sum(updates[number % 2] for number in range(rounds)) if updates else None,
         seconds_a_round=seconds,
@@ -141,7 +141,3 @@ def _update_bytes(plan: Plan, tensors: dict[str, int], turns: dict[str, Turn]) -
         ]
     except ProtectionError:
         return []
-
-
-def _model_folder(plan: Plan, cache: Path | None) -> Path:
-    return (cache or default_cache()) / "models" / plan.base_model.name

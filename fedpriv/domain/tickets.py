@@ -23,7 +23,7 @@ from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import Result, Ticket
 from fedpriv.study.shard import ShardStatement
-from fedpriv.training.adapter import initial_adapter, lora_layout, save_state
+from fedpriv.training.adapter import save_state, starting_adapter
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.private_round import PrivateSteps
 
@@ -119,8 +119,8 @@ class StudyWork:
         context.show("loading", 0)
         self.training.start()
         if not context.folder.adapter(0).exists():
-            layout = lora_layout(self.model.folder, context.plan.lora)
-            save_state(initial_adapter(layout, context.plan.training.seed), context.folder.adapter(0))
+            adapter = starting_adapter(self.model.folder, context.plan.lora, context.plan.training.seed)
+            save_state(adapter, context.folder.adapter(0))
         metrics = self._evaluate(0) | {"examples": float(self.prepared.examples)}
         facts: dict[str, Any] = {
             "metrics": metrics,

@@ -20,7 +20,7 @@ from fedpriv.domain.runner import TrainingWorker
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.files import private_folder
 from fedpriv.study import Plan
-from fedpriv.training.adapter import initial_adapter, load_metrics, lora_layout, save_state
+from fedpriv.training.adapter import load_metrics, save_state, starting_adapter
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.private_round import PrivateSteps
 
@@ -73,7 +73,7 @@ def train_alone(
     """
     workspace = private_folder(workspace.resolve())
     start = workspace / "adapter-0.safetensors"
-    save_state(initial_adapter(lora_layout(model.folder, plan.lora), plan.training.seed), start)
+    save_state(starting_adapter(model.folder, plan.lora, plan.training.seed), start)
     trainer = _Alone(plan, model, workspace, threads)
     total = len(shards) * (plan.training.rounds + len(shards))
     done = itertools.count(1)

@@ -27,7 +27,7 @@ from fedpriv.files import private_folder, write_atomic
 from fedpriv.researcher import Study
 from fedpriv.study import Plan
 from fedpriv.study.plan import BaseModelChoice, MemberChoice, TrainingChoice
-from fedpriv.training.adapter import initial_adapter, load_state, lora_layout, save_state
+from fedpriv.training.adapter import load_state, save_state, starting_adapter
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.recipe import stock_recipe
 
@@ -180,7 +180,7 @@ def _round(folder: Path, model: str) -> dict[str, Any]:
         training=TrainingChoice(rounds=1, steps=4),
     )
     write_atomic(folder / "bundle" / "train.py", stock_recipe().encode())
-    save_state(initial_adapter(lora_layout(local_model.folder, plan.lora), 0), study.adapter(0))
+    save_state(starting_adapter(local_model.folder, plan.lora, 0), study.adapter(0))
     training = LocalTraining(
         plan=plan,
         folder=study,

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from fedpriv.study.plan import LoraChoice, Precision, TrainingChoice
 from fedpriv.study.section import Section
-from fedpriv.training import LocalContext, evaluate_local, initial_adapter, load_state, lora_layout, save_state
+from fedpriv.training import LocalContext, evaluate_local, load_state, save_state, starting_adapter
 from fedpriv.training.examples import Encoder, example_order, read_lines
 
 LORA = LoraChoice()
@@ -46,7 +46,7 @@ class Case(Section):
 
     def context(self) -> LocalContext:
         """Return what the local round of this case gets."""
-        adapter = initial_adapter(lora_layout(Path(self.model), LORA), 0)
+        adapter = starting_adapter(Path(self.model), LORA, 0)
         return LocalContext(
             model_folder=Path(self.model),
             adapter=adapter if self.side != "evaluate" else load_state(Path(self.out)),

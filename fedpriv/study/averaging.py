@@ -19,7 +19,8 @@ Averaging = Literal["both", "b_only", "alternate"]
 Turn = Literal[0, 1, 2]
 """In which rounds a tensor is trained and sent: 0 in every round, 1 in odd ones, 2 in even ones."""
 
-_B = ".lora_B.weight"
+_B = (".lora_B.weight", ".lora_magnitude_vector")
+"""DoRA's magnitudes go with ``lora_B``: both move from where the base model is."""
 
 IN_WORDS: dict[Averaging, str] = {
     "both": "",

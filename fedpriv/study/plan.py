@@ -35,7 +35,7 @@ MetricName = Literal[
     "heldout_micro_f1",
     "heldout_macro_f1",
 ]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "nf4"]
 
 REQUIRED_METRICS: frozenset[MetricName] = frozenset({"examples", "heldout_loss", "heldout_tokens"})
 """Without these no round can be weighed and judged."""
@@ -59,8 +59,14 @@ class LoraChoice(Section):
     rank: int = Field(default=8, ge=1, le=256)
     alpha: int = Field(default=16, ge=1, le=1024)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    targets: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")], ...] = Field(
+    targets: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,64}$")], ...] = Field(
         default=("q_proj", "v_proj"), min_length=1, max_length=16
+    )
+    use_dora: bool = Field(
+        default=False, description="train the length of each output's weights, too (DoRA, Liu et al. 2024)"
+    )
+    rslora: bool = Field(
+        default=False, description="scale by alpha / sqrt(rank), not alpha / rank (rsLoRA, Kalajdzievski 2023)"
     )
 
 
@@ -82,7 +88,8 @@ class TrainingChoice(Section):
     )
     precision: Precision = Field(
         default="auto",
-        description="of the base model: bfloat16, float32, or whichever is faster at the domain",
+        description="of the base model: bfloat16, float32, or whichever is faster at the domain; or nf4, weights of 4 "
+        "bits (QLoRA) for models that are too large else",
     )
     max_seconds: int = Field(default=900, ge=5, le=86_400, description="wall clock of one local round, in seconds")
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -138,6 +145,10 @@ class Plan(Section):
                 "lora > dropout must be 0 with privacy: one patient's draw would change another's gradient"
             )
         if self.privacy is not None and self.privacy.unit == "patient":
+            if self.lora.use_dora:
+                raise ValueError(
+                    "lora > use_dora cannot be with privacy of unit patient, which trains lora_B alone: leave it out"
+                )
             if self.averaging != "b_only":
                 raise ValueError(
                     f"aggregation > averaging cannot be {self.averaging} with privacy of unit patient, which trains "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         load_state,
         lora_layout,
         save_state,
+        starting_adapter,
         unflatten,
         write_peft_folder,
     )
@@ -41,6 +42,7 @@ _HOMES = {
     "load_state": "adapter",
     "lora_layout": "adapter",
     "save_state": "adapter",
+    "starting_adapter": "adapter",
     "stock_recipe": "recipe",
     "train_local": "local_round",
     "unflatten": "adapter",
@@ -62,6 +64,7 @@ __all__ = [
     "load_state",
     "lora_layout",
     "save_state",
+    "starting_adapter",
     "stock_recipe",
     "train_local",
     "unflatten",

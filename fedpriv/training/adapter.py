@@ -1,8 +1,9 @@
 """The LoRA adapter as plain arrays: built, hashed, flattened, stored. No torch, so that the domain process stays light.
 
 An adapter state is a ``dict`` from PEFT's parameter names (``base_model.model.<module>.lora_A.weight``) to float32
-arrays: ``lora_A`` of shape (rank, inputs), ``lora_B`` of shape (outputs, rank). Wherever order matters, it is the
-sorted order of the names.
+arrays: ``lora_A`` of shape (rank, inputs), ``lora_B`` of shape (outputs, rank), and where the adapter is DoRA (Liu et
+al. 2024, arXiv 2402.09353) ``lora_magnitude_vector`` of shape (outputs,). Wherever order matters, it is the sorted
+order of the names.
 """
 
 from __future__ import annotations
@@ -22,61 +23,78 @@ from numpy.typing import NDArray
 from fedpriv.errors import GatekeeperError, ModelError, UntrustedError
 from fedpriv.files import canonical_json, parse_json, sync_folder, write_atomic
 from fedpriv.study.plan import LoraChoice
+from fedpriv.training.layers import Layer, load_layers
 
 Float32 = NDArray[np.float32]
 AdapterState = dict[str, Float32]
 Layout = dict[str, tuple[int, ...]]
 
 PREFIX = "base_model.model."
+MAGNITUDE = ".lora_magnitude_vector"
 MAX_ADAPTER_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_METRICS_BYTES = 64 * 1024
 
 
 def lora_layout(model_folder: Path, lora: LoraChoice) -> Layout:
-    """Return the names and shapes of the adapter that ``lora`` puts on a model, from the headers of its weights.
+    """Return the names and shapes of the adapter that ``lora`` puts on a model; reads no weights.
 
     Raises
     ------
     ModelError
-        If the model has no linear layer of a targeted name, or the target is its embedding or output layer.
+        If the model has no linear layer of a targeted name, its output layer not counted.
     """
+    return layout_of_layers(load_layers(model_folder), lora)
+
+
+def layout_of_layers(layers: Mapping[str, Layer], lora: LoraChoice) -> Layout:
+    """Return the names and shapes of the adapter on a model with these linear layers; raises as :func:`lora_layout`."""
+    names = {name.split(".")[-1] for name in layers}
+    if missing := sorted(set(lora.targets) - names):
+        raise ModelError(
+            f"The base model has no layer {missing[0]!r} that LoRA can adapt",
+            todo=f"choose lora > targets from {', '.join(sorted(names))}",
+        )
     layout: Layout = {}
-    shapes = _weight_shapes(model_folder)
-    for target in lora.targets:
-        modules = [
-            name.removesuffix(".weight") for name in shapes if name.removesuffix(".weight").split(".")[-1] == target
-        ]
-        if (
-            not modules
-            or target in ("embed_tokens", "lm_head")
-            or any(len(shapes[f"{m}.weight"]) != 2 for m in modules)
-        ):
-            raise ModelError(
-                f"The base model has no layer {target!r} that LoRA can adapt",
-                todo="choose lora > targets from q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
-            )
-        for module in modules:
-            outputs, inputs = shapes[f"{module}.weight"]
-            layout[f"{PREFIX}{module}.lora_A.weight"] = (lora.rank, inputs)
-            layout[f"{PREFIX}{module}.lora_B.weight"] = (outputs, lora.rank)
+    for name, layer in layers.items():
+        if name.split(".")[-1] in lora.targets:
+            layout[f"{PREFIX}{name}.lora_A.weight"] = (lora.rank, layer.inputs)
+            layout[f"{PREFIX}{name}.lora_B.weight"] = (layer.outputs, lora.rank)
+            if lora.use_dora:
+                layout[f"{PREFIX}{name}{MAGNITUDE}"] = (layer.outputs,)
     return dict(sorted(layout.items()))
 
 
-def _weight_shapes(model_folder: Path) -> Layout:
-    from safetensors import SafetensorError, safe_open
+def starting_adapter(model_folder: Path, lora: LoraChoice, seed: int) -> AdapterState:
+    """Return the adapter that every domain starts from; with it, the model computes what it does without.
 
-    try:
-        with safe_open(model_folder / "model.safetensors", framework="numpy") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"The weights in {model_folder.name} cannot be read ({error})", todo="fetch the model again"
-        ) from error
+    Parameters
+    ----------
+    seed : int
+        The plan's seed, see :func:`initial_adapter`.
+
+    Returns
+    -------
+    dict[str, ndarray of float32]
+        Where ``lora`` is DoRA, its magnitudes are the norms of the base model's weights
+        (:func:`fedpriv.training.layers.row_norms`).
+
+    Raises
+    ------
+    ModelError
+        As :func:`lora_layout`.
+    """
+    layers = load_layers(model_folder)
+    layout = layout_of_layers(layers, lora)
+    magnitudes = {name for name in layout if name.endswith(MAGNITUDE)}
+    state = initial_adapter({name: shape for name, shape in layout.items() if name not in magnitudes}, seed)
+    for name in magnitudes:
+        state[name] = layers[name.removeprefix(PREFIX).removesuffix(MAGNITUDE)].norms
+    return dict(sorted(state.items()))
 
 
 def initial_adapter(layout: Mapping[str, tuple[int, ...]], seed: int) -> AdapterState:
-    """Return the adapter that every domain starts from: ``lora_A`` Kaiming-uniform, ``lora_B`` zero.
+    """Return LoRA's factors at the start: ``lora_A`` Kaiming-uniform, ``lora_B`` zero.
 
     Parameters
     ----------
@@ -320,6 +338,8 @@ def write_peft_folder(
         "r": lora.rank,
         "target_modules": sorted(lora.targets),
         "task_type": "CAUSAL_LM",
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.rslora,
     }
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", **(notes or {})}

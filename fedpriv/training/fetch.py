@@ -1,4 +1,4 @@
-"""How SmolLM2 comes to this machine: from a hub, or as a GGUF file inside a package that is never installed."""
+"""How a base model comes to this machine: from a hub, a folder, or as a GGUF file in a package never installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,24 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_BYTES = 98_362_432
 PACKAGE_BYTES = 94_000_000
 HUB_BYTES = 275_000_000
-"""Sizes of the package and of the hub's files, for the progress only."""
+"""Sizes of the package and, where the hub does not tell, of its files, for the progress only."""
 
-HUB_FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+SHARD_NAME = re.compile(r"model-[0-9]{1,6}-of-[0-9]{1,6}\.safetensors")
+
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+"""What a model is made of here. No code, no pickled weights, no second copy of the weights in another form."""
 
 
 def hub_reachable(repository: str, *, deadline_s: float = PROBE_DEADLINE_S) -> bool:
@@ -56,21 +72,63 @@ def hub_reachable(repository: str, *, deadline_s: float = PROBE_DEADLINE_S) -> b
     return bool(answers and answers[0])
 
 
-def from_hub(repository: str, result: Path, progress: Progress) -> None:
+def from_hub(repository: str, result: Path, progress: Progress, *, revision: str | None = None) -> str:
     """Download configuration, tokenizer and safetensors of a hub repository into ``result``.
+
+    Returns
+    -------
+    str
+        The commit that was taken.
 
     Raises
     ------
-    OSError, ValueError
-        As ``huggingface_hub`` does when the download fails.
+    ModelError
+        If the download fails.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, filter_repo_objects
 
     disable_progress_bars()
-    with watching(result, HUB_BYTES, "downloading", progress):
-        snapshot_download(repository, local_dir=result, allow_patterns=HUB_FILES, etag_timeout=PROBE_DEADLINE_S)
+    try:
+        about = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=PROBE_DEADLINE_S * 4)
+        sizes = {file.rfilename: file.size or 0 for file in about.siblings or ()}
+        total = sum(sizes[name] for name in filter_repo_objects(sizes, allow_patterns=list(MODEL_FILES)))
+        commit = about.sha or revision
+        with watching(result, total or HUB_BYTES, "downloading", progress):
+            snapshot_download(
+                repository,
+                revision=commit,
+                local_dir=result,
+                allow_patterns=list(MODEL_FILES),
+                etag_timeout=PROBE_DEADLINE_S,
+            )
+    except Exception as error:  # the library raises its own, those of its HTTP client, OSError and ValueError
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{repository} could not be had from the hub ({told[:200]})", todo="check its id and the connection"
+        ) from error
     shutil.rmtree(result / ".cache", ignore_errors=True)
+    return commit or ""
+
+
+def from_folder(folder: Path, result: Path, progress: Progress) -> None:
+    """Copy configuration, tokenizer and safetensors out of a folder into ``result``; the folder stays as it is.
+
+    Raises
+    ------
+    ModelError
+        If the folder has no configuration of a model, or cannot be read.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no model: config.json is missing", todo="give the model's own folder")
+    files = [path for pattern in MODEL_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+    total = sum(path.stat().st_size for path in files)
+    try:
+        with watching(result, max(1, total), "copying", progress):
+            for path in files:
+                shutil.copyfile(path, result / path.name)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be copied ({error})", todo="free space on the disk, or retry") from error
 
 
 def from_package(result: Path, work: Path, progress: Progress) -> None:

@@ -16,12 +16,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fedpriv.errors import ModelError, TrainingError
 from fedpriv.study.plan import LoraChoice, Precision
-from fedpriv.training.adapter import AdapterState, Float32
+from fedpriv.training.adapter import MAGNITUDE, AdapterState, Float32
 from fedpriv.training.device import training_device
+from fedpriv.training.dora import know_norms
 from fedpriv.training.examples import collate
+from fedpriv.training.layers import load_layers
 from fedpriv.training.loss import summed_loss
 from fedpriv.training.packing import ATTENTION, pack, segments
-from fedpriv.training.precision import precision_of
+from fedpriv.training.precision import four_bits, precision_of
 from fedpriv.training.traits import traits_of
 
 
@@ -36,35 +38,45 @@ def load_model(folder: Path, lora: LoraChoice, precision: Precision = "float32")
     ModelError
         If the folder holds no usable causal language model. Code that comes with a model is never run.
     """
-    model = _load(folder, lora.model_dump_json(), precision_of(precision, folder))
+    model = _load(folder, lora.model_dump_json(), precision_of(precision, folder), precision == "nf4")
     for parameter in adapter_parameters(model).values():
         parameter.requires_grad_(True)
     return model
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: Path, lora_json: str, dtype: torch.dtype) -> PeftModel:
+def _load(folder: Path, lora_json: str, dtype: torch.dtype, packed: bool) -> PeftModel:
     lora = LoraChoice.model_validate_json(lora_json)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets),
+        use_dora=lora.use_dora,
+        use_rslora=lora.rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = cast("PeftModel", get_peft_model(_load_base(folder, dtype), config))
+    model = cast("PeftModel", get_peft_model(_load_base(folder, dtype, packed), config))
+    if lora.use_dora:
+        know_norms(model, load_layers(folder))
     for module in model.modules():
         if dtype != torch.float32 and isinstance(module, BaseTunerLayer):
             cast("Any", module).cast_input_dtype_enabled = False  # else it copies activations
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Else bitsandbytes packs weights another way when they are first evaluated, and no gradient gets past
+            # them any more, without an error.
+            cast("Any", module).support_avx512bf16_for_cpu = False
     return model
 
 
-def _load_base(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedModel:
     """Load the weights with our own attention where the architecture lets attention be chosen, else with its own."""
     options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     if training_device().type != "cpu":
         options["device_map"] = {"": training_device()}
+    if packed:
+        options["quantization_config"] = four_bits(dtype)
     for attention in (ATTENTION, "eager"):
         try:
             return AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
@@ -84,9 +96,9 @@ def _unusable(folder: Path) -> ModelError:
 def adapter_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
     """Return the LoRA parameters by the names of an adapter state, sorted."""
     found = {
-        name.replace(".default.weight", ".weight"): parameter
+        name.replace(f"{MAGNITUDE}.default.weight", MAGNITUDE).replace(".default.weight", ".weight"): parameter
         for name, parameter in model.named_parameters()
-        if ".lora_A.default." in name or ".lora_B.default." in name
+        if any(f"{part}.default." in name for part in (".lora_A", ".lora_B", MAGNITUDE))
     }
     return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""In which numbers a base model computes: float32, or bfloat16 where the processor is faster with them."""
+"""In which numbers a base model is kept and computes: float32, bfloat16 where it is faster, or weights of 4 bits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedpriv.errors import ModelError
 from fedpriv.study.plan import Precision
+from fedpriv.training.device import training_device
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BitsAndBytesConfig
 
 LEAST_WIDTH = 256
 """Narrower models gain nothing: what their steps cost is not the multiplying."""
@@ -22,21 +25,49 @@ def precision_of(choice: Precision, model_folder: Path) -> torch.dtype:
     """Return the type of the base model's weights and activations.
 
     ``auto`` takes bfloat16 for a model of some width where the device multiplies it in hardware; measured by
-    ``fedpriv bench training``. LoRA's parameters, their gradients and Adam's state are float32 always.
+    ``fedpriv bench training``. Weights of ``nf4`` are unpacked to that type when they are needed. LoRA's parameters,
+    their gradients and Adam's state are float32 always.
     """
     import torch
 
-    if choice == "auto":
+    if choice in ("auto", "nf4"):
         wide = _width(model_folder) >= LEAST_WIDTH
         return torch.bfloat16 if wide and multiplies_bfloat16() else torch.float32
     return torch.bfloat16 if choice == "bfloat16" else torch.float32
 
 
+def four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return how weights are packed into 4 bits, as QLoRA does (Dettmers et al. 2023, arXiv 2305.14314).
+
+    NormalFloat4 in blocks, the blocks' scales packed once more. The output layer stays as it is.
+
+    Raises
+    ------
+    ModelError
+        If bitsandbytes is not installed.
+    """
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "Weights of 4 bits (training > precision: nf4) need bitsandbytes, which is not installed here",
+            todo="install fedpriv[quantized], or choose precision: auto in the plan",
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
 def multiplies_bfloat16() -> bool:
-    """Say whether this machine has instructions, or a graphics processor, that multiply bfloat16."""
+    """Say whether the device that trains, the processor or a graphics processor, multiplies bfloat16."""
     import torch
 
-    if torch.cuda.is_available():
+    if training_device().type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in _INSTRUCTIONS)

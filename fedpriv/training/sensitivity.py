@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
-from fedpriv.training.adapter import AdapterState, initial_adapter, lora_layout
+from fedpriv.training.adapter import AdapterState, starting_adapter
 from fedpriv.training.examples import IGNORED, Example, collate, encode, example_order, read_lines
 from fedpriv.training.local_round import LocalContext, train_local
 
@@ -89,7 +89,7 @@ def measure_sensitivity(
     tokens = encode(model_folder, read_lines(examples), max_tokens=training.max_tokens)
     if len(tokens) < 2 or notes < 2:
         raise TrainingError("Sensitivity needs at least two notes of two tokens or more", todo="give more notes")
-    adapter = initial_adapter(lora_layout(model_folder, lora), training.seed)
+    adapter = starting_adapter(model_folder, lora, training.seed)
     context = LocalContext(
         model_folder=model_folder,
         adapter=adapter,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpriv.training.adapter import Float32, uniform
+from fedpriv.training.layers import Layer, row_norms, write_layers
 
 VOCABULARY = 512
 WIDTH = 64
@@ -53,10 +54,13 @@ CONFIG = {
 
 
 def build_tiny(folder: Path) -> None:
-    """Write the model's configuration, weights and tokenizer into the existing ``folder``."""
+    """Write the model's configuration, weights, layers and tokenizer into the existing ``folder``."""
     from safetensors.numpy import save_file
 
-    save_file(tiny_weights(), folder / "model.safetensors", {"format": "pt"})
+    weights = tiny_weights()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    linear = {name.removesuffix(".weight"): weight for name, weight in weights.items() if "_proj." in name}
+    write_layers(folder, {name: Layer(inputs=w.shape[1], norms=row_norms(w)) for name, w in linear.items()})
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     _write_tokenizer(folder)
 

@@ -42,6 +42,7 @@ COMMANDS = [
         )
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud")),
+    *(["model", name] for name in ("add", "list", "remove", "check")),
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
 ]
 

@@ -20,7 +20,7 @@ from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, StudyFinished
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.study import Plan, Result, validate_section
-from fedpriv.training.adapter import initial_adapter, lora_layout
+from fedpriv.training.adapter import starting_adapter
 
 _RESEARCHER = "researcher@lab.example"
 _RECIPE = 'def train(context):\n    raise NotImplementedError("a simulation runs no recipe")\n'
@@ -105,7 +105,7 @@ class SimulatedFederation:
     def _first_adapter(self, parameters: int) -> dict[str, np.ndarray]:
         for training in self._trainings.values():
             plan = self.study.plan
-            return initial_adapter(lora_layout(training.model.folder, plan.lora), plan.training.seed)
+            return starting_adapter(training.model.folder, plan.lora, plan.training.seed)
         half = parameters // 2
         return {
             "base_model.model.layers.0.q_proj.lora_A.weight": np.full((1, half), 0.01, np.float32),
