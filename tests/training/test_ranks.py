@@ -110,7 +110,7 @@ def test_two_processes_train_what_one_does(launched, context, way):
 
 def test_each_process_has_a_dropout_of_its_own(launched, context):
     _, (first, second), _ = launched
-    assert first["plain"]["stream"] != second["plain"]["stream"], "nothing was drawn before, so these are the seeds'"
+    assert first["plain"]["stream"] != second["plain"]["stream"], "both drew as much before"
     assert first["dropout"]["digest"] == second["dropout"]["digest"]
     plain, dropped = first["plain"]["metrics"], first["dropout"]["metrics"]
     assert dropped["train_tokens"] == plain["train_tokens"] and dropped["train_loss"] != plain["train_loss"]
