@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Sequence[int])
 
-_ROUTES = Path("/proc/self/net/route")
+_ROUTES, _ROUTES_6 = Path("/proc/self/net/route"), Path("/proc/self/net/ipv6_route")
 _LOOPBACK = "lo"
 
 
@@ -152,11 +152,13 @@ def meet() -> None:
 
 
 def _is_closed_network() -> bool:
-    """Say whether no route leads out of this process's network namespace (Linux)."""
+    """Say whether no route leads out of this process's network namespace (Linux); unless that is sure, no."""
     try:
-        return len(_ROUTES.read_text(encoding="ascii").splitlines()) <= 1  # the first line is the heading
+        routes = _ROUTES.read_text(encoding="ascii").splitlines()[1:]  # the first line is the heading
+        routes_6 = _ROUTES_6.read_text(encoding="ascii").splitlines() if _ROUTES_6.exists() else []
     except OSError:
         return False
+    return not routes and all(route.split()[-1] == _LOOPBACK for route in routes_6)
 
 
 def _sum(tensor: torch.Tensor) -> None:

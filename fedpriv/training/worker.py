@@ -166,7 +166,11 @@ class Worker:
             self._selector.close()
             os.close(self._events)
             child.settle(parent, log)
-            status = launch(job, pipe) if job.launched else child.work(job, pipe)
+            if job.launched:
+                child.set_dumpable(False)  # it has no fence, and code of a request will run beside it
+                status = launch(job, pipe)
+            else:
+                status = child.work(job, pipe)
         finally:
             os._exit(status)
 

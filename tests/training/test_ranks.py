@@ -41,14 +41,28 @@ def test_alone_everything_is_as_it_is():
     assert ALONE.total(1.5, 2.0) == (1.5, 2.0)
 
 
-def test_a_network_with_a_way_out_is_refused(tmp_path, monkeypatch):
-    heading = "Iface\tDestination\tGateway\n"
-    for text in (f"{heading}eth0\t00000000\t010010AC\n", None):
-        routes = tmp_path / "route"
-        routes.unlink(missing_ok=True)
-        if text:
-            routes.write_text(text)
-        monkeypatch.setattr(ranks, "_ROUTES", routes)
+HEADING = "Iface\tDestination\tGateway\n"
+LOOPBACK_6 = "00000000000000000000000000000001 80 000 00 000 00000000 00000002 00000000 80200001       lo\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "routes_6", "closed"),
+    [
+        (HEADING, LOOPBACK_6, True),
+        (HEADING, None, True),
+        (f"{HEADING}eth0\t00000000\t010010AC\n", None, False),
+        (HEADING, LOOPBACK_6 + LOOPBACK_6.replace("  lo", "eth0"), False),
+        (None, LOOPBACK_6, False),
+    ],
+)
+def test_a_network_with_a_way_out_is_refused(tmp_path, monkeypatch, routes, routes_6, closed):
+    for name, text in (("_ROUTES", routes), ("_ROUTES_6", routes_6)):
+        path = tmp_path / name
+        monkeypatch.setattr(ranks, name, path)
+        if text is not None:
+            path.write_text(text)
+    assert ranks._is_closed_network() == closed
+    if not closed:
         with pytest.raises(ConfigError, match="only in a network of their own"):
             join(1.0)
 
