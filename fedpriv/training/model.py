@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from fedpriv.errors import ModelError, TrainingError
 from fedpriv.study.plan import LoraChoice, Precision
 from fedpriv.training.adapter import MAGNITUDE, AdapterState, Float32
+from fedpriv.training.device import training_device
 from fedpriv.training.dora import know_norms
 from fedpriv.training.examples import collate
 from fedpriv.training.layers import load_layers
@@ -83,6 +84,8 @@ def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedMode
     An architecture that does not say that it can would take ours for one that masks what comes later for itself.
     """
     options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    if training_device().type != "cpu":
+        options["device_map"] = {"": training_device()}
     if packed:
         options["quantization_config"] = four_bits(dtype)
     try:
@@ -147,7 +150,8 @@ def put_adapter(model: PeftModel, state: Mapping[str, Float32]) -> None:
 
 def take_adapter(model: PeftModel) -> AdapterState:
     """Return a copy of the model's adapter as an adapter state."""
-    return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in adapter_parameters(model).items()}
+    parameters = adapter_parameters(model)
+    return {name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in parameters.items()}
 
 
 @contextlib.contextmanager

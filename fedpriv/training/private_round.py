@@ -161,7 +161,7 @@ def clipped_sum(
     """
     import torch
 
-    total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in trained.items()}
+    total = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in trained.items()}
     rows = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, sum(p.numel() for p in trained.values()))))
     notes = [[patient[index] for index in noise.chosen(len(patient), most)] for patient in drawn]
     for group in _groups([patient for patient in notes if patient], rows):
@@ -197,13 +197,15 @@ def _patient_gradients(
     inputs, labels = collate([note for patient in group for note in patient])
     owner = torch.tensor([number for number, patient in enumerate(group) for _ in patient])
     tokens = torch.zeros(len(group)).index_add(0, owner, (labels != IGNORED).sum(1).float())
+    device = next(iter(trained.values())).device
+    owner, tokens = owner.to(device), tokens.to(device)
     for parameter in trained.values():
         parameter.grad = None
     next_token_loss(model, inputs, labels).backward()
     gradients = {}
     for name, parameter in trained.items():
         of_note = cast("torch.Tensor", parameter.grad_sample)  # type: ignore[attr-defined] # opacus puts it there
-        of_patient = torch.zeros(len(group), *parameter.shape).index_add(0, owner, of_note)
+        of_patient = torch.zeros(len(group), *parameter.shape, device=device).index_add(0, owner, of_note)
         gradients[name] = of_patient / tokens.view(-1, *[1] * parameter.dim())
         parameter.grad_sample = None  # type: ignore[attr-defined] # the next backward pass would add to it
     return gradients
@@ -215,7 +217,8 @@ def noisy_mean(total: Mapping[str, torch.Tensor], private: PrivateSteps) -> dict
 
     expected, deviation = private.sampling * private.patients, private.noise_multiplier * private.clip
     return {
-        name: (summed + torch.from_numpy(deviation * noise.gaussian(summed.numel())).view(summed.shape)) / expected
+        name: (summed + torch.from_numpy(deviation * noise.gaussian(summed.numel())).to(summed).view_as(summed))
+        / expected
         for name, summed in total.items()
     }
 
