@@ -71,10 +71,6 @@ def _load(folder: Path, lora_json: str, dtype: torch.dtype, packed: bool) -> Pef
     for module in model.modules():
         if dtype != torch.float32 and isinstance(module, BaseTunerLayer):
             cast("Any", module).cast_input_dtype_enabled = False  # else it copies activations
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            # Else bitsandbytes packs weights another way when they are first evaluated, and no gradient gets past
-            # them any more, without an error.
-            cast("Any", module).support_avx512bf16_for_cpu = False
     return model
 
 
@@ -97,6 +93,11 @@ def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedMode
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again") from error
     model.requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Else bitsandbytes packs weights another way when they are first evaluated, as is done right below, and no
+            # gradient gets past them any more, without an error.
+            cast("Any", module).support_avx512bf16_for_cpu = False
     try:
         traits_of(model)
     except UnknownAttentionError:
