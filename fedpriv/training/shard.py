@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from fedpriv.errors import TrainingError
 from fedpriv.training.examples import Encoder, Example
@@ -13,6 +14,43 @@ MOST_BYTES_AT_ONCE = 8 * 2**20
 """Of a file that is encoded as a whole, which takes some seconds. Of a larger one, only the lines drawn are."""
 
 _MOST_UNUSABLE = 10_000
+
+
+class ExampleSource(Protocol):
+    """The examples of a file's lines, by index; those of texts of under two tokens are short."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: list[int]) -> list[Example]:
+        """Return the examples of these indices, in their order."""
+        ...
+
+
+class EncodedLines:
+    """Lines that are encoded whenever they are read.
+
+    Parameters
+    ----------
+    path : Path
+        JSON lines, see :mod:`fedpriv.training.lines`.
+    encoder : Encoder
+        Of the study's base model.
+    """
+
+    def __init__(self, path: Path, encoder: Encoder) -> None:
+        self._file, self._encoder = LineFile(path), encoder
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self._file.size_bytes
+
+    def read(self, indices: list[int]) -> list[Example]:
+        """Return the examples of these indices; raises as :meth:`fedpriv.training.lines.LineFile.read`."""
+        return self._encoder.encode(self._file.read(indices))
 
 
 class Shard:
@@ -32,14 +70,13 @@ class Shard:
     """
 
     def __init__(self, path: Path, encoder: Encoder, *, at_once: int = MOST_BYTES_AT_ONCE) -> None:
-        self._file, self._encoder = LineFile(path), encoder
+        self._source = EncodedLines(path, encoder)
         self._examples: list[Example] | None = None
-        if self._file.size_bytes <= at_once:
-            lines = self._file.read(list(range(len(self._file))))
-            self._examples = [example for example in encoder.encode(lines) if _usable(example)]
+        if self._source.size_bytes <= at_once:
+            self._examples = [e for e in self._source.read(list(range(len(self._source)))) if _usable(e)]
 
     def __len__(self) -> int:
-        return len(self._file) if self._examples is None else len(self._examples)
+        return len(self._source) if self._examples is None else len(self._examples)
 
     def draw(self, order: Iterator[int], count: int) -> list[Example]:
         """Return the next ``count`` usable examples of an order of indices.
@@ -55,7 +92,7 @@ class Shard:
         tries = 0
         while len(drawn) < count:
             indices = [next(order) for _ in range(count - len(drawn))]
-            drawn += [example for example in self._encoder.encode(self._file.read(indices)) if _usable(example)]
+            drawn += [example for example in self._source.read(indices) if _usable(example)]
             tries += len(indices)
             if tries > count + _MOST_UNUSABLE:
                 raise TrainingError("The shard has hardly an example of two tokens or more", todo="prepare it again")
