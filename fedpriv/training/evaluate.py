@@ -11,7 +11,7 @@ from fedpriv.errors import TrainingError
 from fedpriv.training.answering import loss_and_answers, yes_probabilities
 from fedpriv.training.examples import IGNORED, Encoder, Example, labels_of
 from fedpriv.training.local_round import LocalContext
-from fedpriv.training.shard import EncodedLines, ExampleSource
+from fedpriv.training.shard import ExampleSource, heldout_source
 from fedpriv.training.task_metrics import Float64, answer_metrics
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ def evaluate_local(context: LocalContext, max_examples: int | None = None) -> di
     from fedpriv.training.model import base_of, load_model, put_adapter
 
     torch.set_num_threads(context.threads)
-    encoder = Encoder(context.model_folder, context.training.max_tokens)
     model = load_model(context.model_folder, context.lora, context.training.precision)
     base = base_of(model)
     parameters = base.num_parameters() if base.device.type == "cpu" else 0
-    examples = heldout_examples(EncodedLines(context.heldout, encoder), parameters, max_examples)
+    examples = heldout_examples(heldout_source(context), parameters, max_examples)
     if not examples:
         raise TrainingError("There is no held-out example of two tokens or more", todo="prepare the shard again")
     put_adapter(model, context.adapter)
     model.eval()
     if examples[0].answers:
+        encoder = Encoder(context.model_folder, context.training.max_tokens)
         loss_sum, answered = _asked(model, examples, encoder.answer_tokens)
     else:
         loss_sum, answered = _told(model, examples), {}
