@@ -13,12 +13,13 @@ from fedpriv.errors import StudyError, TrainingError
 from fedpriv.researcher.sensitivity import MOCK_SEED
 from fedpriv.researcher.study import Study
 from fedpriv.study import CodeRequest
-from fedpriv.training.adapter import AdapterState, load_state, lora_layout
+from fedpriv.training.adapter import AdapterState, adapter_digest, load_state, lora_layout
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.examples import Encoder, Example, example_order, read_lines
 from fedpriv.training.sampling import Sampler
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
+_NOT_RELEASED = "The domains have not released the adapter to you yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +97,15 @@ def released_adapter(study: Study, model: LocalModel, folder: Path | None = None
         If it is not an adapter of the plan.
     """
     path = study.folder.state / "adapter.safetensors" if folder is None else folder / PEFT_WEIGHTS
+    todo = f"run `fedpriv study release {study.folder.root.name}`, or give --adapter a PEFT folder"
     if not path.exists():
-        raise StudyError(
-            "The domains have not released the adapter to you yet" if folder is None else f"{folder} has no adapter",
-            todo=f"run `fedpriv study release {study.folder.root.name}`, or give --adapter a PEFT folder",
-        )
-    return load_state(path, lora_layout(model.folder, study.plan.lora))
+        raise StudyError(_NOT_RELEASED if folder is None else f"{folder} has no adapter", todo=todo)
+    state = load_state(path, lora_layout(model.folder, study.plan.lora))
+    if folder is None:  # the file is there before its digest is compared: only what ended well is in the history
+        released = {r.get("adapter_sha256") for r in study.history.records() if r.get("event") == "AdapterReleased"}
+        if adapter_digest(state) not in released:
+            raise StudyError(_NOT_RELEASED, todo=todo)
+    return state
 
 
 def samples(

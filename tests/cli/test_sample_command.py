@@ -11,7 +11,8 @@ from fedpriv.cli.main import app
 from fedpriv.cli.sample import _shown
 from fedpriv.errors import GatekeeperError, StudyError
 from fedpriv.researcher import Researcher, Study
-from fedpriv.training import ensure_model, initial_adapter, lora_layout, save_state, write_peft_folder
+from fedpriv.researcher.events import AdapterReleased
+from fedpriv.training import adapter_digest, ensure_model, initial_adapter, lora_layout, save_state, write_peft_folder
 
 DOMAINS = ["--domain", f"a@x.org={'2' * 64}", "--domain", f"b@x.org={'3' * 64}"]
 
@@ -55,7 +56,9 @@ def adapter_of(study, size, seed=0):
 @pytest.fixture
 def study(home, request):
     found = Study.open(Researcher.open(home), request.param)
-    save_state(adapter_of(found, 0.3), found.folder.state / "adapter.safetensors")
+    state = adapter_of(found, 0.3)
+    save_state(state, found.folder.state / "adapter.safetensors")
+    found.history(AdapterReleased(study="0" * 64, folder="adapter", adapter_sha256=adapter_digest(state)))
     yield found
     (found.folder.state / "adapter.safetensors").unlink()
 
@@ -98,9 +101,13 @@ def test_questions_show_the_chance_of_yes_before_and_after(home, study):
 
 
 def test_without_an_adapter_of_the_plan_nothing_is_shown(home, tmp_path):
-    assert isinstance(run("study", "sample", "notes", home=home).exception, StudyError)
-    assert isinstance(run("study", "sample", "notes", "--adapter", tmp_path, home=home).exception, StudyError)
     study = Study.open(Researcher.open(home), "notes")
+    assert isinstance(run("study", "sample", "notes", home=home).exception, StudyError)
+    path = study.folder.state / "adapter.safetensors"
+    save_state(adapter_of(study, 0.3, seed=1), path)  # one that came, and was not what the domains had said
+    assert isinstance(run("study", "sample", "notes", home=home).exception, StudyError)
+    path.unlink()
+    assert isinstance(run("study", "sample", "notes", "--adapter", tmp_path, home=home).exception, StudyError)
     other = {name.replace("q_proj", "o_proj"): value for name, value in adapter_of(study, 0.1).items()}
     write_peft_folder(other, tmp_path / "other", lora=study.plan.lora, base_model_name="tiny")
     refused = run("study", "sample", "notes", "--adapter", tmp_path / "other", home=home)
