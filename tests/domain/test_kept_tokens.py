@@ -39,9 +39,18 @@ def house(tmp_path_factory):
     return root, prepare(root / "tables", root / "data"), model, folder
 
 
+@pytest.fixture(scope="module")
+def workers():
+    """The worker that is warm, if any: starting one takes seconds, and which one works is nothing to these tests."""
+    warm = []
+    yield warm
+    for worker in warm:
+        worker.stop()
+
+
 @pytest.fixture
-def begin(house):
-    """Make what a service that begins has of a study; everything that was started ends with the test."""
+def begin(house, workers):
+    """Make what a service that begins has of a study."""
     root, prepared, model, folder = house
     begun = []
 
@@ -59,12 +68,13 @@ def begin(house):
             model=model,
             resources=ResourcesChoice(),
         )
+        training._worker = begun[-1]._worker if begun else workers.pop() if workers else None
         begun.append(training)
         return training
 
     yield begin
-    for training in begun:
-        training.stop()
+    if begun and begun[-1]._worker is not None:
+        workers.append(begun[-1]._worker)
     for path in folder.tokens.iterdir():
         path.unlink()
 
