@@ -70,7 +70,7 @@ class Sampler:
         chosen = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
         end = self._model.generation_config.eos_token_id
         config = GenerationConfig(max_new_tokens=tokens, eos_token_id=end, pad_token_id=0, **chosen)
-        start = torch.tensor([list(prompt)])
+        start = torch.tensor([list(prompt)], device=self._model.device)
         torch.manual_seed(seed)
         with self._adapter(worn=adapted), torch.no_grad():
             try:
