@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -195,3 +196,12 @@ def _shown_state(event: Event) -> tuple[str, str, int, int] | None:
         case DomainCaughtUp():
             return event.domain, f"caught up with round {event.round}", 0, 0
     return None
+
+
+def quieten_transformers() -> None:
+    """Keep its bars and its warnings about itself off a terminal with a progress bar of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

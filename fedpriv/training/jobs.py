@@ -25,18 +25,21 @@ from fedpriv.training.adapter import (
 )
 from fedpriv.training.attempts import ATTEMPTS
 from fedpriv.training.device import DeviceChoice
+from fedpriv.training.examples import Encoder
 from fedpriv.training.launch import Launch
 from fedpriv.training.local_round import LocalContext, LocalOutcome, train_local
 from fedpriv.training.private_round import PrivateSteps, train_private
 from fedpriv.training.ranks import ranks_now
 from fedpriv.training.recipe import load_recipe, recipe_line
+from fedpriv.training.token_store import Side, write_tokens
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-JobKind = Literal["train", "evaluate"]
+JobKind = Literal["train", "evaluate", "tokenize"]
 
 ADAPTER_AFTER = "adapter_after.safetensors"
 METRICS = "metrics.json"
+TOKENS = "tokens.safetensors"
 LOG = "worker.log"
 GRACE_S = 60.0
 """Seconds beyond ``training.max_seconds`` for loading, evaluating and writing; then the child is killed."""
@@ -70,6 +73,10 @@ class Job(Section):
                   starting adapter is measured first and put among the metrics. With ``private``, DP-SGD takes the
                   recipe's place.
     ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
+    ``tokenize``  encode both files: writes ``tokens.safetensors``, to be kept under the name of ``tokens``. Never runs
+                  the recipe.
+
+    The other kinds read ``tokens`` where it is given, and encode the texts where that is not what it should be.
     """
 
     id: JobId
@@ -82,6 +89,7 @@ class Job(Section):
     adapter: FolderPath | None = None
     train: FolderPath | None = None
     heldout: FolderPath | None = None
+    tokens: FolderPath | None = None
     private: PrivateSteps | None = None
     averaging: Averaging = "both"
     evaluate: bool = False
@@ -97,6 +105,7 @@ class Job(Section):
         needed = {
             "train": ["adapter", "train", *(["heldout"] if self.evaluate else [])],
             "evaluate": ["adapter", "heldout"],
+            "tokenize": ["train", "heldout", "tokens"],
         }[self.job]
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
@@ -149,8 +158,16 @@ def do_job(job: Job, report: Report) -> None:
     out = Path(job.out)
     if job.job == "evaluate":
         write_json(out / METRICS, _evaluate(job, _starting_adapter(job)))
+    elif job.job == "tokenize":
+        _tokenize(job, out / TOKENS)
     else:
         _train(job, report, out)
+
+
+def _tokenize(job: Job, path: Path) -> None:
+    encoder = Encoder(Path(job.model_folder), job.training.max_tokens)
+    files: dict[Side, Path] = {"train": Path(job.train or ""), "heldout": Path(job.heldout or "")}
+    write_tokens(path, files, encoder, name=Path(job.tokens or "").name)
 
 
 def _starting_adapter(job: Job) -> AdapterState:
@@ -176,6 +193,7 @@ def _context(job: Job, adapter: AdapterState, round_number: int, report: Report)
         round=round_number,
         seed=job.seed,
         threads=job.threads_each,
+        tokens=Path(job.tokens) if job.tokens else None,
         report=report,
     )
 

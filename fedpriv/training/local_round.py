@@ -14,9 +14,9 @@ import numpy as np
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training.adapter import AdapterState
-from fedpriv.training.examples import IGNORED, Encoder, Example, example_order, labels_of
+from fedpriv.training.examples import IGNORED, Example, example_order, labels_of
 from fedpriv.training.ranks import ALONE, Ranks, ranks_now
-from fedpriv.training.shard import Shard
+from fedpriv.training.shard import training_shard
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,8 @@ class LocalContext:
         The study's seed at this domain.
     threads : int
         Processor threads to use.
+    tokens : Path or None
+        The tokens of both files, encoded before (:mod:`fedpriv.training.token_store`); None where they are not kept.
     report : Callable[[int, int], None]
         Call with (step, steps) after each step. Only rising steps up to ``training.steps`` are shown.
     """
@@ -67,6 +69,7 @@ class LocalContext:
     round: int
     seed: int
     threads: int
+    tokens: Path | None = None
     report: Callable[[int, int], None] = _silent
 
 
@@ -114,7 +117,7 @@ def train_local(context: LocalContext) -> LocalOutcome:
     ranks = ranks_now()
     torch.manual_seed(context.seed * 1_000_003 + context.round + ranks.rank * _NEXT_STREAM)
     choice = context.training
-    shard = Shard(context.train, Encoder(context.model_folder, choice.max_tokens))
+    shard = training_shard(context)
     if not len(shard):
         raise TrainingError("The shard has no example of two tokens or more", todo="prepare the shard again")
     model = load_model(context.model_folder, context.lora, choice.precision)

@@ -17,8 +17,9 @@ from pydantic import Field
 from fedpriv.errors import TrainingError
 from fedpriv.study.section import Section
 from fedpriv.training import noise
-from fedpriv.training.examples import IGNORED, Example, collate, encode_patients, read_patients
+from fedpriv.training.examples import IGNORED, Example, collate
 from fedpriv.training.local_round import LocalContext, LocalOutcome
+from fedpriv.training.shard import training_patients
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def train_private(context: LocalContext, private: PrivateSteps) -> LocalOutcome:
     started = time.monotonic()
     torch.set_num_threads(context.threads)
     choice = context.training
-    patients = encode_patients(context.model_folder, read_patients(context.train), max_tokens=choice.max_tokens)
+    patients = training_patients(context)
     examples = sum(map(len, patients))
     if len(patients) != private.patients or not examples:
         raise TrainingError(
