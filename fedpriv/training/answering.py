@@ -52,36 +52,46 @@ def loss_and_answers(
             packed = pack(batch).to(base.device)
             labels = packed.labels
             with segments(packed.lengths):
-                logits = _labelled_logits(base, packed.tokens, labels, packed.positions)
+                logits, pair = _labelled_logits(base, packed.tokens, labels, packed.positions, answer_tokens)
         else:
             tokens, labels = (part.to(base.device) for part in collate(batch))
-            logits = _labelled_logits(base, tokens, labels, None)
+            logits, pair = _labelled_logits(base, tokens, labels, None, answer_tokens)
         loss = torch.nn.functional.cross_entropy(logits, labels[labels != IGNORED], reduction="sum")
-        yes = torch.softmax(logits[:, list(answer_tokens)], 1)[:, 0]
+        yes = torch.softmax(pair, 1)[:, 0]
     return float(loss), yes.view(len(batch), -1).double().cpu().numpy()
 
 
 def _labelled_logits(
-    base: Any, tokens: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor | None
-) -> torch.Tensor:
-    """Return the logits where there is a label: float32, (labels, vocabulary)."""
+    base: Any,
+    tokens: torch.Tensor,
+    labels: torch.Tensor,
+    positions: torch.Tensor | None,
+    pair: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits where there is a label, (labels, vocabulary), and those of two tokens, (labels, 2); float32."""
     from fedpriv.training.loss import wanted_logits
     from fedpriv.training.traits import hidden_states, traits_of
 
     wanted = labels != IGNORED
     if not traits_of(base).plain_head:
-        return wanted_logits(base, tokens, wanted, positions)
+        logits = wanted_logits(base, tokens, wanted, positions)
+        return logits, logits[:, list(pair)]
     hidden = hidden_states(base, tokens, positions)[wanted]
-    return (hidden @ base.get_output_embeddings().weight.t()).float()
+    return (hidden @ base.get_output_embeddings().weight.t()).float(), _pair_logits(base, hidden, pair)
+
+
+def _pair_logits(base: Any, hidden: torch.Tensor, pair: tuple[int, int]) -> torch.Tensor:
+    """Return two tokens' logits in float32, (rows, 2): as bfloat16 they are so coarse that examples would tie."""
+    return hidden.float() @ base.get_output_embeddings().weight[list(pair)].float().t()
 
 
 def yes_probabilities(model: PeftModel, examples: Sequence[Example], answer_tokens: tuple[int, int]) -> Float64:
     """Return the probability of yes against no at each question.
 
     No true answer is shown to the model: where an example has a later question, the answers before it are the model's
-    own, yes where that is likelier. A text is read once; its attention's keys and values are kept for the questions,
-    which are the same of every text. Texts of similar length are read together, where the model can be packed: there
-    what stands before a text's beginning changes nothing.
+    own, yes where that is likelier. Where the model can be packed, a text is read once; its attention's keys and values
+    are kept for the questions, which are the same of every text, and texts of similar length are read together, since
+    what stands before a text's beginning changes nothing. Other models read each text anew for every question.
 
     Parameters
     ----------
@@ -116,8 +126,9 @@ def _answers(base: Any, group: Sequence[Example], answer_tokens: tuple[int, int]
     """Answer the questions of some examples, padded on the left so that all answers stand at the same place."""
     import torch
 
-    from fedpriv.training.traits import computing
+    from fedpriv.training.traits import backbone_of, computing, traits_of
 
+    plain, keeps = traits_of(base).plain_head, traits_of(base).packable  # others keep state of a kind of their own
     yes, no = answer_tokens
     longest = max(example.answers[0] for example in group)
     tokens = torch.zeros(len(group), longest, dtype=torch.long)
@@ -130,18 +141,22 @@ def _answers(base: Any, group: Sequence[Example], answer_tokens: tuple[int, int]
     for number in range(len(group[0].answers)):
         if number:
             own = torch.where(told[-1] > 0.5, yes, no).cpu().unsqueeze(1)
-            tokens = torch.cat([own, _question(group, number)], dim=1)
-            seen = torch.cat([seen, torch.ones_like(tokens)], dim=1)
+            following = torch.cat([own, _question(group, number)], dim=1)
+            seen = torch.cat([seen, torch.ones_like(following)], dim=1)
+            tokens = following if keeps else torch.cat([tokens, following], dim=1)
         where: Any = {}
         if len(group) > 1:
             positions = (seen.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
             where = {"attention_mask": seen.to(base.device), "position_ids": positions.to(base.device)}
+        where |= {"past_key_values": cache, "use_cache": True} if keeps else {"use_cache": False}
         with computing(base):
-            out = base(
-                input_ids=tokens.to(base.device), past_key_values=cache, use_cache=True, logits_to_keep=1, **where
-            )
-        cache = out.past_key_values
-        told.append(torch.softmax(out.logits[:, -1, [yes, no]].float(), 1)[:, 0])
+            if plain:
+                out = backbone_of(base)(input_ids=tokens.to(base.device), **where)
+            else:
+                out = base(input_ids=tokens.to(base.device), logits_to_keep=1, **where)
+        pair = _pair_logits(base, out.last_hidden_state[:, -1], (yes, no)) if plain else out.logits[:, -1, [yes, no]]
+        cache = out.past_key_values if keeps else None
+        told.append(torch.softmax(pair.float(), 1)[:, 0])
     return torch.stack(told, dim=1).double().cpu().numpy()
 
 

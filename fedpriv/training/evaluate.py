@@ -57,12 +57,14 @@ def evaluate_local(context: LocalContext, max_examples: int | None = None) -> di
     import torch
 
     from fedpriv.training.model import base_of, load_model, put_adapter
+    from fedpriv.training.traits import traits_of
 
     torch.set_num_threads(context.threads)
     model = load_model(context.model_folder, context.lora, context.training.precision)
     base = base_of(model)
     parameters = base.num_parameters() if base.device.type == "cpu" else 0
-    examples = heldout_examples(heldout_source(context), parameters, max_examples)
+    anew = not traits_of(base).packable
+    examples = heldout_examples(heldout_source(context), parameters, max_examples, anew=anew)
     if not examples:
         raise TrainingError("There is no held-out example of two tokens or more", todo="prepare the shard again")
     put_adapter(model, context.adapter)
@@ -80,7 +82,9 @@ def evaluate_local(context: LocalContext, max_examples: int | None = None) -> di
     }
 
 
-def heldout_examples(source: ExampleSource, parameters: int, max_examples: int | None = None) -> list[Example]:
+def heldout_examples(
+    source: ExampleSource, parameters: int, max_examples: int | None = None, *, anew: bool = False
+) -> list[Example]:
     """Return the examples that an adapter is measured on, shortest first; see :func:`evaluate_local`.
 
     Parameters
@@ -91,6 +95,8 @@ def heldout_examples(source: ExampleSource, parameters: int, max_examples: int |
         How many the base model has; 0 where they cost nothing to speak of.
     max_examples : int, optional
         So many lines, however long they are.
+    anew : bool
+        Whether a text is read anew for each of several questions.
     """
     least, most = (LEAST, MOST) if max_examples is None else (max_examples, max_examples)
     found: list[Example] = []
@@ -100,7 +106,9 @@ def heldout_examples(source: ExampleSource, parameters: int, max_examples: int |
             break
         indices = range(start, min(start + LEAST, len(source), most))
         for index, example in zip(indices, source.read(list(indices)), strict=True):
-            work += len(example) * parameters * (2 if len(example.answers) > 1 else 1)  # see _asked
+            several = len(example.answers) > 1
+            reads = 1 + (len(example.answers) if anew else 1) if several else 1  # see _asked
+            work += len(example) * parameters * reads
             if index >= least and work > MOST_WORK:
                 return sorted(found, key=len)
             if len(example) >= 2:

@@ -1,5 +1,7 @@
 """Answers of a model to questions, read in one pass or several, against each example computed alone and anew."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -58,9 +60,10 @@ def alone(model, example):
 
 @pytest.mark.parametrize("packable", [True, False])
 def test_texts_read_together_are_answered_as_alone(model, packable, monkeypatch):
-    monkeypatch.setitem(
-        base_of(model).__dict__, "_fedpriv_traits", type(traits_of(base_of(model)))(packable=packable, plain_head=True)
-    )
+    known = traits_of(base_of(model))
+    if packable and not known.packable:
+        pytest.skip("the model looks at a whole row by itself")
+    monkeypatch.setitem(base_of(model).__dict__, "_fedpriv_traits", dataclasses.replace(known, packable=packable))
     examples = asked([11, 2, 30, 7, 7, 1, 16, 9, 4, 25])
     told = yes_probabilities(model, examples, (YES, NO))
     expected = np.array([alone(model, example) for example in examples])
