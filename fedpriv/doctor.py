@@ -45,7 +45,7 @@ _FIND_GPU = """
 import torch
 if torch.cuda.is_available():
     properties = torch.cuda.get_device_properties(0)
-    print(f"{properties.name}, {properties.total_memory / 2**30:.0f} GB")
+    print(f"{torch.cuda.device_count()} x {properties.name}, {properties.total_memory / 2**30:.0f} GB")
 elif torch.backends.mps.is_available():
     print("Apple GPU (mps)")
 """
@@ -213,7 +213,7 @@ def check_gpu() -> Check:
         return Check("GPU", "warning", "torch is not installed", _SET_UP)
     devices = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg", "/dev/kfd"))
     if not devices and sys.platform != "darwin":
-        return Check("GPU", "ok", "none: training runs on the processor")
+        return Check("GPU", "ok", "none: training runs on the processor (resources > device)")
     try:
         done = _run([sys.executable, "-c", _FIND_GPU])
     except subprocess.TimeoutExpired:

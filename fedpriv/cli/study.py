@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -18,7 +17,8 @@ from rich.table import Table
 from fedpriv.cli.history_view import print_history
 from fedpriv.cli.new_study import new
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
-from fedpriv.cli.view import REPORT_TO_HELP, StudyView
+from fedpriv.cli.sample import sample
+from fedpriv.cli.view import REPORT_TO_HELP, StudyView, quieten_transformers
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
@@ -88,7 +88,7 @@ def sensitivity(
     plan = study.plan
     model = ensure_model(plan.base_model.name)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    _quieten_transformers()
+    quieten_transformers()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bars = {stage: progress.add_task(stage, total=None) for stage in ("training", "measuring")}
         found = sensitivity_map(
@@ -116,15 +116,6 @@ def sensitivity(
     if not as_json:
         console.print(f"Each data owner must allow {escape(level)} in domain.yaml (policy > protection).")
         console.print("The map is a guide, no guarantee: docs/plan.md says what it assumes.")
-
-
-def _quieten_transformers() -> None:
-    """Keep its bars and its warnings about itself off the terminal that belongs to our progress bar."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def _print_map(found: SensitivityMap) -> None:
@@ -279,6 +270,9 @@ def release(
     console.print(
         f"Wrote the adapter with its model card to {escape(str(target))}; peft.PeftModel.from_pretrained loads it."
     )
+
+
+app.command()(sample)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -141,3 +142,12 @@ def _shown_weights(past: RoundState) -> str:
     if len(past.weights) > _MOST_WEIGHTS:
         return f"{max(past.weights.values()):.0%} at most, of {len(past.weights)}"
     return " ".join(f"{email.partition('@')[0]} {share:.0%}" for email, share in sorted(past.weights.items()))
+
+
+def quieten_transformers() -> None:
+    """Keep its bars and its warnings about itself off a terminal with a progress bar of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

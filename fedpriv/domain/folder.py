@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedpriv.clinical.harmonize import REFUSED_SHARE
 from fedpriv.clinical.sources.postgres import is_postgres
@@ -21,6 +21,7 @@ from fedpriv.study.plan import MAX_COHORT, MemberChoice, MetricName
 from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.study.section import Section
 from fedpriv.study.task import TaskKind
+from fedpriv.training.device import DeviceChoice
 
 CONFIG_FILE = "domain.yaml"
 
@@ -129,12 +130,34 @@ class PolicyChoice(Section):
 SandboxMode = Literal["required", "preferred", "off"]
 
 
+class LauncherChoice(Section):
+    """Several processes that train together, started by ``accelerate launch``; only inside bubblewrap."""
+
+    processes: int | None = Field(default=None, ge=2, le=64, description="how many; on GPUs, one for each")
+    config: str | None = Field(
+        default=None, pattern=r"^[/~]", description="or a file that `accelerate config` wrote, with its whole path"
+    )
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> LauncherChoice:
+        if (self.processes is None) == (self.config is None):
+            raise ValueError("a launcher has either processes or config")
+        return self
+
+
 class ResourcesChoice(Section):
     """What a study may use of this machine."""
 
     threads: int = Field(
-        default=1, ge=1, le=256, description="for training; and processes that seal and open large adapters"
+        default=1,
+        ge=1,
+        le=256,
+        description="for training, over all its processes; and processes that seal and open large adapters",
     )
+    device: DeviceChoice = Field(
+        default="auto", description="what trains: cuda needs an NVIDIA GPU, auto takes one if there is one"
+    )
+    launcher: LauncherChoice | None = Field(default=None, description="none: one process trains")
     memory_gb: float = Field(default=8.0, gt=0, le=16_384, description="of a training job, all its processes together")
     disk_gb: float = Field(default=4.0, gt=0, le=16_384, description="what a training job may write")
     processes: int = Field(default=64, ge=8, le=65_536, description="of a training job, threads counted too")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +14,14 @@ from fedpriv.domain.folder import ResourcesChoice
 from fedpriv.domain.runner import JobReport, TrainingWorker
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.domain.study_folder import StudyFolder
-from fedpriv.errors import TrainingError
+from fedpriv.errors import TrainingError, UntrustedError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import Plan
+from fedpriv.training.adapter import read_plain_file
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.jobs import TOKENS
 from fedpriv.training.private_round import PrivateSteps
+from fedpriv.training.token_store import MOST_BYTES, Side, open_tokens, tokens_name, worth_keeping
 
 
 @dataclass(kw_only=True)
@@ -39,6 +44,8 @@ class LocalTraining:
     resources: ResourcesChoice
     _worker: TrainingWorker | None = field(default=None, init=False)
     _report: JobReport = field(default_factory=JobReport, init=False)
+    _kept_tokens: Path | None = field(default=None, init=False)
+    _looked_for_tokens: bool = field(default=False, init=False)
 
     @property
     def walls(self) -> str:
@@ -56,7 +63,7 @@ class LocalTraining:
             self.stop()
             sandbox = Sandbox(
                 mode=self.resources.sandbox,
-                readable=(self.model.folder, self.prepared.folder, self.recipe.parent, self._input),
+                readable=self._files,
                 writable=self.folder.workspace,
             )
             self._worker = TrainingWorker(sandbox, self.resources)
@@ -114,12 +121,51 @@ class LocalTraining:
             "threads": self.resources.threads,
             "out": str(output),
         }
+        tokens = self._tokens(job, training.max_seconds, watch)
+        job["tokens"] = None if tokens is None else str(tokens)
         try:
             self._run(job, training.max_seconds, on_step, watch)
         except TrainingError:
             if self._report.stopped or (self._worker is not None and self._worker.alive):
                 raise
             self._run(job, training.max_seconds, on_step, watch)  # the worker died of itself: once more
+
+    def _tokens(self, job: dict[str, Any], max_seconds: int, watch: Callable[[], object]) -> Path | None:
+        """Return the file of the shard's tokens, encoded first if need be; None where there is none to be had.
+
+        It is asked for once in the life of this process. Encoding is a job of its own, fedpriv's code alone; what it
+        wrote is checked, and copied to where no job may write. Without the file jobs encode the texts themselves.
+        """
+        if not self._looked_for_tokens:
+            self._looked_for_tokens = True
+            with contextlib.suppress(TrainingError, UntrustedError, OSError):
+                self._kept_tokens = self._keep_tokens(job, max_seconds, watch)
+        return self._kept_tokens
+
+    def _keep_tokens(self, job: dict[str, Any], max_seconds: int, watch: Callable[[], object]) -> Path | None:
+        privacy = self.plan.privacy
+        files: dict[Side, Path] = {"train": self.prepared.train, "heldout": self.prepared.heldout}
+        if not worth_keeping(files, all_read=privacy is not None and privacy.unit == "patient"):
+            return None
+        max_tokens = self.plan.training.max_tokens
+        path = self.folder.tokens / tokens_name(self.prepared.digest, self.model.folder, max_tokens)
+        for old in path.parent.iterdir():  # of other data, or half written
+            if old != path:
+                old.unlink()
+        check = functools.partial(open_tokens, path, model_folder=self.model.folder, max_tokens=max_tokens)
+        with contextlib.suppress(UntrustedError):
+            check()
+            return path
+        output = self.folder.output("tokenize")
+        none = dict.fromkeys(("recipe", "private", "adapter"))
+        trusted = {**job, **none, "job": "tokenize", "evaluate": False, "tokens": str(path), "out": str(output)}
+        try:
+            self._run(trusted, max_seconds, lambda step, steps: None, watch)
+            write_atomic(path, read_plain_file(output / TOKENS, max_bytes=MOST_BYTES))
+        finally:
+            (output / TOKENS).unlink(missing_ok=True)
+        check()
+        return path
 
     def _run(
         self,
@@ -128,12 +174,16 @@ class LocalTraining:
         on_step: Callable[[int, int], None],
         watch: Callable[[], object],
     ) -> None:
-        files = (self.model.folder, self.prepared.folder, self.recipe.parent, self._input)
         worker = self.start()
         try:
-            worker.run(job, files=files, max_seconds=max_seconds, on_step=on_step, watch=watch)
+            worker.run(job, files=self._files, max_seconds=max_seconds, on_step=on_step, watch=watch)
         finally:
             self._report = worker.report
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        """What of this study a job may read."""
+        return (self.model.folder, self.prepared.folder, self.recipe.parent, self._input, self.folder.tokens)
 
     @property
     def _input(self) -> Path:

@@ -11,20 +11,37 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fedpriv.domain.folder import ResourcesChoice
+from fedpriv.domain.gpu import check_device, gpu_files
+from fedpriv.domain.launching import check_launcher
 from fedpriv.domain.sandbox import Sandbox, clean_environment, cpu_seconds
 from fedpriv.domain.watchdog import Watchdog, end_tree
 from fedpriv.errors import TrainingError
 from fedpriv.files import private_folder
+from fedpriv.training.launch import Launch
 
 _READY_SECONDS = 180
 _GRACE_SECONDS = 90
 _LOOK_EVERY_SECONDS = 0.25
 _MAX_LINE = 64 * 1024
+
+
+def check_machine(sandbox: Sandbox, resources: ResourcesChoice) -> Launch | None:
+    """Look whether this machine has what a domain's resources ask for; return how its jobs are launched.
+
+    Raises
+    ------
+    ConfigError
+        If it has not: no bubblewrap where processes train together, no GPU where there must be one.
+    """
+    check_device(resources.device)
+    if resources.launcher is None:
+        return None
+    return check_launcher(resources, closed_network="bubblewrap" in sandbox.walls)
 
 
 @dataclass
@@ -41,12 +58,15 @@ class JobReport:
         The most memory that the worker and the job were seen to have together.
     start_s : float
         Seconds from asking for the job to the first line of work in its own, fenced process.
+    processes : int
+        How many processes did it together.
     """
 
     tried: set[str] = field(default_factory=set)
     stopped: str = ""
     peak_memory_bytes: int = 0
     start_s: float = 0.0
+    processes: int = 1
 
 
 class TrainingWorker:
@@ -54,9 +74,16 @@ class TrainingWorker:
 
     Assumption: the code it runs is untrusted. It gets no key and no ledger, a clean environment, its own process
     group, and (with bubblewrap) neither network nor a view of the domain's folder beyond what it needs.
+
+    Raises
+    ------
+    ConfigError
+        If this machine does not have what ``resources`` ask for.
     """
 
     def __init__(self, sandbox: Sandbox, resources: ResourcesChoice) -> None:
+        sandbox = replace(sandbox, gpu=gpu_files(resources.device))
+        self._launch = check_machine(sandbox, resources)
         private_folder(sandbox.writable)
         private_folder(sandbox.writable / "scratch")
         self.sandbox, self.report, self._resources = sandbox, JobReport(), resources
@@ -113,16 +140,19 @@ class TrainingWorker:
         BaseException
             Whatever ``watch`` raises.
         """
-        self.report = JobReport()
-        fence = self.sandbox.fence(self._resources, files, max_seconds=max_seconds)
+        launch = self._launch if job["job"] == "train" and job.get("private") is None else None
+        processes = launch.processes if launch else 1
+        self.report = JobReport(processes=processes)
+        fence = self.sandbox.fence(self._resources, files, max_seconds=max_seconds, processes=processes)
+        how = {"device": self._resources.device, "launch": launch.model_dump() if launch else None, "fence": fence}
         number, sent_s = str(next(self._numbers)), time.perf_counter()
-        self._send(json.dumps({"id": number, **job, "fence": fence}, allow_nan=False))
+        self._send(json.dumps({"id": number, **job, **how}, allow_nan=False))
         watchdog = Watchdog(
             pid=self._process.pid,
             folder=self.sandbox.writable,
             resources=self._resources,
             max_seconds=max_seconds + _GRACE_SECONDS,
-            cpu_s=cpu_seconds(self._resources, max_seconds),
+            cpu_s=cpu_seconds(self._resources, max_seconds, processes),
         )
         looked_s = 0.0
         while True:

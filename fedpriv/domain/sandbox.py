@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpriv.domain.folder import ResourcesChoice, SandboxMode
+from fedpriv.domain.gpu import GPU_READABLE
 from fedpriv.errors import ConfigError
 from fedpriv.training.landlock import landlock_version
 from fedpriv.training.system_calls import can_filter
@@ -36,12 +37,15 @@ _SYSTEM = (
 _READABLE = (*_SYSTEM, "/proc", "/dev", "/etc/nsswitch.conf")
 """What a job may read beside its own files; in bubblewrap hardly more of it exists."""
 
+_HOSTS = Path(__file__).with_name("hosts")
+"""The names of machines inside: localhost, which `accelerate launch` asks for; this machine's own file is not shown."""
+
 _WRITABLE = ("/dev/null", "/dev/shm", "/dev/zero")  # noqa: S108 - in bubblewrap one of its own
 _TEMPORARY_BYTES = 256 * 2**20
 _STARTING_CPU_S = 120
 """Processor seconds for loading the model and evaluating, beyond those of the training itself."""
 
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
 
 
 _UNSHARED = (
@@ -82,6 +86,7 @@ def clean_environment(threads: int, scratch: str) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": str(threads),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it, a GPU multiplies matrices in another order each time
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # it could not, and would be noticed as writing elsewhere
     }
@@ -101,11 +106,14 @@ class Sandbox:
         nothing else: no home, no other study, no key, no ``/etc``.
     writable : Path
         The one folder that it may write. A job may write only its own output folder in it.
+    gpu : tuple of Path
+        Device files of graphics processors that it may use (:func:`fedpriv.domain.gpu.gpu_files`).
     """
 
     mode: SandboxMode
     readable: tuple[Path, ...]
     writable: Path
+    gpu: tuple[Path, ...] = ()
 
     @property
     def walls(self) -> tuple[str, ...]:
@@ -142,29 +150,38 @@ class Sandbox:
         walls += ["--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", *room, self.scratch]  # noqa: S108
         for folder in _SYSTEM:
             walls += ["--ro-bind-try", folder, folder]
+        walls += ["--ro-bind", str(_HOSTS), "/etc/hosts"]
+        for place in self.gpu:
+            walls += ["--dev-bind", str(place), str(place)]
+        for folder in GPU_READABLE if self.gpu else ():
+            walls += ["--ro-bind-try", folder, folder]
         for place in (*interpreter_folders(), *self.readable):
             walls += ["--ro-bind", str(place), str(place)]
         walls += ["--bind", str(self.writable), str(self.writable), "--remount-ro", "/dev", "--remount-ro", "/"]
         walls += ["--remount-ro", "/proc"]  # a domain that runs as root could otherwise set the kernel's own settings
         return [*walls, "--chdir", str(self.writable), "--", *command]
 
-    def fence(self, resources: ResourcesChoice, files: Sequence[Path], *, max_seconds: float) -> dict[str, Any]:
+    def fence(
+        self, resources: ResourcesChoice, files: Sequence[Path], *, max_seconds: float, processes: int = 1
+    ) -> dict[str, Any]:
         """Return the fence of one job (:class:`fedpriv.training.jobs.Fence`): it reads ``files`` and no other data."""
         readable = [*_READABLE, *map(str, interpreter_folders()), *map(str, files)]
+        readable += GPU_READABLE if self.gpu else ()
         return {
             "readable": readable,
-            "writable": [*_WRITABLE, self.scratch],
+            "writable": [*_WRITABLE, self.scratch, *map(str, self.gpu)],
             "walls": self.mode != "off",
-            "memory_bytes": resources.memory_bytes,
+            # CUDA maps far more than it uses: there, the watchdog alone looks at what is used
+            "memory_bytes": None if self.gpu else resources.memory_bytes,
             "file_bytes": resources.disk_bytes,
-            "cpu_s": int(cpu_seconds(resources, max_seconds)),
+            "cpu_s": int(cpu_seconds(resources, max_seconds, processes)),
             "processes": resources.processes if "bubblewrap" in self.walls else None,
         }
 
 
-def cpu_seconds(resources: ResourcesChoice, max_seconds: float) -> float:
+def cpu_seconds(resources: ResourcesChoice, max_seconds: float, processes: int = 1) -> float:
     """Return the processor seconds that a job of so many seconds may use, loading and evaluating included."""
-    return max_seconds * resources.threads + _STARTING_CPU_S
+    return max_seconds * max(resources.threads, processes) + _STARTING_CPU_S * processes
 
 
 @functools.cache

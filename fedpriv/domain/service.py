@@ -21,6 +21,8 @@ from fedpriv.domain.domain import Domain
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.request_desk import RequestDesk
+from fedpriv.domain.runner import check_machine
+from fedpriv.domain.sandbox import Sandbox
 from fedpriv.domain.starting import connect, prepare_data, read_record, register_dataset
 from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
@@ -107,6 +109,8 @@ class DomainService:
     # -- start-up --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        resources = self.domain.config.resources
+        check_machine(Sandbox(mode=resources.sandbox, readable=(), writable=self.domain.folder.state), resources)
         self._say("preparing data")
         self._record = read_record(self.domain, self._on_stage)
         self._prepared = prepare_data(self.domain, self._record, on_progress=self._on_stage)

@@ -100,6 +100,11 @@ class StudyFolder:
         return self.root / "workspace"
 
     @property
+    def tokens(self) -> Path:
+        """The shard's tokens, encoded once; the training worker may read them, and no job may write them."""
+        return private_folder(self.root / "tokens")
+
+    @property
     def adapters(self) -> Path:
         """Adapters after each round; the training worker may read them."""
         return self.root / "adapters"

@@ -254,6 +254,7 @@ class StudyWork:
             study=ticket.study,
             round=ticket.round,
             sandbox=self.training.walls,
+            processes=self.training.report.processes,
         )
         return output
 

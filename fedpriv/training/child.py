@@ -10,13 +10,17 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from fedpriv.training.attempts import notice
+from fedpriv.training.device import choose_device
 from fedpriv.training.jobs import LOG, Job, do_job, failure_message
 from fedpriv.training.landlock import restrict
+from fedpriv.training.ranks import ALONE, PeerLostError, Ranks, meet
 from fedpriv.training.system_calls import filter_system_calls
 
+_THREADS = Path("/proc/self/task")
 _LEAST_PRIORITY = 19
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -65,23 +69,44 @@ def settle(parent: int, log: int) -> None:
     log : int
         Descriptor that becomes standard output and standard error.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    _die_with(parent)
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     set_dumpable(True)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(nothing)
+    _read_nothing()
+    for target in (1, 2):
+        os.dup2(log, target)
     os.close(log)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine(job: Job) -> None:
+def settle_rank(launcher: int) -> None:
+    """Make this process die with its launcher and read nothing; all else it has from there."""
+    _die_with(launcher)
+    _read_nothing()
+
+
+def _die_with(parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _read_nothing() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def confine(job: Job, connect: Callable[[], Ranks] | None = None) -> Ranks:
     """Put this process into the job's fence, from which neither it nor what it starts can get out again.
+
+    Parameters
+    ----------
+    connect : Callable[[], Ranks], optional
+        Opens the sockets to the other ranks; afterwards none can be opened. Called when Landlock and the limits hold,
+        which hold for the threads that it starts, too; the filter of system calls follows, for all threads.
 
     Raises
     ------
@@ -90,18 +115,30 @@ def confine(job: Job) -> None:
     """
     fence = job.fence
     if fence is None:
-        return
+        return connect() if connect else ALONE
+    if fence.walls:
+        _check_one_thread()
     os.setpriority(os.PRIO_PROCESS, 0, _LEAST_PRIORITY)  # whoever watches it must get a word in
     _limit(resource.RLIMIT_FSIZE, fence.file_bytes)
     _limit(resource.RLIMIT_CPU, fence.cpu_s, grace=5)  # first a signal with a name of its own, then the end
     if sys.platform == "linux":
-        _limit(resource.RLIMIT_DATA, fence.memory_bytes)
+        if fence.memory_bytes is not None:
+            _limit(resource.RLIMIT_DATA, fence.memory_bytes // job.processes)
         if fence.processes is not None:
             _limit(resource.RLIMIT_NPROC, fence.processes)
     if fence.walls:
         readable = [Path(place) for place in fence.readable]
-        restrict(readable, [Path(job.out), *map(Path, fence.writable)])
+        restrict(readable, [Path(job.out), *map(Path, fence.writable)], tcp=connect is not None)
+    ranks = connect() if connect else ALONE
+    if fence.walls:
         filter_system_calls()
+    return ranks
+
+
+def _check_one_thread() -> None:
+    """Refuse to go on where Landlock would hold for one of several threads only."""
+    if _THREADS.is_dir() and len(list(_THREADS.iterdir())) > 1:
+        raise OSError("a thread was started before the fence was up")
 
 
 def _limit(what: int, most: int, *, grace: int = 0) -> None:
@@ -111,23 +148,31 @@ def _limit(what: int, most: int, *, grace: int = 0) -> None:
     resource.setrlimit(what, (soft, top))
 
 
-def work(job: Job, pipe: int) -> int:
-    """Do the job; return the exit status. Progress and a failure go to the worker through ``pipe``."""
+def work(job: Job, pipe: int, connect: Callable[[], Ranks] | None = None) -> int:
+    """Do the job; return the exit status. Progress and a failure go to the worker through ``pipe``.
+
+    With ``connect``, this is one of several processes that do it together: the first one tells how it goes on, each its
+    own failure. No code of a request is read before all of them are behind the fence.
+    """
 
     def tell(message: dict[str, object]) -> None:
         with contextlib.suppress(OSError):
             os.write(pipe, json.dumps(message).encode() + b"\n")
 
     try:
-        confine(job)
+        ranks = confine(job, connect)
+        meet()
         if job.fence is not None and job.runs_recipe:
             readable = [Path(place) for place in job.fence.readable]
             writable = [Path(job.out), *map(Path, job.fence.writable)]
             notice(lambda attempt: tell({"tried": attempt}), readable, writable)
-        tell({"started": True})
-        do_job(job, lambda step, steps: tell({"step": int(step), "steps": int(steps)}))
+        if ranks.first:
+            tell({"started": True})
+        choose_device(job.device, rank=ranks.rank, size=ranks.size)
+        do_job(job, lambda step, steps: tell({"step": int(step), "steps": int(steps)}) if ranks.first else None)
     except BaseException as error:  # the process ends here, with the reason told
-        tell(failure_message(job, error))
+        if not isinstance(error, PeerLostError):  # another one has the reason
+            tell(failure_message(job, error))
         traceback.print_exc()
         return 1
     finally:

@@ -17,6 +17,7 @@ from peft.utils.other import transpose
 from torch.nn import functional
 
 from fedpriv.training.adapter import MAGNITUDE, PREFIX
+from fedpriv.training.device import training_device
 from fedpriv.training.layers import Layer
 
 
@@ -86,6 +87,6 @@ def know_norms(model: PeftModel, layers: Mapping[str, Layer]) -> None:
         held = cast("Any", getattr(module, MAGNITUDE[1:], None))
         if held is None or "default" not in held:
             continue
-        norms = torch.from_numpy(layers[name.removeprefix(PREFIX)].norms.copy())
+        norms = torch.from_numpy(layers[name.removeprefix(PREFIX)].norms.copy()).to(training_device())
         magnitudes = torch.nn.Parameter(norms.clone())
         held["default"] = RowNorms(magnitudes, norms, held["default"].fan_in_fan_out)

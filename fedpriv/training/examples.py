@@ -99,6 +99,10 @@ class Encoder:
         texts = self._tokens([line.text for line in full])
         return [self._example(line, ids) for line, ids in zip(full, texts, strict=True)]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without special ones."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
     def _before_every_text(self) -> tuple[int, ...]:
         """Return the special tokens in front of a text, none for most tokenizers; those behind it are left out."""
         alone = self._tokenizer.encode("a", add_special_tokens=False).ids

@@ -24,16 +24,22 @@ from fedpriv.training.adapter import (
     save_state,
 )
 from fedpriv.training.attempts import ATTEMPTS
+from fedpriv.training.device import DeviceChoice
+from fedpriv.training.examples import Encoder
+from fedpriv.training.launch import Launch
 from fedpriv.training.local_round import LocalContext, LocalOutcome, train_local
 from fedpriv.training.private_round import PrivateSteps, train_private
+from fedpriv.training.ranks import ranks_now
 from fedpriv.training.recipe import load_recipe, recipe_line
+from fedpriv.training.token_store import Side, write_tokens
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,120}$")]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-JobKind = Literal["train", "evaluate"]
+JobKind = Literal["train", "evaluate", "tokenize"]
 
 ADAPTER_AFTER = "adapter_after.safetensors"
 METRICS = "metrics.json"
+TOKENS = "tokens.safetensors"
 LOG = "worker.log"
 GRACE_S = 60.0
 """Seconds beyond ``training.max_seconds`` for loading, evaluating and writing; then the child is killed."""
@@ -45,14 +51,15 @@ class Fence(Section):
     """What a child may touch and use up; the kernel refuses the rest (see :mod:`fedpriv.training.child`).
 
     With ``walls``, where the kernel has them: Landlock, so that only ``readable`` and ``writable`` can be reached, and
-    a filter of system calls, so that a job is one process without sockets. The limits hold always. ``processes`` counts
-    threads too, and only has a meaning in a user namespace of the sandbox's own.
+    a filter of system calls, so that a job is one process without sockets. The limits hold always; processes that do a
+    job together have equal parts of ``memory_bytes``, which is null where CUDA's mappings would count, too.
+    ``processes`` counts threads too, and only has a meaning in a user namespace of the sandbox's own.
     """
 
     readable: tuple[FolderPath, ...] = Field(max_length=64)
     writable: tuple[FolderPath, ...] = Field(max_length=16)
     walls: bool
-    memory_bytes: int = Field(ge=2**20)
+    memory_bytes: int | None = Field(ge=2**20)
     file_bytes: int = Field(ge=2**20)
     cpu_s: int = Field(ge=1)
     processes: int | None = Field(default=None, ge=1)
@@ -66,6 +73,10 @@ class Job(Section):
                   starting adapter is measured first and put among the metrics. With ``private``, DP-SGD takes the
                   recipe's place.
     ``evaluate``  the held-out loss of ``adapter``: writes ``metrics.json``. Never runs the recipe.
+    ``tokenize``  encode both files: writes ``tokens.safetensors``, to be kept under the name of ``tokens``. Never runs
+                  the recipe.
+
+    The other kinds read ``tokens`` where it is given, and encode the texts where that is not what it should be.
     """
 
     id: JobId
@@ -78,12 +89,15 @@ class Job(Section):
     adapter: FolderPath | None = None
     train: FolderPath | None = None
     heldout: FolderPath | None = None
+    tokens: FolderPath | None = None
     private: PrivateSteps | None = None
     averaging: Averaging = "both"
     evaluate: bool = False
     round: int = Field(1, ge=1, le=1000)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(1, ge=1, le=1024)
+    device: DeviceChoice = "cpu"
+    launch: Launch | None = None
     fence: Fence | None = None
 
     @model_validator(mode="after")
@@ -91,6 +105,7 @@ class Job(Section):
         needed = {
             "train": ["adapter", "train", *(["heldout"] if self.evaluate else [])],
             "evaluate": ["adapter", "heldout"],
+            "tokenize": ["train", "heldout", "tokens"],
         }[self.job]
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
@@ -105,6 +120,21 @@ class Job(Section):
         return self.recipe is not None and self.job == "train"
 
     @property
+    def launched(self) -> bool:
+        """Whether several processes do the job: training, but for DP-SGD, whose noise is drawn in one place."""
+        return self.launch is not None and self.job == "train" and self.private is None
+
+    @property
+    def processes(self) -> int:
+        """How many processes do the job."""
+        return self.launch.processes if self.launch and self.launched else 1
+
+    @property
+    def threads_each(self) -> int:
+        """Processor threads of each of its processes."""
+        return max(1, self.threads // self.processes)
+
+    @property
     def steps(self) -> int:
         """Optimiser steps of the whole job: the total of its progress."""
         return self.training.steps
@@ -116,7 +146,7 @@ class Job(Section):
 
 
 def do_job(job: Job, report: Report) -> None:
-    """Do the work of a job and write its files into ``job.out``. Called in the child.
+    """Do the work of a job and write its files into ``job.out``. Called in the child, or in each of several.
 
     Raises
     ------
@@ -128,8 +158,16 @@ def do_job(job: Job, report: Report) -> None:
     out = Path(job.out)
     if job.job == "evaluate":
         write_json(out / METRICS, _evaluate(job, _starting_adapter(job)))
+    elif job.job == "tokenize":
+        _tokenize(job, out / TOKENS)
     else:
         _train(job, report, out)
+
+
+def _tokenize(job: Job, path: Path) -> None:
+    encoder = Encoder(Path(job.model_folder), job.training.max_tokens)
+    files: dict[Side, Path] = {"train": Path(job.train or ""), "heldout": Path(job.heldout or "")}
+    write_tokens(path, files, encoder, name=Path(job.tokens or "").name)
 
 
 def _starting_adapter(job: Job) -> AdapterState:
@@ -154,20 +192,24 @@ def _context(job: Job, adapter: AdapterState, round_number: int, report: Report)
         training=job.training,
         round=round_number,
         seed=job.seed,
-        threads=job.threads,
+        threads=job.threads_each,
+        tokens=Path(job.tokens) if job.tokens else None,
         report=report,
     )
 
 
 def _train(job: Job, report: Report, out: Path) -> None:
     adapter = _starting_adapter(job)
-    heldout = _evaluate(job, adapter) if job.evaluate else {}
+    first = ranks_now().first
+    heldout = _evaluate(job, adapter) if job.evaluate and first else {}
     context = _context(job, adapter, job.round, report)
     if job.private is not None:
         outcome = _checked(train_private(context, job.private), adapter)
     else:
         train = load_recipe(Path(job.recipe)) if job.recipe else train_local
         outcome = _checked(train(context), adapter)
+    if not first:
+        return  # every rank has the same result, or all but the first one's counts for nothing
     save_state(outcome.adapter_after, out / ADAPTER_AFTER)
     write_json(out / METRICS, {**outcome.metrics, **heldout})
 

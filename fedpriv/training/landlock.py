@@ -45,7 +45,7 @@ def landlock_version() -> int:
     return max(0, ctypes.CDLL(None, use_errno=True).syscall(_CREATE, None, 0, _VERSION_FLAG))
 
 
-def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> bool:
+def restrict(readable: Iterable[Path], writable: Iterable[Path], *, tcp: bool = False) -> bool:
     """Allow this process and its future children these places only, no TCP, and signals among themselves only.
 
     *Guarantee*: cannot be undone by any of them. *Assumption*: the kernel's Landlock is sound; files that are open
@@ -55,6 +55,8 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> bool:
     ----------
     readable, writable : iterable of Path
         Folders, with all that is in them, or files. What does not exist is left out.
+    tcp : bool, default False
+        Allow TCP nevertheless, because something else forbids it, or soon will.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> bool:
         (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0) | (_IOCTL_DEVICE if version >= 5 else 0)
     )
     handled = _READ | _WRITE_FILE | _CHANGES | later
-    attribute = _RulesetAttribute(handled, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
+    attribute = _RulesetAttribute(handled, _TCP if version >= 4 and not tcp else 0, _SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8  # the fields that this version knows
     libc = ctypes.CDLL(None, use_errno=True)
     ruleset = _checked(libc.syscall(_CREATE, ctypes.byref(attribute), size, 0))

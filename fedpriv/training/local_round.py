@@ -14,14 +14,17 @@ import numpy as np
 from fedpriv.errors import TrainingError
 from fedpriv.study.plan import LoraChoice, TrainingChoice
 from fedpriv.training.adapter import AdapterState
-from fedpriv.training.examples import IGNORED, Encoder, Example, example_order, labels_of
-from fedpriv.training.shard import Shard
+from fedpriv.training.examples import IGNORED, Example, example_order, labels_of
+from fedpriv.training.ranks import ALONE, Ranks, ranks_now
+from fedpriv.training.shard import training_shard
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
 MAX_GRADIENT_NORM = 1.0
+_NEXT_STREAM = 0x9E3779B1
+"""Between the seeds of two ranks, whose dropout must differ: torch's generator takes the lowest 32 bits of a seed."""
 
 
 def _silent(_step: int, _steps: int) -> None:
@@ -50,6 +53,8 @@ class LocalContext:
         The study's seed at this domain.
     threads : int
         Processor threads to use.
+    tokens : Path or None
+        The tokens of both files, encoded before (:mod:`fedpriv.training.token_store`); None where they are not kept.
     report : Callable[[int, int], None]
         Call with (step, steps) after each step. Only rising steps up to ``training.steps`` are shown.
     """
@@ -64,6 +69,7 @@ class LocalContext:
     round: int
     seed: int
     threads: int
+    tokens: Path | None = None
     report: Callable[[int, int], None] = _silent
 
 
@@ -92,6 +98,9 @@ def train_local(context: LocalContext) -> LocalOutcome:
     gradient norm clipped to 1. The result depends on the context alone: the same seed, round, threads and machine give
     the same bits. After ``training.max_seconds`` it stops with the work so far, after one step at the earliest.
 
+    Where this process is one of several (:mod:`fedpriv.training.ranks`), each computes its share of every batch, and
+    all return what one alone would, up to rounding and dropout. They stop together, at the first one's limit.
+
     Raises
     ------
     TrainingError
@@ -105,9 +114,10 @@ def train_local(context: LocalContext) -> LocalOutcome:
 
     started = time.monotonic()
     torch.set_num_threads(context.threads)
-    torch.manual_seed(context.seed * 1_000_003 + context.round)
+    ranks = ranks_now()
+    torch.manual_seed(context.seed * 1_000_003 + context.round + ranks.rank * _NEXT_STREAM)
     choice = context.training
-    shard = Shard(context.train, Encoder(context.model_folder, choice.max_tokens))
+    shard = training_shard(context)
     if not len(shard):
         raise TrainingError("The shard has no example of two tokens or more", todo="prepare the shard again")
     model = load_model(context.model_folder, context.lora, choice.precision)
@@ -120,13 +130,17 @@ def train_local(context: LocalContext) -> LocalOutcome:
         loss_sum, tokens = 0.0, 0
         for step in range(1, choice.steps + 1):
             optimizer.zero_grad(set_to_none=True)
-            step_loss, step_tokens = backward(model, shard.draw(order, choice.batch_size), choice.accumulation)
+            batch = shard.draw(order, choice.batch_size)
+            step_loss, step_tokens = backward(model, batch, choice.accumulation, ranks)
+            ranks.add_gradients(trained)
             pull_back(trained, start, choice.proximal)
             torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
             optimizer.step()
+            late = ranks.first and time.monotonic() - started >= choice.max_seconds
+            step_loss, stop = ranks.total(step_loss, float(late))
             loss_sum, tokens = loss_sum + step_loss, tokens + step_tokens
             context.report(step, choice.steps)
-            if time.monotonic() - started >= choice.max_seconds:
+            if stop:
                 break
     metrics = {"train_loss": loss_sum / tokens, "train_tokens": float(tokens), "examples": float(len(shard))}
     return LocalOutcome(adapter_after=take_adapter(model), metrics=metrics)
@@ -154,8 +168,8 @@ def pull_back(trained: Sequence[torch.nn.Parameter], start: Sequence[torch.Tenso
             parameter.grad.add_(parameter.detach() - origin, alpha=proximal)
 
 
-def backward(model: PeftModel, batch: Sequence[Example], parts: int = 1) -> tuple[float, int]:
-    """Add the gradient of a batch's mean loss to the parameters' gradients.
+def backward(model: PeftModel, batch: Sequence[Example], parts: int = 1, ranks: Ranks = ALONE) -> tuple[float, int]:
+    """Add the gradient of a batch's mean loss, or of this rank's share in it, to the parameters' gradients.
 
     Parameters
     ----------
@@ -165,12 +179,14 @@ def backward(model: PeftModel, batch: Sequence[Example], parts: int = 1) -> tupl
         Each with at least one token to learn.
     parts : int, default 1
         Into so many parts the batch is divided, one after the other in memory. The mean is over the tokens of the whole
-        batch, so the gradient is the same up to rounding.
+        batch, so the gradient is the same up to rounding. A rank, which has fewer examples, divides them into fewer.
+    ranks : Ranks
+        This process among those that share the batch, by default alone.
 
     Returns
     -------
     tuple of float and int
-        The batch's summed loss in nats, and its number of predicted tokens.
+        The summed loss of the rank's share in nats, and the number of predicted tokens of the whole batch.
 
     Raises
     ------
@@ -180,9 +196,12 @@ def backward(model: PeftModel, batch: Sequence[Example], parts: int = 1) -> tupl
     from fedpriv.training.model import batch_loss
 
     count = sum(label != IGNORED for example in batch for label in labels_of(example))
+    share = ranks.share(batch)
+    if not share:
+        return 0.0, count
     total = 0.0
-    for part in np.array_split(np.arange(len(batch)), min(parts, len(batch))):
-        with batch_loss(model, [batch[index] for index in part]) as loss:
+    for part in np.array_split(np.arange(len(share)), min(math.ceil(parts / ranks.size), len(share))):
+        with batch_loss(model, [share[index] for index in part]) as loss:
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(

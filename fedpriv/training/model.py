@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from fedpriv.errors import ModelError, TrainingError
 from fedpriv.study.plan import LoraChoice, Precision
 from fedpriv.training.adapter import MAGNITUDE, AdapterState, Float32
+from fedpriv.training.device import training_device
 from fedpriv.training.dora import know_norms
 from fedpriv.training.examples import collate
 from fedpriv.training.layers import load_layers
@@ -70,10 +71,6 @@ def _load(folder: Path, lora_json: str, dtype: torch.dtype, packed: bool) -> Pef
     for module in model.modules():
         if dtype != torch.float32 and isinstance(module, BaseTunerLayer):
             cast("Any", module).cast_input_dtype_enabled = False  # else it copies activations
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            # Else bitsandbytes packs weights another way when they are first evaluated, and no gradient gets past
-            # them any more, without an error.
-            cast("Any", module).support_avx512bf16_for_cpu = False
     return model
 
 
@@ -83,6 +80,8 @@ def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedMode
     An architecture that does not say that it can would take ours for one that masks what comes later for itself.
     """
     options: Any = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    if training_device().type != "cpu":
+        options["device_map"] = {"": training_device()}
     if packed:
         options["quantization_config"] = four_bits(dtype)
     try:
@@ -94,6 +93,11 @@ def _load_base(folder: Path, dtype: torch.dtype, packed: bool) -> PreTrainedMode
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"The base model in {folder.name} cannot be loaded", todo="fetch the model again") from error
     model.requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Else bitsandbytes packs weights another way when they are first evaluated, as is done right below, and no
+            # gradient gets past them any more, without an error.
+            cast("Any", module).support_avx512bf16_for_cpu = False
     try:
         traits_of(model)
     except UnknownAttentionError:
@@ -147,7 +151,8 @@ def put_adapter(model: PeftModel, state: Mapping[str, Float32]) -> None:
 
 def take_adapter(model: PeftModel) -> AdapterState:
     """Return a copy of the model's adapter as an adapter state."""
-    return {name: p.detach().numpy().astype(np.float32, copy=True) for name, p in adapter_parameters(model).items()}
+    parameters = adapter_parameters(model)
+    return {name: p.detach().cpu().numpy().astype(np.float32, copy=True) for name, p in parameters.items()}
 
 
 @contextlib.contextmanager

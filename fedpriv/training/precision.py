@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedpriv.errors import ModelError
 from fedpriv.study.plan import Precision
+from fedpriv.training.device import training_device
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +64,10 @@ def four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def multiplies_bfloat16() -> bool:
-    """Say whether this machine has instructions, or a graphics processor, that multiply bfloat16."""
+    """Say whether the device that trains, the processor or a graphics processor, multiplies bfloat16."""
     import torch
 
-    if torch.cuda.is_available():
+    if training_device().type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in _INSTRUCTIONS)

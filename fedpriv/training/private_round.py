@@ -17,8 +17,9 @@ from pydantic import Field
 from fedpriv.errors import TrainingError
 from fedpriv.study.section import Section
 from fedpriv.training import noise
-from fedpriv.training.examples import IGNORED, Example, collate, encode_patients, read_patients
+from fedpriv.training.examples import IGNORED, Example, collate
 from fedpriv.training.local_round import LocalContext, LocalOutcome
+from fedpriv.training.shard import training_patients
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def train_private(context: LocalContext, private: PrivateSteps) -> LocalOutcome:
     started = time.monotonic()
     torch.set_num_threads(context.threads)
     choice = context.training
-    patients = encode_patients(context.model_folder, read_patients(context.train), max_tokens=choice.max_tokens)
+    patients = training_patients(context)
     examples = sum(map(len, patients))
     if len(patients) != private.patients or not examples:
         raise TrainingError(
@@ -161,7 +162,7 @@ def clipped_sum(
     """
     import torch
 
-    total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in trained.items()}
+    total = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in trained.items()}
     rows = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, sum(p.numel() for p in trained.values()))))
     notes = [[patient[index] for index in noise.chosen(len(patient), most)] for patient in drawn]
     for group in _groups([patient for patient in notes if patient], rows):
@@ -197,13 +198,15 @@ def _patient_gradients(
     inputs, labels = collate([note for patient in group for note in patient])
     owner = torch.tensor([number for number, patient in enumerate(group) for _ in patient])
     tokens = torch.zeros(len(group)).index_add(0, owner, (labels != IGNORED).sum(1).float())
+    device = next(iter(trained.values())).device
+    owner, tokens = owner.to(device), tokens.to(device)
     for parameter in trained.values():
         parameter.grad = None
     next_token_loss(model, inputs, labels).backward()
     gradients = {}
     for name, parameter in trained.items():
         of_note = cast("torch.Tensor", parameter.grad_sample)  # type: ignore[attr-defined] # opacus puts it there
-        of_patient = torch.zeros(len(group), *parameter.shape).index_add(0, owner, of_note)
+        of_patient = torch.zeros(len(group), *parameter.shape, device=device).index_add(0, owner, of_note)
         gradients[name] = of_patient / tokens.view(-1, *[1] * parameter.dim())
         parameter.grad_sample = None  # type: ignore[attr-defined] # the next backward pass would add to it
     return gradients
@@ -215,7 +218,8 @@ def noisy_mean(total: Mapping[str, torch.Tensor], private: PrivateSteps) -> dict
 
     expected, deviation = private.sampling * private.patients, private.noise_multiplier * private.clip
     return {
-        name: (summed + torch.from_numpy(deviation * noise.gaussian(summed.numel())).view(summed.shape)) / expected
+        name: (summed + torch.from_numpy(deviation * noise.gaussian(summed.numel())).to(summed).view_as(summed))
+        / expected
         for name, summed in total.items()
     }
 

@@ -13,7 +13,8 @@ import platform
 import sys
 from collections.abc import Iterator
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_PR_SET_NO_NEW_PRIVS = 38
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _CLONE_THREAD = 0x10000
 _X32 = 0x40000000
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
@@ -22,6 +23,7 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # where they lie in the kern
 
 _MACHINES = ("x86_64", "aarch64")
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _REFUSED: dict[str, tuple[int | None, int | None]] = {  # numbers on x86-64 and on 64-bit ARM
@@ -84,7 +86,7 @@ def can_filter() -> bool:
 def filter_system_calls() -> bool:
     """Refuse, from now on and for good, what training never needs: it fails with "Operation not permitted".
 
-    Call it in a process of one thread.
+    It holds for every thread of this process, those that run already too. What is open stays open, sockets as well.
 
     Returns
     -------
@@ -102,11 +104,13 @@ def filter_system_calls() -> bool:
     array = (_Instruction * len(instructions))(*instructions)
     program = _Program(len(instructions), array)
     libc = ctypes.CDLL(None, use_errno=True)
-    if (
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-        or libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0
-    ):
+    call = _SECCOMP[platform.machine()]
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
+    failed = libc.syscall(call, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program))
+    if failed != 0:  # above 0 it is the number of a thread that has another filter
+        number = ctypes.get_errno() if failed < 0 else errno.ESRCH
+        raise OSError(number, f"seccomp: {os.strerror(number)}")
     return True
 
 

@@ -108,11 +108,15 @@ def _packable(model: PreTrainedModel, examples: list[list[int]], alone: torch.Te
 def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """Return the last hidden states (rows, length, width), before the output layer."""
     where: Any = {} if positions is None else {"position_ids": positions}
+    with computing(model):
+        return backbone_of(model)(input_ids=tokens, use_cache=False, **where).last_hidden_state
+
+
+def backbone_of(model: PreTrainedModel) -> Any:
+    """Return the model without its output layer."""
     found: Any = model
     parts = (found.base_model, found.get_decoder(), getattr(found, "model", found))
-    backbone = next(part for part in parts if part is not found)  # not every architecture goes by its own name for it
-    with computing(model):
-        return backbone(input_ids=tokens, use_cache=False, **where).last_hidden_state
+    return next(part for part in parts if part is not found)  # not every architecture goes by its own name for it
 
 
 @contextlib.contextmanager

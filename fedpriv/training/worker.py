@@ -11,8 +11,9 @@ object a line, on standard output::
     {"event": "failed", "id": ..., "reason": ...}
 
 The parent imports torch and the concrete classes once and computes nothing, so that a fork costs milliseconds and
-finds no thread pool. Each job runs in a forked child, in a session of its own, which dies with the worker. Jobs run
-one after the other. At the end of standard input the worker kills its child and exits.
+finds no thread pool. Each job runs in a forked child, in a session of its own, which dies with the worker; a job that
+several processes do together is launched by that child (:mod:`fedpriv.training.launch`). Jobs run one after the other.
+At the end of standard input the worker kills its child and exits.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from fedpriv.study.validation import validate_section
 from fedpriv.training import child
 from fedpriv.training.descendants import adopt_descendants, kill_descendants
 from fedpriv.training.jobs import Job, failure_reason, parse_attempt, parse_progress
+from fedpriv.training.launch import launch
+from fedpriv.training.preload import preload
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_CHILD_LINE_BYTES = 4096
@@ -163,7 +166,11 @@ class Worker:
             self._selector.close()
             os.close(self._events)
             child.settle(parent, log)
-            status = child.work(job, pipe)
+            if job.launched:
+                child.set_dumpable(False)  # it has no fence, and code of a request will run beside it
+                status = launch(job, pipe)
+            else:
+                status = child.work(job, pipe)
         finally:
             os._exit(status)
 
@@ -253,33 +260,6 @@ def _reason(running: _Running, status: int) -> str:
     return "The training process ended without a word."
 
 
-def _preload() -> None:
-    """Import everything a child needs, as concrete classes: transformers loads lazily otherwise. Compute nothing."""
-    import peft
-    import safetensors.torch
-    import tokenizers
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.models.llama.modeling_llama import LlamaForCausalLM
-
-    from fedpriv.training import evaluate, local_round, model
-
-    loaded = (
-        peft,
-        safetensors.torch,
-        tokenizers,
-        torch,
-        LlamaForCausalLM,
-        evaluate,
-        local_round,
-        model,
-        AutoModelForCausalLM,
-    )
-    del loaded
-    gc.collect()
-    gc.freeze()
-
-
 def _stop(_signal: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + signal.SIGTERM)
 
@@ -292,7 +272,9 @@ def main() -> int:
     child.set_dumpable(False)
     adopt_descendants()
     signal.signal(signal.SIGTERM, _stop)
-    _preload()
+    preload()
+    gc.collect()
+    gc.freeze()
     try:
         Worker(0, events).run()
     except (BrokenPipeError, KeyboardInterrupt):

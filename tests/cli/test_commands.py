@@ -37,8 +37,8 @@ COMMANDS = [
     *(
         ["study", name]
         for name in (
-            *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "events", "ping"),
-            *("pause", "step", "stop", "set", "exclude", "readmit", "skip"),
+            *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "sample", "events"),
+            *("ping", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud")),
@@ -81,6 +81,7 @@ def test_every_command_has_help(tmp_path):
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
         (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),
         (["study", "events", "icu"], "is no researcher's home"),
+        (["study", "sample", "icu"], "is no researcher's home"),
         (["demo", "--report-to", "paper"], "choose of tensorboard, mlflow, wandb; or all, or none"),
         (["study", "sensitivity", "icu", "--level", "none"], "choose one of masked, ckks, ckks-tuned, plain"),
     ],

@@ -120,7 +120,7 @@ def test_the_smaller_of_plan_and_approval_ends_a_round(tmp_path, monkeypatch, al
         plan=plan,
         folder=folder,
         recipe=tmp_path / "train.py",
-        prepared=SimpleNamespace(train="train", heldout="heldout"),
+        prepared=SimpleNamespace(train=tmp_path / "train.jsonl", heldout=tmp_path / "heldout.jsonl"),
         model=SimpleNamespace(folder=tmp_path),
         resources=ResourcesChoice(),
     )

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,28 @@ def test_the_child_can_read_its_examples_and_write_its_output(tmp_path):
     done, workspace = run_inside(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert (workspace / "out").read_text() == "notes"
+
+
+CARDS = [path for path in map(Path, ("/dev/fuse", "/dev/net/tun", "/dev/loop-control")) if os.access(path, os.R_OK)]
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(not CARDS, reason="there is no device file here to let through")
+def test_a_device_file_that_is_let_through_can_be_used_and_no_other_one(tmp_path):
+    walls = Sandbox(mode="required", readable=(), writable=tmp_path, gpu=(CARDS[0],))
+    fence = walls.fence(ResourcesChoice(), [], max_seconds=5)
+    code = (
+        "import os\nfrom pathlib import Path\nfrom fedpriv.training.landlock import restrict\n"
+        f"restrict(map(Path, {fence['readable']!r}), map(Path, {fence['writable']!r}))\n"
+        f"os.open({str(CARDS[0])!r}, os.O_RDWR)\nprint(sorted(os.listdir('/dev')))\n"
+        "os.open('/dev/mine', os.O_CREAT | os.O_WRONLY)\n"
+    )
+    command = walls.wrap([sys.executable, "-c", code])
+    environment = sandbox.clean_environment(1, walls.scratch)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert CARDS[0].relative_to("/dev").parts[0] in done.stdout, done.stderr
+    assert "sda" not in done.stdout and "kmsg" not in done.stdout
+    assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
 
 
 def test_required_without_bubblewrap_refuses(tmp_path, monkeypatch):

@@ -62,6 +62,31 @@ def test_it_holds_for_threads_too():
     assert run(code).stdout.strip() == "refused"
 
 
+@needs_filter
+def test_it_holds_for_a_thread_that_runs_already_and_leaves_it_its_socket():
+    code = """
+import os, socket, threading
+from fedpriv.training.system_calls import filter_system_calls
+filtered = threading.Event()
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+def f():
+    filtered.wait()
+    client.send(b"still open")
+    for call in (os.fork, socket.socket):
+        try: call()
+        except PermissionError: print("refused")
+thread = threading.Thread(target=f)
+thread.start()
+filter_system_calls()
+filtered.set()
+thread.join()
+print(server.accept()[0].recv(64).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["refused", "refused", "still open"], done.stderr
+
+
 def test_another_machine_has_no_filter(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert not can_filter()
