@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import warnings
@@ -145,9 +146,10 @@ def _shown_weights(past: RoundState) -> str:
 
 
 def quieten_transformers() -> None:
-    """Keep its bars and its warnings about itself off a terminal with a progress bar of ours."""
-    from transformers.utils import logging
+    """Keep its bars and its warnings, and those of what comes with it, off a terminal with a progress bar of ours."""
+    from transformers.utils import logging as of_transformers
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for another package to be installed
+    of_transformers.disable_progress_bar()
+    of_transformers.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

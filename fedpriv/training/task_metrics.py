@@ -94,13 +94,16 @@ def answer_metrics(probabilities: Float64, yes: Bool) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``heldout_micro_f1``, ``heldout_macro_f1``, and where there are enough of both classes ``heldout_auroc`` and
-        ``heldout_auroc_se``: the mean over the questions that have one, whose errors are taken as wholly correlated,
-        which overstates the mean's.
+        ``heldout_micro_f1`` and ``heldout_macro_f1``, where any answer is yes or was taken for one: else there is
+        nothing to find, and nothing that finding it well could mean. Where there are enough of both classes
+        ``heldout_auroc`` and ``heldout_auroc_se``: the mean over the questions that have one, whose errors are taken
+        as wholly correlated, which overstates the mean's.
     """
     predicted = probabilities > 0.5
     areas = [area for q in range(yes.shape[1]) if (area := auroc(probabilities[:, q], yes[:, q])) is not None]
-    found = {"heldout_micro_f1": micro_f1(predicted, yes), "heldout_macro_f1": macro_f1(predicted, yes)}
+    found: dict[str, float] = {}
+    if (predicted | yes).any():
+        found = {"heldout_micro_f1": micro_f1(predicted, yes), "heldout_macro_f1": macro_f1(predicted, yes)}
     if areas:
         found["heldout_auroc"] = sum(area.value for area in areas) / len(areas)
         found["heldout_auroc_se"] = sum(area.error for area in areas) / len(areas)

@@ -62,6 +62,8 @@ def test_a_class_that_is_too_small_has_no_area():
     yes = np.array([[True]] * 2 + [[False]] * 20)
     found = answer_metrics(np.linspace(0, 1, 22)[:, None], yes)
     assert set(found) == {"heldout_micro_f1", "heldout_macro_f1"}
+    nobody = np.zeros((5, 1), bool)
+    assert answer_metrics(np.full((5, 1), 0.2), nobody) == {}, "nothing to find is not found perfectly"
     more = answer_metrics(np.linspace(0, 1, 22)[:, None], np.array([[True]] * 3 + [[False]] * 19))
     assert more["heldout_auroc"] == 0.0
     assert more["heldout_auroc_se"] == 0.0
