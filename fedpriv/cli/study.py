@@ -19,6 +19,7 @@ from fedpriv.cli.new_study import new
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
 from fedpriv.cli.sample import sample
 from fedpriv.cli.view import REPORT_TO_HELP, StudyView, quieten_transformers
+from fedpriv.cli.watch import watch
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
@@ -26,6 +27,7 @@ from fedpriv.researcher.event_words import link_in_words, quality_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import validate_section
 from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.widgets.study_process import start_run
 
 if TYPE_CHECKING:
     from fedpriv.researcher.sensitivity import SensitivityMap
@@ -34,6 +36,7 @@ app = typer.Typer(no_args_is_help=True)
 console = Console()
 
 ReportTo = Annotated[list[str] | None, typer.Option(help=REPORT_TO_HELP)]
+Detach = Annotated[bool, typer.Option("--detach", help="Run on in the background, also when this terminal is closed.")]
 _LEVELS = get_args(ProtectionLevel)
 _ROWS_SHOWN = 24
 
@@ -155,20 +158,20 @@ def submit(name: Name, home: Home = DEFAULT_HOME) -> None:
 
 
 @app.command()
-def run(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
+def run(name: Name, report_to: ReportTo = None, detach: Detach = False, home: Home = DEFAULT_HOME) -> None:
     """Wait for the approvals and run the rounds, with a live view."""
-    _run(name, home, resume=False, report_to=report_to)
+    _run(name, home, resume=False, report_to=report_to, detach=detach)
 
 
 @app.command()
-def resume(name: Name, report_to: ReportTo = None, home: Home = DEFAULT_HOME) -> None:
+def resume(name: Name, report_to: ReportTo = None, detach: Detach = False, home: Home = DEFAULT_HOME) -> None:
     """Go on with a study that was paused, stopped or killed; no domain trains twice."""
     study = Study.open(Researcher.open(home), name)
     study.unpause()
     if study.status()["running"]:
         console.print(f"{escape(name)} goes on in the process that runs it.")
         return
-    _run(name, home, resume=True, report_to=report_to)
+    _run(name, home, resume=True, report_to=report_to, detach=detach)
 
 
 @app.command()
@@ -182,6 +185,9 @@ def events(
 ) -> None:
     """Show what happened, to whom and when; in another terminal than the one that runs the study."""
     print_history(console, Study.open(Researcher.open(home), name), follow=follow, as_json=as_json)
+
+
+app.command()(watch)
 
 
 @app.command()
@@ -325,8 +331,13 @@ def _perplexity(loss: float) -> str:
     return f"{math.exp(min(loss, 700)):.4g}"
 
 
-def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None) -> None:
+def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None, detach: bool) -> None:
     study = Study.open(Researcher.open(home), name)
+    if detach:
+        study.folder.submitted()  # said here, rather than in the background's log
+        start_run(study, resume=resume, report_to=report_to or ())
+        console.print(f"{escape(name)} runs in the background. Next: `fedpriv study watch {escape(name)}`.")
+        return
     with StudyView(console) as view:
         finished = study.run(view, resume=resume, report_to=report_to)
     asked = study.folder.submitted().plan.task.is_predictive  # of a yes or a no, a perplexity tells nothing

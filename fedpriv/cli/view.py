@@ -53,6 +53,11 @@ class StudyView:
         if self._state.rounds:
             self._console.print(_rounds_table(self._state))
 
+    def show(self, state: StudyState) -> None:
+        """Show a state that was made elsewhere."""
+        with self._lock:
+            self._state = state
+
     def show_stage(self, stage: str, fraction: float) -> None:
         """Show a stage with its progress (0 to 1), such as the download of a model."""
         with self._lock:

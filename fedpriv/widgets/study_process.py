@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedpriv.files import PRIVATE_FILE
@@ -15,12 +16,14 @@ MAX_LOG_BYTES = 256 * 1024
 _ERROR = "Error: "
 
 
-def start_run(study: Study, *, resume: bool = False) -> subprocess.Popen[bytes]:
+def start_run(study: Study, *, resume: bool = False, report_to: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start ``fedpriv study run`` (or ``resume``) of a study; it goes on when this process ends.
 
     What it prints goes to ``run.log`` in the study's state, anew for each run.
     """
     command = ["study", "resume" if resume else "run", study.folder.root.name, "--home", str(study.researcher.root)]
+    for tracker in report_to:
+        command += ["--report-to", tracker]
     return _start(study, command)
 
 

@@ -38,7 +38,7 @@ COMMANDS = [
         ["study", name]
         for name in (
             *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "sample", "events"),
-            *("ping", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
+            *("ping", "watch", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud")),
