@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedpriv.domain.finding import visible
 from fedpriv.errors import ConfigError
@@ -69,11 +69,11 @@ def list_command(
     if as_json:
         typer.echo(json.dumps([_facts(model) for model in models], indent=2))
         return
-    table = Table("name", "weights", "from", "layers for LoRA", "digest")
+    table = Table(Column("name", no_wrap=True), "weights", "from", "layers for LoRA", "digest")
     for model in models:
         origin = model.hub if model.source == "hub" else model.source
         size, layers = _gigabytes(model.weights_bytes), _layers(model)
-        table.add_row(model.name, size, escape(visible(origin)), escape(visible(layers)), model.digest[:16])
+        table.add_row(model.name, size, escape(visible(origin)), escape(visible(layers)), model.digest[:12])
     Console().print(table if models else "No base model is on this machine yet; the first study fetches its own.")
 
 
