@@ -52,10 +52,11 @@ clock = itertools.count(step=10 if ranks.first else 0)
 sys.modules["fedpriv.training.local_round"].time.monotonic = lambda: next(clock)
 run("late", {"steps": 50, "max_seconds": 25}, {})
 
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by which the launcher ends the others, now or a moment later
+dist.barrier()
 (out / f"rank-{ranks.rank}.json").write_text(json.dumps(told))
 if not ranks.first:
     os._exit(3)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by which the launcher ends the others, now or a moment later
 try:
     ranks.total(1.0)
 except PeerLostError:
