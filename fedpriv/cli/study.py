@@ -335,8 +335,11 @@ def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None, de
     study = Study.open(Researcher.open(home), name)
     if detach:
         study.folder.submitted()  # said here, rather than in the background's log
-        start_run(study, resume=resume, report_to=report_to or ())
-        console.print(f"{escape(name)} runs in the background. Next: `fedpriv study watch {escape(name)}`.")
+        running = study.status()["running"]
+        if not running:  # a second one would empty the log of the first
+            start_run(study, resume=resume, report_to=report_to or ())
+        words = "runs already" if running else "runs in the background"
+        console.print(f"{escape(name)} {words}. Next: `fedpriv study watch {escape(name)}`.")
         return
     with StudyView(console) as view:
         finished = study.run(view, resume=resume, report_to=report_to)

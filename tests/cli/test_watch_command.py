@@ -34,7 +34,7 @@ def test_a_study_that_nobody_runs_says_what_ended_it(study):
     assert "`fedpriv study run icu`" in shown
 
 
-def test_it_ends_when_the_study_does(study):
+def test_it_ends_when_the_study_does(study, monkeypatch):
     """The study runs in another process: one that holds its lock and tells the story."""
     story = (
         "import sys, time\n"
@@ -55,6 +55,9 @@ def test_it_ends_when_the_study_does(study):
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "running\n"
+        monkeypatch.setattr(type(study.folder), "submitted", lambda _: None)
+        assert "icu runs already" in run(study, "run", "--detach").output
+        assert not (study.folder.state / LOG).exists()
         outputs = []
         watching = threading.Thread(target=lambda: outputs.append(run(study, "watch").output))
         watching.start()
