@@ -79,6 +79,8 @@ class DomainState:
         That it trains on, as it said.
     bandwidth : float or None
         Its upload rate over the cohort's median, when updates were weighed last.
+    trained, trained_to : int
+        In how many rounds it has trained, and the last of them.
     """
 
     email: str
@@ -100,6 +102,8 @@ class DomainState:
     update_bytes: int | None = None
     examples: int | None = None
     bandwidth: float | None = None
+    trained: int = 0
+    trained_to: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,8 +250,11 @@ def _doing(domain: DomainState, what: str, now: float, step: int = 0, steps: int
 def _with_metrics(domain: DomainState, event: ResultReceived) -> DomainState:
     if event.status != "done" or event.kind not in ("prepare", "train"):
         return domain
+    is_new = event.kind == "train" and event.round > domain.trained_to
     return replace(
         domain,
+        trained=domain.trained + is_new,
+        trained_to=event.round if is_new else domain.trained_to,
         heldout_loss=event.metrics.get("heldout_loss", domain.heldout_loss),
         train_loss=event.metrics.get("train_loss", domain.train_loss),
         examples=int(event.metrics["examples"]) if "examples" in event.metrics else domain.examples,
