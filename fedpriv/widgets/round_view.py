@@ -24,6 +24,7 @@ ALPHAS = tuple(number / 10 for number in range(21))
 """Where the weights are shown for, before one is chosen."""
 
 _LINES = 60
+_SILENT_S = 60
 _WORDS = 400
 _PARTS = ("train", "seal", "confirm", "transfer", "aggregate", "open")
 
@@ -58,6 +59,8 @@ def view_of(state: StudyState, facts: StudyFacts, *, name: str, now_s: float, tr
         "running": facts.running,
         "paused_after": facts.paused_after,
         "problem": visible(trouble or facts.problem, 2000),
+        "warning": "" if state.warning is None else visible(state.warning.text, _WORDS),
+        "silent_s": _silent_s(facts),
         "can": _can(state, facts),
         "domains": [_card(domain, facts) for domain in known],
         "weights": _weights(state, facts),
@@ -169,6 +172,12 @@ def _next(state: StudyState, facts: StudyFacts) -> str:
     """Return what to do next, as a sentence."""
     after = facts.paused_after
     return _NEXT.get(_phase(state, facts), "" if after is None else f"It pauses after round {after}.")
+
+
+def _silent_s(facts: StudyFacts) -> int:
+    """Return after how many seconds without a word a domain may be lost."""
+    patience = facts.patience_s or (facts.plan.schedule.patience_s if facts.plan else _SILENT_S)
+    return min(patience, _SILENT_S)
 
 
 def _can(state: StudyState, facts: StudyFacts) -> dict[str, bool]:

@@ -22,6 +22,7 @@ from fedpriv.researcher.events import (
     DomainProgress,
     DomainReadmitted,
     Event,
+    KeyRenewed,
     LinkMeasured,
     Paused,
     ResultReceived,
@@ -31,6 +32,7 @@ from fedpriv.researcher.events import (
     StudyFinished,
     StudyStarted,
     TicketSent,
+    TrackerStopped,
     Unpaused,
     UpdateReceived,
     Waiting,
@@ -130,11 +132,12 @@ class RoundState:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line of the log: when, whom it is about if about a domain, and what happened, in words."""
+    """One line of the log: when, whom it is about if about a domain, what happened in words, and whether it is bad."""
 
     time_s: float
     domain: str
     text: str
+    grave: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +160,8 @@ class StudyState:
         How the last sum was weighed.
     log : tuple of LogLine
         The newest last, :data:`MOST_LINES` at the most.
+    warning : LogLine or None
+        What went wrong last, until a round is summed in spite of it.
     finished, released : event or None
         How it ended.
     """
@@ -172,6 +177,7 @@ class StudyState:
     alpha: float | None = None
     bits: int | None = None
     log: tuple[LogLine, ...] = ()
+    warning: LogLine | None = None
     finished: StudyFinished | None = None
     released: AdapterReleased | None = None
 
@@ -192,7 +198,13 @@ def after(state: StudyState, event: Event) -> StudyState:
         known = state.domains.get(domain, DomainState(email=domain))
         state = _with(state, _domain_after(known, event))
     state = _study_after(state, event)
-    return state if is_quiet(event) else replace(state, log=(*state.log, _line(event))[-MOST_LINES:])
+    if isinstance(event, RoundFinished | StudyFinished):
+        state = replace(state, warning=None)
+    if is_quiet(event):
+        return state
+    line = _line(event)
+    state = replace(state, log=(*state.log, line)[-MOST_LINES:])
+    return replace(state, warning=line) if line.grave else state
 
 
 def _with(state: StudyState, domain: DomainState) -> StudyState:
@@ -200,7 +212,18 @@ def _with(state: StudyState, domain: DomainState) -> StudyState:
 
 
 def _line(event: Event) -> LogLine:
-    return LogLine(time_s=event.time_s, domain=getattr(event, "domain", ""), text=sentence(event))
+    domain = getattr(event, "domain", "")
+    return LogLine(time_s=event.time_s, domain=domain, text=sentence(event), grave=_is_grave(event))
+
+
+def _is_grave(event: Event) -> bool:
+    """Say whether a person may have to do something about it."""
+    match event:
+        case ResultReceived():
+            return event.status != "done"
+        case Decided():
+            return event.decision in ("rejected", "revoked")
+    return isinstance(event, DomainMissed | KeyRenewed | RoundSkipped | TrackerStopped)
 
 
 def is_quiet(event: Event) -> bool:

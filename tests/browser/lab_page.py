@@ -49,13 +49,13 @@ def jupyter(folder, environment=None):
 
 
 @contextmanager
-def browser_page(theme="light"):
+def browser_page(*flags):
     """Give a page of a browser that reaches nothing but this machine; what it tried beyond that is in ``.blocked``."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, *flags])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.blocked = []
 
         def route(request):

@@ -8,7 +8,6 @@ const SIGNS = {
   draft: "✎", submitted: "✉", starting: "…", "waiting for data owners": "…", preparing: "▶", running: "▶",
   paused: "‖", stopped: "■", interrupted: "✗", finished: "✓", releasing: "…", released: "✓",
 };
-const SILENT_S = 60;
 
 export default panel(({ view, charts, ui, ask, redraw }) => {
   if (!view.phase) return h("p", {}, "Reading the study…");
@@ -19,6 +18,7 @@ export default panel(({ view, charts, ui, ask, redraw }) => {
     { "aria-label": `Study ${view.name}`, "data-phase": view.phase },
     head(view),
     view.problem ? h("p", { class: "fp-notice fp-bad", role: "alert" }, h("strong", {}, "✗ "), view.problem) : null,
+    view.warning && view.warning !== view.problem ? h("p", { class: "fp-notice fp-warn" }, h("strong", {}, "! "), view.warning) : null,
     controls(view, ui, ask, redraw),
     h("h3", {}, "Domains"),
     h("div", { class: "fp-cards" }, view.domains.map((domain) => card(view, domain, ui, ask, redraw, Number.isNaN(now) ? view.now_s : now))),
@@ -95,7 +95,7 @@ function card(view, domain, ui, ask, redraw, now) {
     ),
     h("p", { class: "fp-doing" }, domain.doing, view.running && domain.since_s ? h("span", { class: "fp-quiet" }, ` for ${duration(Math.max(0, now - domain.since_s))}`) : null),
     domain.steps ? [bar(domain.step, domain.steps, `${domain.name}: steps`), h("span", { class: "fp-quiet" }, `step ${domain.step} of ${domain.steps}`)] : null,
-    silent > SILENT_S && !off
+    silent > view.silent_s && !off
       ? h("p", { class: "fp-warn" }, h("strong", {}, "! "), `Not heard of for ${duration(silent)}. Ask its data owner, or exclude it: the others go on.`)
       : null,
     domain.missed ? h("p", { class: "fp-warn" }, `! Missed round ${domain.missed}; it catches up when it is back.`) : null,
@@ -293,7 +293,7 @@ function log(view) {
       h(
         "ol",
         { class: "fp-log" },
-        view.log.map((line) => h("li", {}, h("time", {}, new Date(line.time_s * 1000).toLocaleTimeString("en-GB")), line.text)),
+        view.log.map((line) => h("li", {}, h("time", {}, new Date(line.time_s * 1000).toLocaleTimeString("en-GB")), line.grave ? h("strong", { class: "fp-warn" }, "! ") : null, line.text)),
       ),
     ),
   );
