@@ -31,11 +31,12 @@ class Open(Section):
 
 
 class Read(Section):
-    """Show one file of the open request, at a line."""
+    """Show one file of the open request: the page with a line, or a page by its number from 0."""
 
     do: Literal["read"]
     file: str = Field(min_length=1, max_length=400)
     line: int = Field(default=0, ge=0)
+    page: int = Field(default=0, ge=0)
 
 
 class Compare(Section):
@@ -43,7 +44,7 @@ class Compare(Section):
 
     do: Literal["compare"]
     change: str = Field(min_length=1, max_length=420)
-    page: int = Field(default=0, ge=0, le=100_000)
+    page: int = Field(default=0, ge=0)
 
 
 class Approve(Section):
@@ -145,8 +146,9 @@ class OwnerDesk:
         match action:
             case Open(study=study):
                 self.opened = Opened(study=study)
-            case Read(file=file, line=line):
-                self.opened = self.opened.model_copy(update={"file": file, "file_line": line})
+            case Read(file=file, line=line, page=page):
+                update = {"file": file, "file_line": line, "file_page": page}
+                self.opened = self.opened.model_copy(update=update)
             case Compare(change=change, page=page):
                 self.opened = self.opened.model_copy(update={"change": change, "change_page": page})
         return ""

@@ -40,7 +40,7 @@ from fedpriv.widgets.owner_state import (
 )
 
 Stamp = tuple[object, ...]
-_LONGEST_FACT = 400
+_LONGEST_FACT = 200
 _PROPOSED_DAYS = 30
 
 

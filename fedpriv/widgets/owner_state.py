@@ -192,15 +192,16 @@ class LedgerState(Section):
 
 
 class Opened(Section):
-    """What is open on the screen: a request, one of its files from a line on, and one of its changes from a line on.
+    """What is open on the screen: a request, a page of one of its files, and a page of one of its changes.
 
-    ``file_line`` is the line that was jumped to; 0 is none. ``change`` is a comparison and a
+    ``file_line`` is the line that was jumped to, whose page is shown then; 0 is none. ``change`` is a comparison and a
     name: ``stock:train.py``.
     """
 
     study: str = ""
     file: str = ""
     file_line: int = Field(default=0, ge=0)
+    file_page: int = Field(default=0, ge=0)
     change: str = ""
     change_page: int = Field(default=0, ge=0)
 
@@ -254,5 +255,5 @@ class OwnerState(Section):
 MOST_ROWS = 200
 """Of the list of requests."""
 
-MOST_ENTRIES = 300
+MOST_ENTRIES = 100
 """Of the ledger that a screen shows; an export has all of it."""

@@ -1,0 +1,167 @@
+// What the data owner's console shows beside requests: releases to decide, the privacy budget, the ledger.
+
+import { h } from "./dom.js";
+import { short } from "./chart.js";
+import { bar, button } from "./panel.js";
+import { badge, clock, facts, field, mark, notice, twice } from "./owner_parts.js";
+
+export function releases(page) {
+  const { view } = page;
+  if (!view.releases.length) {
+    return h("p", { class: "fp-quiet" }, "No adapter was asked for yet. At the end of a study its researcher asks for it, and it appears here.");
+  }
+  return view.releases.map((row) => release(page, row));
+}
+
+function release(page, row) {
+  const spent = page.view.budget?.studies.find((study) => study.study === row.study);
+  return h(
+    "section",
+    { key: row.study, class: "fp-card fp-release", "data-study": row.study, "aria-label": `Adapter of ${row.title}` },
+    h(
+      "div",
+      { class: "fp-head" },
+      h("h3", {}, row.title),
+      row.handed_over ? mark("fp-good", "✓ handed over") : row.decision === "pending" && row.in_advance ? mark("fp-good", "✓ allowed in advance") : badge(row.decision),
+    ),
+    facts([
+      ["study", row.study.slice(0, 12)],
+      ["asked by", row.researcher],
+      ["asked", clock(row.asked_s)],
+      ["adapter", h("code", {}, row.adapter_sha256.slice(0, 16), "…")],
+      [
+        "privacy",
+        spent
+          ? `the study has spent epsilon ${short(spent.epsilon)} of your data`
+          : "no differential privacy: what the adapter tells about one patient has no bound",
+      ],
+      ...(row.reason ? [["your reason", row.reason]] : []),
+    ]),
+    row.handed_over ? h("p", { class: "fp-quiet" }, "The researcher has it. This cannot be taken back.") : choices(page, row),
+  );
+}
+
+function choices({ ui, ask, redraw }, row) {
+  const id = `fp-withhold-${row.study.slice(0, 12)}`;
+  const about = { study: row.study, adapter_sha256: row.adapter_sha256 };
+  ui.reasons ??= {};
+  const reason = ui.reasons[id] ?? "";
+  const give = twice({
+    ui,
+    redraw,
+    name: `release-${row.study}`,
+    label: "Hand over the adapter",
+    question: "What is handed over cannot be taken back.",
+    yes: "Yes, hand it over",
+    act: () => ask({ do: "release", ...about }),
+  });
+  const keep = [
+    field(
+      id,
+      "Reason to keep it",
+      "the researcher reads it",
+      h("textarea", {
+        id,
+        rows: 2,
+        maxlength: 2000,
+        "aria-describedby": `${id}-hint`,
+        value: reason,
+        oninput: (event) => {
+          ui.reasons[id] = event.target.value;
+          redraw();
+        },
+      }),
+    ),
+    twice({
+      ui,
+      redraw,
+      name: `withhold-${row.study}`,
+      label: "Keep the adapter here",
+      question: "The researcher gets your reason and not the adapter.",
+      yes: "Yes, keep it",
+      off: !reason.trim(),
+      act: () => {
+        delete ui.reasons[id];
+        ask({ do: "withhold", ...about, reason });
+      },
+    }),
+  ];
+  return [row.decision === "approved" ? null : give, row.decision === "withheld" ? null : keep];
+}
+
+export function budget({ view }) {
+  const gauge = view.budget;
+  if (!gauge) return notice("fp-bad", h("strong", {}, "✗ "), view.budget_problem);
+  const titles = new Map(view.requests.map((row) => [row.study, row.title]));
+  return [
+    h("h3", {}, `Epsilon spent on ${gauge.dataset}`),
+    gauge.budget === null
+      ? h("p", {}, h("strong", {}, short(gauge.spent)), " by all studies together. You set no budget: policy > epsilon in domain.yaml sets one.")
+      : [
+          h("div", { class: "fp-gauge" }, bar(gauge.spent, gauge.budget, `Epsilon spent of ${gauge.budget}`)),
+          h("p", { "data-gauge": gauge.spent }, h("strong", {}, short(gauge.spent)), ` of ${short(gauge.budget)} spent; `, h("strong", {}, short(gauge.left)), " left."),
+        ],
+    gauge.studies.length
+      ? h(
+          "table",
+          { class: "fp-wide" },
+          h("caption", { class: "fp-hidden" }, "Epsilon by study"),
+          h("thead", {}, h("tr", {}, ["Study", "Protects each", "Rounds", "Epsilon", "Delta"].map((name) => h("th", { scope: "col" }, name)))),
+          h(
+            "tbody",
+            {},
+            gauge.studies.map((study) =>
+              h(
+                "tr",
+                { key: study.study },
+                h("td", {}, titles.get(study.study) ?? "", h("div", { class: "fp-quiet" }, study.study.slice(0, 12))),
+                h("td", {}, study.unit),
+                h("td", {}, study.rounds),
+                h("td", {}, short(study.epsilon)),
+                h("td", {}, `1/${study.patients}`),
+              ),
+            ),
+          ),
+        )
+      : h("p", { class: "fp-quiet" }, "No round with differential privacy was trained on these data yet."),
+    h("p", { class: "fp-quiet" }, "All studies together have spent less than the sum of theirs. Held-out losses that were sent are of other patients and are not in these figures."),
+  ];
+}
+
+export function ledger({ view, ask }) {
+  const { total, newest, verified } = view.ledger;
+  return [
+    h(
+      "div",
+      { class: "fp-row" },
+      button("Verify the ledger", () => ask({ do: "verify" }), { class: "fp-button fp-main", "data-do": "verify" }),
+      h("span", { class: "fp-quiet" }, `${total} entries, each chained to the one before and signed`),
+    ),
+    verified
+      ? notice(
+          verified.whole ? "fp-good" : "fp-bad",
+          h("strong", { "data-verified": verified.whole ? "whole" : "broken" }, verified.whole ? "✓ " : "✗ "),
+          verified.text,
+          " Looked at ",
+          clock(verified.at_s),
+          verified.whole ? [". Keep the digest of the newest, to find an end that is cut off: ", h("code", { class: "fp-break" }, verified.digest)] : null,
+        )
+      : h("p", { class: "fp-quiet" }, "Not verified since this console was opened."),
+    h("ol", { class: "fp-timeline", "aria-label": "The ledger, newest first" }, newest.map(entry)),
+    total > newest.length ? h("p", { class: "fp-quiet" }, `and ${total - newest.length} older entries: fedpriv domain ledger export writes all of them`) : null,
+  ];
+}
+
+function entry(line) {
+  return h(
+    "li",
+    { key: line.number, "data-kind": line.kind },
+    h("div", { class: "fp-when" }, clock(line.time_s), h("span", { class: "fp-quiet" }, ` No. ${line.number}`)),
+    h(
+      "div",
+      { class: "fp-what" },
+      h("span", {}, line.words),
+      line.facts.length ? h("details", {}, h("summary", {}, "Details"), facts([...line.facts, ["digest", line.digest]])) : null,
+    ),
+  );
+}
