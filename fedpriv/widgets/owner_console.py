@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fedpriv.domain import Domain
 from fedpriv.widgets.action_queue import ActionQueue, Answer
@@ -32,9 +33,12 @@ class DataOwnerConsole(Panel):
 
     script = "owner_console.js"
 
-    def __init__(self, domain: Domain | Path | str) -> None:
+    _watch: OwnerWatch | None = None
+    _actions: ActionQueue[Any] | None = None
+
+    def __init__(self, domain: Domain | Path | str, **kwargs: Any) -> None:
         opened = domain if isinstance(domain, Domain) else Domain.open(Path(domain).expanduser())
-        super().__init__()
+        super().__init__(**kwargs)
         self._desk = OwnerDesk(opened.folder.root)
         self._actions = ActionQueue(
             ACTIONS, self._desk.carry_out, self.show_answer, name=f"actions {opened.config.name}"
@@ -45,14 +49,17 @@ class DataOwnerConsole(Panel):
         self._watch.start()
 
     def show_answer(self, answer: Answer) -> None:
-        """Show what came of a click; turning a page is seen as it is."""
+        """Show what came of a click; turning a page is seen as it is, and takes the answer before it off the screen."""
         if answer.text:
             super().show_answer(answer)
+        else:
+            self.answer = {}
 
     def close(self) -> None:
         """End the threads behind it, and take it off the page."""
-        self._watch.close()
-        self._actions.close()
+        if self._watch is not None and self._actions is not None:
+            self._watch.close()
+            self._actions.close()
         super().close()
 
     def as_text(self) -> str:

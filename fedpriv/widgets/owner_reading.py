@@ -87,8 +87,13 @@ class OwnerReader:
     _reviewed: tuple[Stamp, Review | None, ApprovalForm | None, str] = ((), None, None, "")
     _budget: tuple[Stamp, BudgetGauge | None, str] = ((), None, "")
 
-    def look(self, opened: Opened, verified: Verified | None = None) -> OwnerState:
+    def look(self, opened: Opened, verified: Verified | None = None, *, gauge: bool = True) -> OwnerState:
         """Return the domain as it is now, with what is open on the screen.
+
+        Parameters
+        ----------
+        gauge : bool, default True
+            Whether to add up the privacy budget, which takes seconds the first time; what was added up is kept.
 
         Raises
         ------
@@ -100,7 +105,7 @@ class OwnerReader:
         self._follow_ledger()
         self._look_at_requests()
         review, form, problem = self._review(opened.study)
-        budget, budget_problem = self._gauge()
+        budget, budget_problem = self._gauge() if gauge else self._budget[1:]
         return OwnerState(
             name=domain.config.name,
             email=domain.config.email,

@@ -43,6 +43,7 @@ class OwnerWatch:
         self._ended = threading.Event()
         self._shown: OwnerState | None = None
         self._problem = ""
+        self._summed = False
         self._thread = threading.Thread(target=self._run, name=f"watch {desk.root.name}", daemon=True)
 
     def start(self) -> None:
@@ -70,10 +71,13 @@ class OwnerWatch:
                 self._on_problem(problem)
             took = time.monotonic() - began
             trying = self._shown is not None and self._shown.trying is not None and self._shown.trying.running
+            if not self._summed and not problem:
+                self._summed = True  # the first look, without the privacy budget, is on the screen already
+                continue
             self._desk.changed.wait(max(_WHILE_TRYING_S if trying else EVERY_S, _IDLE_SHARE * took))
 
     def _look(self) -> None:
-        state = self._reader.look(self._desk.opened, self._desk.verified)
+        state = self._reader.look(self._desk.opened, self._desk.verified, gauge=self._summed)
         if state != self._shown:
             self._shown = state
             self._on_state(state)

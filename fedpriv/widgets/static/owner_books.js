@@ -91,7 +91,7 @@ function choices({ ui, ask, redraw }, row) {
 
 export function budget({ view }) {
   const gauge = view.budget;
-  if (!gauge) return notice("fp-bad", h("strong", {}, "✗ "), view.budget_problem);
+  if (!gauge) return view.budget_problem ? notice("fp-bad", h("strong", {}, "✗ "), view.budget_problem) : h("p", { class: "fp-quiet" }, "Adding up …");
   const titles = new Map(view.requests.map((row) => [row.study, row.title]));
   return [
     h("h3", {}, `Epsilon spent on ${gauge.dataset}`),
@@ -153,6 +153,7 @@ export function ledger({ view, ask }) {
 }
 
 function entry(line) {
+  const study = line.facts.find(([name]) => name === "study")?.[1].slice(0, 12);
   return h(
     "li",
     { key: line.number, "data-kind": line.kind },
@@ -160,8 +161,7 @@ function entry(line) {
     h(
       "div",
       { class: "fp-what" },
-      h("span", {}, line.words),
-      line.facts.length ? h("details", {}, h("summary", {}, "Details"), facts([...line.facts, ["digest", line.digest]])) : null,
+      h("details", {}, h("summary", {}, line.words, study ? h("span", { class: "fp-quiet" }, ` · ${study}`) : null), facts([...line.facts, ["digest", line.digest]])),
     ),
   );
 }

@@ -6,6 +6,8 @@ import { budget, ledger, releases } from "./owner_books.js";
 import { badge, clock, mark, notice, pane, tabs } from "./owner_parts.js";
 import { review } from "./owner_review.js";
 
+const MOST_WAITS = 6;
+
 export default panel(draw);
 
 function draw(page) {
@@ -42,6 +44,7 @@ function header(view) {
         : mark("fp-bad", "○ the service does not run", { "data-service": "stopped" }),
     ),
     h("p", { class: "fp-quiet" }, "The service: ", service.doing, service.since_s ? [", since ", clock(service.since_s)] : null),
+    h("details", { class: "fp-key-words" }, h("summary", {}, "Your key in twelve words, to be read out over the phone"), h("p", {}, h("strong", {}, view.words))),
     view.problem ? notice("fp-bad", h("strong", {}, "✗ What you see may be old. "), view.problem) : null,
     service.running
       ? null
@@ -59,16 +62,19 @@ function header(view) {
           h("code", { class: "fp-break" }, view.serve_command),
         )
       : null,
-    waits(view.waiting),
+    view.opened.study ? null : waits(view.waiting),
   ];
 }
 
 function waits(waiting) {
-  if (!waiting.length) return h("p", { class: "fp-quiet" }, "Nothing waits for you.");
-  return h(
+  const mine = waiting.filter((wait) => wait.who === "you");
+  const all = [...mine, ...waiting.filter((wait) => wait.who !== "you")];
+  const nothing = mine.length ? null : h("p", {}, h("strong", { class: "fp-good" }, "✓ "), "Nothing waits for you.");
+  if (!all.length) return nothing;
+  return [nothing, h(
     "ul",
     { class: "fp-waits", "aria-label": "What is waited for" },
-    waiting.slice(0, 8).map((wait) =>
+    all.slice(0, MOST_WAITS).map((wait) =>
       h(
         "li",
         {},
@@ -77,8 +83,8 @@ function waits(waiting) {
         h("span", { class: "fp-quiet" }, ", since ", clock(wait.since_s)),
       ),
     ),
-    waiting.length > 8 ? h("li", { class: "fp-quiet" }, `and ${waiting.length - 8} more`) : null,
-  );
+    all.length > MOST_WAITS ? h("li", { class: "fp-quiet" }, `and ${all.length - MOST_WAITS} more`) : null,
+  )];
 }
 
 function requests(page) {

@@ -85,7 +85,7 @@ function approve(page, seen) {
       number("rounds", "Rounds at most", `the plan has ${form.rounds_most}; no later one is carried out`, 1, form.rounds_most),
       number("seconds", "Seconds a round at most", `then it stops, with the work so far; the plan: ${form.seconds_most}`, 5, form.seconds_most),
       lastDay(number, form),
-      number("minimum_cohort", "Domains in a sum at least", `your update is never opened with fewer others; ${form.cohort_most} take part`, form.cohort_least, form.cohort_most),
+      number("minimum_cohort", "Domains in a sum at least", `a sum of fewer is never opened; ${form.cohort_most} take part`, form.cohort_least, form.cohort_most),
       form.epsilon_most === null
         ? null
         : number("epsilon", "Epsilon at most", `of your privacy budget; the plan asks for ${form.epsilon_most}`, 0.01, form.epsilon_most, "any"),
@@ -115,7 +115,7 @@ function approve(page, seen) {
 function lastDay(number, form) {
   const until = form.given && form.limits.expires_s;
   const hint = until ? ["now until ", clock(form.limits.expires_s), "; empty keeps that"] : form.given ? "empty: it does not end by itself" : "then it ends by itself; empty: never";
-  return number("days", "Days", hint, 1, 3650);
+  return number("days", "Days until it ends", hint, 1, 3650);
 }
 
 function hours(values, set) {
