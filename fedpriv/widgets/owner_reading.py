@@ -168,13 +168,12 @@ class OwnerReader:
     # -- the requests --------------------------------------------------------------------------------------------
 
     def _look_at_requests(self) -> None:
-        folder, tail = self._domain.folder, self._tail
+        book, folder, tail = self._domain.requests, self._domain.folder, self._tail
         stamps = {path.name: (self._config, *_stamps_below(path)) for path in sorted(folder.requests.iterdir())}
         results = _stamp(folder.study(name) / "results" for name in stamps)
         stamp = (tuple(stamps.items()), results, tail.handed_over)
         if stamp == self._requests.stamp:
             return
-        book = self._domain.requests
         rows, releases = [], []
         for study in reversed(book.studies()):
             known = self._read.get(study)
