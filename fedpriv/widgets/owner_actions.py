@@ -18,6 +18,7 @@ from fedpriv.study.section import Section
 from fedpriv.study.validation import validate_section
 from fedpriv.widgets.dry_run_process import start_dry_run
 from fedpriv.widgets.owner_state import Opened, Verified
+from fedpriv.widgets.service_process import start_service, stop_service
 
 _Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]
 _TOLD_LATER = " The service does not run; it tells the researcher as soon as it does."
@@ -101,7 +102,19 @@ class Verify(Section):
     do: Literal["verify"]
 
 
-Action = Open | Read | Compare | Approve | Reject | Revoke | Release | Withhold | TryOut | Verify
+class Serve(Section):
+    """Start the domain's service."""
+
+    do: Literal["serve"]
+
+
+class StopService(Section):
+    """End the domain's service."""
+
+    do: Literal["stop"]
+
+
+Action = Open | Read | Compare | Approve | Reject | Revoke | Release | Withhold | TryOut | Verify | Serve | StopService
 ACTIONS: TypeAdapter[Action] = TypeAdapter(Annotated[Action, Field(discriminator="do")])
 
 
@@ -126,6 +139,14 @@ class OwnerDesk:
         self.verified: Verified | None = None
         self.changed = threading.Event()
         self._dry_run: subprocess.Popen[bytes] | None = None
+        self._service: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_starting_service(self) -> bool:
+        """Whether a service that was started here lives; processes that ended are put away."""
+        if self._dry_run is not None:
+            self._dry_run.poll()
+        return self._service is not None and self._service.poll() is None
 
     def carry_out(self, action: Action) -> str:
         """Do what was asked, and say in a sentence what came of it.
@@ -174,12 +195,16 @@ class OwnerDesk:
                 domain.withhold(study, reason)
                 return f"The adapter {digest[:12]} stays here; the researcher reads the reason.{_later(domain)}"
             case TryOut(study=study):
-                if self._dry_run is not None:
-                    self._dry_run.poll()  # lets the system forget an earlier one that ended
                 self._dry_run = start_dry_run(domain, domain.requests.get(study).request.study)
                 return "The dry run goes on by itself; its result appears here."
             case Verify():
                 return self._verify(domain)
+            case Serve():
+                self._service = start_service(domain)
+                return "The service starts; it serves in some seconds, and goes on when this notebook is closed."
+            case StopService():
+                stop_service(domain)
+                return "The service ends as soon as it can; what it was doing is taken up at its next start."
         raise RefusedError("This is nothing that can be done at a domain", kept="Nothing was changed")
 
     def _require_adapter(self, domain: Domain, study: str, digest: str) -> None:

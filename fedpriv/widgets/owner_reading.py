@@ -38,6 +38,7 @@ from fedpriv.widgets.owner_state import (
     Verified,
     Waiting,
 )
+from fedpriv.widgets.service_process import last_error
 
 Stamp = tuple[object, ...]
 _LONGEST_FACT = 200
@@ -87,11 +88,15 @@ class OwnerReader:
     _reviewed: tuple[Stamp, Review | None, ApprovalForm | None, str] = ((), None, None, "")
     _budget: tuple[Stamp, BudgetGauge | None, str] = ((), None, "")
 
-    def look(self, opened: Opened, verified: Verified | None = None, *, gauge: bool = True) -> OwnerState:
+    def look(
+        self, opened: Opened, verified: Verified | None = None, *, starting: bool = False, gauge: bool = True
+    ) -> OwnerState:
         """Return the domain as it is now, with what is open on the screen.
 
         Parameters
         ----------
+        starting : bool, default False
+            Whether a process that was started from here is about to serve the domain.
         gauge : bool, default True
             Whether to add up the privacy budget, which takes seconds the first time; what was added up is kept.
 
@@ -111,7 +116,7 @@ class OwnerReader:
             email=domain.config.email,
             folder=str(domain.folder.root),
             words=fingerprint_words(domain.keys.fingerprint),
-            service=self._service(),
+            service=self._service(starting),
             waiting=self._requests.waiting,
             requests=self._requests.rows[:MOST_ROWS],
             more_requests=max(0, len(self._requests.rows) - MOST_ROWS),
@@ -136,7 +141,7 @@ class OwnerReader:
 
     # -- the service ---------------------------------------------------------------------------------------------
 
-    def _service(self) -> ServiceState:
+    def _service(self, starting: bool) -> ServiceState:
         found, folder = self._domain.service(), self._domain.folder
         older = False
         if found["running"]:
@@ -147,6 +152,8 @@ class OwnerReader:
             doing=visible(str(found["state"])),
             since_s=found.get("since_s"),
             older_than_config=older,
+            starting=starting and not found["running"],
+            problem="" if found["running"] or starting else last_error(folder),
         )
 
     # -- the ledger ----------------------------------------------------------------------------------------------

@@ -30,12 +30,18 @@ class ServiceState(Section):
         Since when, in seconds since the epoch.
     older_than_config : bool
         Whether ``domain.yaml`` was changed after it began, so that it keeps to the limits from before.
+    starting : bool
+        Whether it was started from here and does not serve yet.
+    problem : str
+        Why it ended, if it was started from here and ended with an error.
     """
 
     running: bool
     doing: str
     since_s: float | None = None
     older_than_config: bool = False
+    starting: bool = False
+    problem: str = ""
 
 
 class Waiting(Section):

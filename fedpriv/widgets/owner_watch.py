@@ -77,7 +77,8 @@ class OwnerWatch:
             self._desk.changed.wait(max(_WHILE_TRYING_S if trying else EVERY_S, _IDLE_SHARE * took))
 
     def _look(self) -> None:
-        state = self._reader.look(self._desk.opened, self._desk.verified, gauge=self._summed)
+        starting = self._desk.is_starting_service
+        state = self._reader.look(self._desk.opened, self._desk.verified, starting=starting, gauge=self._summed)
         if state != self._shown:
             self._shown = state
             self._on_state(state)

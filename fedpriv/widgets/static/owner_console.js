@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { panel, button } from "./panel.js";
 import { budget, ledger, releases } from "./owner_books.js";
-import { badge, clock, mark, notice, pane, tabs } from "./owner_parts.js";
+import { badge, clock, mark, notice, pane, tabs, twice } from "./owner_parts.js";
 import { review } from "./owner_review.js";
 
 const MOST_WAITS = 6;
@@ -29,10 +29,11 @@ function draw(page) {
   };
   const screens = { requests, releases, budget, ledger };
   const label = list.find(([id]) => id === ui.tab)[1];
-  return [header(view), tabs("Parts of the console", list, ui.tab, choose), pane(label, screens[ui.tab](page))];
+  return [header(page), tabs("Parts of the console", list, ui.tab, choose), pane(label, screens[ui.tab](page))];
 }
 
-function header(view) {
+function header(page) {
+  const { view } = page;
   const { service } = view;
   return [
     h(
@@ -41,29 +42,49 @@ function header(view) {
       h("h2", {}, view.name, h("span", { class: "fp-quiet fp-email" }, ` ${view.email}`)),
       service.running
         ? mark("fp-good", "● the service runs", { "data-service": "running" })
-        : mark("fp-bad", "○ the service does not run", { "data-service": "stopped" }),
+        : service.starting
+          ? mark("fp-warn", "… the service starts", { "data-service": "starting" })
+          : mark("fp-bad", "○ the service does not run", { "data-service": "stopped" }),
     ),
     h("p", { class: "fp-quiet" }, "The service: ", service.doing, service.since_s ? [", since ", clock(service.since_s)] : null),
     h("details", { class: "fp-key-words" }, h("summary", {}, "Your key in twelve words, to be read out over the phone"), h("p", {}, h("strong", {}, view.words))),
     view.problem ? notice("fp-bad", h("strong", {}, "✗ What you see may be old. "), view.problem) : null,
-    service.running
-      ? null
-      : notice(
-          "fp-warn",
-          h("strong", {}, "! Nobody answers the researchers now. "),
-          "What you decide here is kept and told as soon as the service runs. Next: in a terminal, ",
-          h("code", { class: "fp-break" }, view.serve_command),
-        ),
-    service.older_than_config
-      ? notice(
-          "fp-warn",
-          h("strong", {}, "! The service keeps to an older domain.yaml. "),
-          "The file was changed after it began. Next: stop it (Ctrl-C in its terminal) and start it again: ",
-          h("code", { class: "fp-break" }, view.serve_command),
-        )
-      : null,
+    serving(page),
     view.opened.study ? null : waits(view.waiting),
   ];
+}
+
+/** What is to be done about the service: start it where it does not run, restart it where its limits are old ones. */
+function serving({ view, ui, ask, redraw }) {
+  const { service } = view;
+  if (service.starting) return notice("fp-warn", h("strong", {}, "… The service starts."), " It serves in some seconds.");
+  if (!service.running) {
+    return notice(
+      "fp-warn",
+      service.problem ? h("p", {}, h("strong", { class: "fp-bad" }, "✗ It ended: "), service.problem) : null,
+      h("strong", {}, "! Nobody answers the researchers now. "),
+      "What you decide here is kept, and told as soon as the service runs. Next: ",
+      button("Start the service", () => ask({ do: "serve" }), { class: "fp-button fp-small fp-main", "data-do": "serve" }),
+      " or in a terminal ",
+      h("code", { class: "fp-break" }, view.serve_command),
+    );
+  }
+  const stop = twice({
+    ui,
+    redraw,
+    name: "stop",
+    label: "Stop the service",
+    question: "Nobody answers the researchers then.",
+    yes: "Yes, stop it",
+    act: () => ask({ do: "stop" }),
+  });
+  if (!service.older_than_config) return h("details", { class: "fp-key-words" }, h("summary", {}, "Stop the service"), stop);
+  return notice(
+    "fp-warn",
+    h("strong", {}, "! The service keeps to an older domain.yaml. "),
+    "The file was changed after it began. Next: stop it, then start it again.",
+    stop,
+  );
 }
 
 function waits(waiting) {

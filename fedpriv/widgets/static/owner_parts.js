@@ -22,7 +22,7 @@ export function mark(tone, words, props) {
 }
 
 export function notice(tone, ...children) {
-  return h("div", { class: `fp-notice ${tone}` }, h("span", { class: "fp-notice-text" }, children));
+  return h("div", { class: `fp-notice ${tone}` }, h("div", { class: "fp-notice-text" }, children));
 }
 
 /** A moment as people write it, in the reader's own time zone. */
