@@ -30,7 +30,7 @@ _YAML_KEY = re.compile(r"([ -]*)([A-Za-z0-9_@.+-]+)(:)(?= |$)")
 _YAML_COMMENT = re.compile(r"(?:^|(?<= ))#.*$")
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def highlighted(name: str, text: str) -> tuple[Line, ...]:
     """Return the lines of a file, as Python counts them, each as spans.
 

@@ -219,6 +219,7 @@ class OwnerReader:
             decision=stored.decision.decision,
             within_limits=all(passed for passed, _ in kept),
             rounds=plan.training.rounds,
+            private=plan.privacy is not None,
         )
 
     def _release(self, row: RequestRow) -> ReleaseRow | None:
@@ -234,6 +235,7 @@ class OwnerReader:
             asked_s=asked.asked_s,
             decision=asked.decision,
             reason=visible(asked.reason, 2000),
+            private=row.private,
             in_advance=limits is not None and limits.release,
             handed_over=row.study in self._tail.handed_over,
         )

@@ -61,6 +61,8 @@ class RequestRow(Section):
         Whether it could be approved without a change of ``domain.yaml``; None where its copy is damaged.
     rounds : int
         Of the plan.
+    private : bool
+        Whether the plan has differential privacy.
     problem : str
         Why it cannot be read: its frozen copy was changed on disk. It can only be rejected then.
     """
@@ -72,6 +74,7 @@ class RequestRow(Section):
     decision: Decision
     within_limits: bool | None = None
     rounds: int = 0
+    private: bool = False
     problem: str = ""
 
 
@@ -82,6 +85,8 @@ class ReleaseRow(Section):
     ----------
     decision : str
         ``pending``, ``approved`` or ``withheld``.
+    private : bool
+        Whether the plan has differential privacy.
     in_advance : bool
         Whether the approval of the request allows the release already, so that there is nothing to decide.
     handed_over : bool
@@ -95,6 +100,7 @@ class ReleaseRow(Section):
     asked_s: float
     decision: Literal["pending", "approved", "withheld"]
     reason: str = ""
+    private: bool = False
     in_advance: bool = False
     handed_over: bool = False
 

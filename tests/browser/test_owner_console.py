@@ -106,7 +106,7 @@ def console(tmp_path, domain, pictures):
         console = Console(notebook, pictures)
         yield console
         if page.locator('[data-service="running"]').count():
-            page.locator("summary", has_text="Stop the service").click()
+            page.locator("summary", has_text="More:").click()
             console.do("stop")
             console.do("stop-yes")
             console.see('[data-service="stopped"]')

@@ -33,7 +33,9 @@ function release(page, row) {
         "privacy",
         spent
           ? `the study has spent epsilon ${short(spent.epsilon)} of your data`
-          : "no differential privacy: what the adapter tells about one patient has no bound",
+          : row.private
+            ? "differential privacy by the plan; nothing was charged to your data yet"
+            : "no differential privacy: what the adapter tells about one patient has no bound",
       ],
       ...(row.reason ? [["your reason", row.reason]] : []),
     ]),

@@ -47,7 +47,7 @@ function header(page) {
           : mark("fp-bad", "○ the service does not run", { "data-service": "stopped" }),
     ),
     h("p", { class: "fp-quiet" }, "The service: ", service.doing, service.since_s ? [", since ", clock(service.since_s)] : null),
-    h("details", { class: "fp-key-words" }, h("summary", {}, "Your key in twelve words, to be read out over the phone"), h("p", {}, h("strong", {}, view.words))),
+    more(page),
     view.problem ? notice("fp-bad", h("strong", {}, "✗ What you see may be old. "), view.problem) : null,
     serving(page),
     view.opened.study ? null : waits(view.waiting),
@@ -55,7 +55,7 @@ function header(page) {
 }
 
 /** What is to be done about the service: start it where it does not run, restart it where its limits are old ones. */
-function serving({ view, ui, ask, redraw }) {
+function serving({ view, ask }) {
   const { service } = view;
   if (service.starting) return notice("fp-warn", h("strong", {}, "… The service starts."), " It serves in some seconds.");
   if (!service.running) {
@@ -69,6 +69,15 @@ function serving({ view, ui, ask, redraw }) {
       h("code", { class: "fp-break" }, view.serve_command),
     );
   }
+  if (!service.older_than_config) return null;
+  return notice(
+    "fp-warn",
+    h("strong", {}, "! The service keeps to an older domain.yaml. "),
+    "The file was changed after it began. Next: stop it (under More), then start it again.",
+  );
+}
+
+function more({ view, ui, ask, redraw }) {
   const stop = twice({
     ui,
     redraw,
@@ -78,12 +87,12 @@ function serving({ view, ui, ask, redraw }) {
     yes: "Yes, stop it",
     act: () => ask({ do: "stop" }),
   });
-  if (!service.older_than_config) return h("details", { class: "fp-key-words" }, h("summary", {}, "Stop the service"), stop);
-  return notice(
-    "fp-warn",
-    h("strong", {}, "! The service keeps to an older domain.yaml. "),
-    "The file was changed after it began. Next: stop it, then start it again.",
-    stop,
+  return h(
+    "details",
+    { class: "fp-more" },
+    h("summary", {}, "More: your key in words, stopping the service"),
+    h("p", {}, "Your key in twelve words, to be read out over the phone: ", h("strong", {}, view.words)),
+    view.service.running ? stop : null,
   );
 }
 
