@@ -97,7 +97,7 @@ def console(tmp_path, domain, pictures):
     folder.mkdir()
     cells = (
         "from pathlib import Path\nfrom fedpriv.domain import Domain\n"
-        "from fedpriv.widgets.owner_console import DataOwnerConsole\n"
+        "from fedpriv.widgets import DataOwnerConsole\n"
         f"console = DataOwnerConsole(Domain.open(Path({str(domain.folder.root)!r})))\nconsole",
     )
     write_notebook(folder / "day.ipynb", *cells)

@@ -8,7 +8,7 @@ pytest.importorskip("anywidget")
 from fedpriv.errors import ConfigError
 from fedpriv.study import CodeRequest
 from fedpriv.training.recipe import stock_recipe
-from fedpriv.widgets.owner_console import DataOwnerConsole
+from fedpriv.widgets import DataOwnerConsole
 from tests.domain.conftest import ADA
 
 TITLE = "<script>alert(1)</script>"
