@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { short } from "./chart.js";
 import { bar, button } from "./panel.js";
-import { badge, clock, facts, field, mark, notice, twice } from "./owner_parts.js";
+import { badge, clock, facts, mark, notice, twice, withReason } from "./owner_parts.js";
 
 export function releases(page) {
   const { view } = page;
@@ -43,52 +43,25 @@ function release(page, row) {
   );
 }
 
-function choices({ ui, ask, redraw }, row) {
-  const id = `fp-withhold-${row.study.slice(0, 12)}`;
+function choices(page, row) {
   const about = { study: row.study, adapter_sha256: row.adapter_sha256 };
-  ui.reasons ??= {};
-  const reason = ui.reasons[id] ?? "";
-  const give = twice({
-    ui,
-    redraw,
-    name: `release-${row.study}`,
+  const give = {
+    name: "release",
+    about: row.adapter_sha256,
     label: "Hand over the adapter",
     question: "What is handed over cannot be taken back.",
     yes: "Yes, hand it over",
-    act: () => ask({ do: "release", ...about }),
-  });
-  const keep = [
-    field(
-      id,
-      "Reason to keep it",
-      "the researcher reads it",
-      h("textarea", {
-        id,
-        rows: 2,
-        maxlength: 2000,
-        "aria-describedby": `${id}-hint`,
-        value: reason,
-        oninput: (event) => {
-          ui.reasons[id] = event.target.value;
-          redraw();
-        },
-      }),
-    ),
-    twice({
-      ui,
-      redraw,
-      name: `withhold-${row.study}`,
-      label: "Keep the adapter here",
-      question: "The researcher gets your reason and not the adapter.",
-      yes: "Yes, keep it",
-      off: !reason.trim(),
-      act: () => {
-        delete ui.reasons[id];
-        ask({ do: "withhold", ...about, reason });
-      },
-    }),
-  ];
-  return [row.decision === "approved" ? null : give, row.decision === "withheld" ? null : keep];
+    act: () => page.ask({ do: "release", ...about }),
+  };
+  const keep = {
+    name: "withhold",
+    about: row.adapter_sha256,
+    label: "Keep the adapter here",
+    question: "The researcher gets your reason and not the adapter.",
+    yes: "Yes, keep it",
+    act: (reason) => page.ask({ do: "withhold", ...about, reason }),
+  };
+  return [row.decision === "approved" ? null : twice(page, give), row.decision === "withheld" ? null : withReason(page, keep, "Reason to keep it")];
 }
 
 export function budget({ view }) {

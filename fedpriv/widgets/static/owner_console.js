@@ -77,22 +77,22 @@ function serving({ view, ask }) {
   );
 }
 
-function more({ view, ui, ask, redraw }) {
-  const stop = twice({
-    ui,
-    redraw,
+function more(page) {
+  const { view } = page;
+  const stop = {
     name: "stop",
+    about: view.name,
     label: "Stop the service",
     question: "Nobody answers the researchers then.",
     yes: "Yes, stop it",
-    act: () => ask({ do: "stop" }),
-  });
+    act: () => page.ask({ do: "stop" }),
+  };
   return h(
     "details",
     { class: "fp-more" },
     h("summary", {}, "More: your key in words, stopping the service"),
     h("p", {}, "Your key in twelve words, to be read out over the phone: ", h("strong", {}, view.words)),
-    view.service.running ? stop : null,
+    view.service.running ? twice(page, stop) : null,
   );
 }
 

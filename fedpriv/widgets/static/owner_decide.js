@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { button } from "./panel.js";
-import { clock, field, notice, twice } from "./owner_parts.js";
+import { clock, field, idOf, notice, tick, withReason } from "./owner_parts.js";
 
 export function decide(page) {
   const { view } = page;
@@ -66,9 +66,8 @@ function approve(page, seen) {
     redraw();
   };
   const number = (name, label, hint, least, most, step = 1) => {
-    const id = `fp-${name}`;
-    const props = { id, type: "number", min: least, max: most, step, value: values[name], "aria-describedby": `${id}-hint` };
-    return field(id, label, hint, h("input", { ...props, oninput: (event) => set(name, event.target.value) }));
+    const props = { type: "number", min: least, max: most, step, value: values[name] };
+    return field(ui, name, label, hint, "input", { ...props, oninput: (event) => set(name, event.target.value) });
   };
   const wrong = mistakes(values, form);
   const send = () => {
@@ -89,23 +88,21 @@ function approve(page, seen) {
       form.epsilon_most === null
         ? null
         : number("epsilon", "Epsilon at most", `of your privacy budget; the plan asks for ${form.epsilon_most}`, 0.01, form.epsilon_most, "any"),
-      hours(values, set),
+      hours(values, set, form),
     ),
-    metricsField(values, form, set),
-    h(
-      "p",
-      { class: "fp-check" },
-      h("input", { id: "fp-release", type: "checkbox", checked: values.release, disabled: form.given && form.limits.release, onchange: (event) => set("release", event.target.checked) }),
-      h("label", { for: "fp-release" }, " Hand over the trained adapter at the end without asking me again"),
-    ),
-    wrong.length ? h("p", { class: "fp-bad", id: "fp-wrong" }, `✗ ${wrong.join("; ")}.`) : null,
+    metricsField(ui, values, form, set),
+    tick(ui, "release", "Hand over the trained adapter at the end without asking me again", {
+      checked: values.release,
+      onchange: (event) => set("release", event.target.checked),
+    }),
+    wrong.length ? h("p", { class: "fp-bad", id: idOf(ui, "wrong") }, `✗ ${wrong.join("; ")}.`) : null,
     h(
       "div",
       { class: "fp-row" },
       button(form.given ? "Change the limits" : "Approve with these limits", send, {
         class: "fp-button fp-main",
         disabled: wrong.length > 0,
-        "aria-describedby": wrong.length ? "fp-wrong" : null,
+        "aria-describedby": wrong.length ? idOf(ui, "wrong") : null,
         "data-do": "approve",
       }),
     ),
@@ -118,37 +115,31 @@ function lastDay(number, form) {
   return number("days", "Days until it ends", hint, 1, 3650);
 }
 
-function hours(values, set) {
+function hours(values, set, form) {
+  const hint = form.given && form.limits.hours ? "your local time; empty keeps them as they are" : "your local time, such as 19:00 and 07:00; empty: at any hour";
   const time = (name, label) =>
-    h("input", { id: `fp-${name}`, type: "time", "aria-label": label, value: values[name], oninput: (event) => set(name, event.target.value) });
+    h("input", { "data-field": name, type: "time", "aria-label": label, value: values[name], oninput: (event) => set(name, event.target.value) });
   return h(
     "div",
     { key: "hours", class: "fp-field", role: "group", "aria-label": "Hours in which the model may be run" },
     h("span", {}, "Only between"),
     h("span", { class: "fp-hours" }, time("from", "from this time of the day"), " and ", time("to", "to this time of the day")),
-    h("span", { class: "fp-quiet fp-hint" }, "your local time, such as 19:00 and 07:00; empty: at any hour"),
+    h("span", { class: "fp-quiet fp-hint" }, hint),
   );
 }
 
-function metricsField(values, form, set) {
+function metricsField(ui, values, form, set) {
   const toggle = (name, on) => set("metrics", form.metrics.map((metric) => metric.name).filter((known) => (known === name ? on : values.metrics.includes(known))));
   return h(
     "fieldset",
     { class: "fp-metrics" },
     h("legend", {}, "Numbers that may leave"),
     form.metrics.map((metric) =>
-      h(
-        "div",
-        { key: metric.name, class: "fp-check" },
-        h("input", {
-          id: `fp-metric-${metric.name}`,
-          type: "checkbox",
-          checked: values.metrics.includes(metric.name),
-          disabled: metric.required,
-          onchange: (event) => toggle(metric.name, event.target.checked),
-        }),
-        h("label", { for: `fp-metric-${metric.name}` }, ` ${metric.name}: ${metric.words}${metric.required ? " (no round without it)" : ""}`),
-      ),
+      tick(ui, metric.name, `${metric.name}: ${metric.words}${metric.required ? " (no round without it)" : ""}`, {
+        checked: values.metrics.includes(metric.name),
+        disabled: metric.required,
+        onchange: (event) => toggle(metric.name, event.target.checked),
+      }),
     ),
   );
 }
@@ -198,44 +189,9 @@ const NO = {
   },
 };
 
-function no({ view, ui, ask, redraw }, verdict) {
-  const study = view.opened.study;
-  const words = NO[verdict];
-  const id = `fp-${verdict}-reason`;
-  ui.reasons ??= {};
-  const reason = ui.reasons[study] ?? "";
-  return h(
-    "section",
-    { key: verdict, class: "fp-card", "aria-label": words.title },
-    h("h4", {}, words.title),
-    field(
-      id,
-      "Reason",
-      "the researcher reads it",
-      h("textarea", {
-        id,
-        rows: 2,
-        maxlength: 2000,
-        value: reason,
-        "aria-describedby": `${id}-hint`,
-        oninput: (event) => {
-          ui.reasons[study] = event.target.value;
-          redraw();
-        },
-      }),
-    ),
-    twice({
-      ui,
-      redraw,
-      name: verdict,
-      label: words.label,
-      question: words.question,
-      yes: words.yes,
-      off: !reason.trim(),
-      act: () => {
-        delete ui.reasons[study];
-        ask({ do: verdict, study, reason });
-      },
-    }),
-  );
+function no(page, verdict) {
+  const { study } = page.view.opened;
+  const { title, ...words } = NO[verdict];
+  const step = { ...words, name: verdict, about: study, act: (reason) => page.ask({ do: verdict, study, reason }) };
+  return h("section", { key: verdict, class: "fp-card", "aria-label": title }, h("h4", {}, title), withReason(page, step, "Reason"));
 }

@@ -75,53 +75,92 @@ export function pane(label, ...children) {
 /**
  * A decision that takes a second click: the first asks, the second does.
  *
- * @param {{ui, redraw, name: string, label: string, question: string, yes: string, act: () => void, off?: boolean}} step
+ * @param {{name: string, about: string, label: string, question: string, yes: string, act: () => void, off?: boolean}} step
+ *   `about` is what is decided on: another one has to be asked about again.
  */
-export function twice({ ui, redraw, name, label, question, yes, act, off = false }) {
-  const set = (value, focus) => (event) => {
-    const root = event.currentTarget.closest(".fp-panel");
-    ui.sure = value;
-    redraw();
-    // After the redraw, which was queued before: the focus goes to what came in the place of what was clicked.
-    requestAnimationFrame(() => root?.querySelector(`[data-focus="${focus}"]`)?.focus());
-  };
-  if (ui.sure !== name || off) {
-    return h(
-      "div",
-      { key: `${name} ask`, class: "fp-row" },
-      button(label, set(name, `${name} no`), {
-        class: "fp-button fp-danger",
-        disabled: off,
-        "data-do": name,
-        "data-focus": `${name} ask`,
-      }),
-    );
+export function twice({ ui, redraw }, { name, about, label, question, yes, act, off = false }) {
+  const key = `${name} ${about}`;
+  if (ui.sure !== key || off) {
+    const first = (event) => {
+      ui.sure = key;
+      redraw();
+      focusSoon(event, `[data-focus="${key} no"]`);
+    };
+    const props = { class: "fp-button fp-danger", disabled: off, "data-do": name, "data-focus": `${key} ask` };
+    return h("div", { key: `${key} ask`, class: "fp-row" }, button(label, first, props));
   }
+  const back = (event) => {
+    ui.sure = "";
+    redraw();
+    focusSoon(event, `[data-focus="${key} ask"]`);
+  };
+  const second = (event) => {
+    ui.sure = "";
+    act();
+    focusSoon(event, ".fp-tab[aria-selected=true]");
+  };
   return h(
     "div",
-    { key: `${name} sure`, class: "fp-row fp-sure", role: "group", "aria-label": question },
+    { key: `${key} sure`, class: "fp-row fp-sure", role: "group", "aria-label": question },
     h("strong", {}, question),
-    button("No, go back", set("", `${name} ask`), { "data-focus": `${name} no` }),
-    button(
-      yes,
-      () => {
-        ui.sure = "";
-        act();
-      },
-      { class: "fp-button fp-danger", "data-do": `${name}-yes` },
-    ),
+    button("No, go back", back, { "data-focus": `${key} no` }),
+    button(yes, second, { class: "fp-button fp-danger", "data-do": `${name}-yes` }),
   );
 }
 
-/** A labelled field with half a sentence of what it means. */
-export function field(id, label, hint, input) {
+/** Move the focus to the last that a selector finds: after the redraw, which was queued before. */
+function focusSoon(event, selector) {
+  const root = event.currentTarget.closest(".fp-panel");
+  requestAnimationFrame(() => [...(root?.querySelectorAll(selector) ?? [])].pop()?.focus());
+}
+
+/** An id of this view alone: several consoles may be on one page. */
+export function idOf(ui, name) {
+  ui.id ??= `fp-${Math.random().toString(36).slice(2, 10)}`;
+  return `${ui.id}-${name}`;
+}
+
+/** A labelled field with half a sentence of what it means; `props` are those of its input. */
+export function field(ui, name, label, hint, tag, props, key = name) {
+  const id = idOf(ui, key.replaceAll(" ", "-"));
   return h(
     "div",
-    { key: id, class: "fp-field" },
+    { key, class: "fp-field" },
     h("label", { for: id }, label),
-    input,
+    h(tag, { id, "data-field": name, "aria-describedby": `${id}-hint`, ...props }),
     h("span", { class: "fp-quiet fp-hint", id: `${id}-hint` }, hint),
   );
+}
+
+/** A box to tick. */
+export function tick(ui, name, label, props) {
+  const id = idOf(ui, name);
+  return h(
+    "div",
+    { key: name, class: "fp-check" },
+    h("input", { id, type: "checkbox", "data-field": name, ...props }),
+    h("label", { for: id }, label),
+  );
+}
+
+/** A decision that the researcher gets a reason for: the field, then two clicks. `step` is that of `twice`. */
+export function withReason(page, step, label) {
+  const { ui, redraw } = page;
+  const key = `${step.name} ${step.about}`;
+  ui.reasons ??= {};
+  const reason = ui.reasons[key] ?? "";
+  const oninput = (event) => {
+    ui.reasons[key] = event.target.value;
+    redraw();
+  };
+  const act = () => {
+    delete ui.reasons[key];
+    step.act(reason);
+  };
+  return [
+    field(ui, `${step.name}-reason`, label, "the researcher reads it", "textarea", { rows: 2, maxlength: 2000, value: reason, oninput }, key),
+    twice(page, { ...step, act, off: !reason.trim() }),
+  ];
 }
 
 /** Goes from page to page of a long text. */
