@@ -55,7 +55,8 @@ def browser_page(*flags):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, *flags])
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+        page = context.new_page()
         page.blocked = []
 
         def route(request):
@@ -65,7 +66,7 @@ def browser_page(*flags):
                 page.blocked.append(request.request.url)
                 request.abort()
 
-        page.route("**/*", route)
+        context.route("**/*", route)
         try:
             yield page
         finally:

@@ -2,6 +2,7 @@
 // flickers and what a person types or has focused stays. Text is always text: nothing here reads HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
+const FOCUSABLE = new Set(["a", "button", "input", "select", "summary", "textarea"]);
 
 /** Describe an element. `props` are attributes, `on...` handlers, `key` (among siblings), `value` and `checked`. */
 export function h(tag, props, ...children) {
@@ -38,6 +39,8 @@ function make(parent, child) {
   const inSvg = child.tag === "svg" || parent.namespaceURI === SVG;
   const node = inSvg ? document.createElementNS(SVG, child.tag) : document.createElement(child.tag);
   if (child.key !== undefined) node.fedprivKey = child.key;
+  // JupyterLab looks at the focused element itself: else arrows would move between cells, and Enter edit one.
+  if (FOCUSABLE.has(child.tag) || "tabindex" in child.props) node.setAttribute("data-lm-suppress-shortcuts", "true");
   return node;
 }
 

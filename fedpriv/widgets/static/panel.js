@@ -17,7 +17,6 @@ function show(draw, model, el) {
   let asked = 0;
   let queued = false;
   el.classList.add("fedpriv");
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // else Enter on a button would edit the cell, not press it
   const now = () => {
     queued = false;
     const view = model.get("view");
