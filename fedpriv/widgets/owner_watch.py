@@ -72,8 +72,8 @@ class OwnerWatch:
             except Exception as error:  # a mistake of ours must not end the thread, and the person must see it
                 _log.exception("a look at the domain failed")
                 problem = (
-                    f"fedpriv itself made a mistake ({type(error).__name__}) in reading the domain. Nothing was changed. "
-                    f"Next: see `fedpriv domain status`; the kernel's log has the details."
+                    f"fedpriv itself made a mistake ({type(error).__name__}) in reading the domain. Nothing was "
+                    f"changed. Next: see `fedpriv domain status`; the kernel's log has the details."
                 )
             if problem != self._problem:
                 self._problem = problem
