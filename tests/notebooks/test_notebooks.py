@@ -1,5 +1,6 @@
 """Every notebook runs from top to bottom on the tiny model, says what it is for, and is kept without outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -48,14 +49,32 @@ def test_the_notebooks_are_numbered_and_begin_with_what_they_are_for():
     assert set(TOLD) == {path.stem for path in NOTEBOOKS}
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_from_top_to_bottom(path, tmp_path, federation):
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+def executed(notebook, folder, timeout=280):
+    """Run every cell, and return what was printed."""
+    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": folder}})
     client.execute()
     printed = "".join(
         output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     )
     assert "Traceback" not in printed
-    assert TOLD[path.stem] in printed
+    return printed
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_from_top_to_bottom(path, tmp_path, federation):
+    assert TOLD[path.stem] in executed(nbformat.read(path, as_version=4), tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.smollm2
+@pytest.mark.timeout(1800)
+def test_the_quick_start_runs_on_a_real_model(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    chosen = [cell for cell in notebook.cells if 'MODEL = "tiny"' in cell.source and cell.cell_type == "code"]
+    assert len(chosen) == 1
+    chosen[0].source = chosen[0].source.replace('MODEL = "tiny"', 'MODEL = "smollm2-135m-instruct"')
+    printed = executed(notebook, tmp_path, timeout=1500)
+    assert TOLD[NOTEBOOKS[0].stem] in printed
+    before, after = re.search(r"held-out loss ([0-9.]+) before, ([0-9.]+) after", printed).groups()
+    assert float(after) < 0.7 * float(before)
