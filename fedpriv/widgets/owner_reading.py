@@ -176,7 +176,8 @@ class OwnerReader:
 
     def _look_at_requests(self) -> None:
         book, folder, tail = self._domain.requests, self._domain.folder, self._tail
-        stamps = {path.name: (self._config, *_stamps_below(path)) for path in sorted(folder.requests.iterdir())}
+        folders = sorted(path for path in folder.requests.iterdir() if path.is_dir())
+        stamps = {path.name: (self._config, *_stamps_below(path)) for path in folders}
         results = _stamp(folder.study(name) / "results" for name in stamps)
         stamp = (tuple(stamps.items()), results, tail.handed_over)
         if stamp == self._requests.stamp:
@@ -220,6 +221,7 @@ class OwnerReader:
             within_limits=all(passed for passed, _ in kept),
             rounds=plan.training.rounds,
             private=plan.privacy is not None,
+            ends_s=None if stored.decision.limits is None else stored.decision.limits.expires_s,
         )
 
     def _release(self, row: RequestRow) -> ReleaseRow | None:

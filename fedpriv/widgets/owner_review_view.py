@@ -49,6 +49,7 @@ def review_view(review: Review, form: ApprovalForm | None, opened: Opened) -> di
         "decision": decision.decision,
         "reason": visible(decision.reason, 2000),
         "limits": [visible(phrase, 400) for phrase in limits_in_words(decision.limits)] if decision.limits else [],
+        "ends_s": None if decision.limits is None else decision.limits.expires_s,
         "within_limits": review.within_limits,
         "summary": _summary(review),
         "checks": [{"passed": check.passed, "sentence": visible(check.sentence, 500)} for check in review.checks],

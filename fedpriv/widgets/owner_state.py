@@ -63,6 +63,8 @@ class RequestRow(Section):
         Of the plan.
     private : bool
         Whether the plan has differential privacy.
+    ends_s : float or None
+        When its approval ends by itself, in seconds since the epoch.
     problem : str
         Why it cannot be read: its frozen copy was changed on disk. It can only be rejected then.
     """
@@ -75,6 +77,7 @@ class RequestRow(Section):
     within_limits: bool | None = None
     rounds: int = 0
     private: bool = False
+    ends_s: float | None = None
     problem: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from fedpriv.errors import FedprivError
 from fedpriv.widgets.owner_actions import OwnerDesk
 from fedpriv.widgets.owner_reading import OwnerReader
 from fedpriv.widgets.owner_state import OwnerState
+
+_log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 _WHILE_TRYING_S = 0.3
@@ -66,6 +69,12 @@ class OwnerWatch:
                 self._look()
             except (FedprivError, OSError) as error:
                 problem = str(error)
+            except Exception as error:  # a mistake of ours must not end the thread, and the person must see it
+                _log.exception("a look at the domain failed")
+                problem = (
+                    f"fedpriv itself made a mistake ({type(error).__name__}) in reading the domain. Nothing was "
+                    f"changed. Next: see `fedpriv domain status`; the kernel's log has the details."
+                )
             if problem != self._problem:
                 self._problem = problem
                 self._on_problem(problem)

@@ -72,7 +72,7 @@ class Console:
 
     def __init__(self, notebook, pictures):
         self.notebook, self.page, self.pictures = notebook, notebook.page, pictures
-        self.problems = []
+        self.problems, self.themes = [], ["Light", "Dark"]
 
     def do(self, name):
         self.page.locator(f'[data-do="{name}"]').first.click()
@@ -85,10 +85,11 @@ class Console:
 
     def picture(self, name):
         """Take a picture in both themes, and look for what a person could not read, reach or see."""
-        for theme in ("Light", "Dark"):
+        for theme in self.themes:
             self.notebook.theme(f"JupyterLab {theme}")
             self.notebook.screenshot(self.pictures / f"owner-{name}-{theme.lower()}.png")
             self.problems += [f"{name} {theme}: {line}" for line in self.notebook.serious() + self.notebook.cut_off()]
+        self.themes.reverse()  # the next picture begins in the theme that is on
 
 
 @pytest.fixture

@@ -104,6 +104,10 @@ def test_a_decision_in_another_process_is_seen(domain, reader, received):
     state = reader.look(Opened(study=received))
     assert state.requests[0].decision == "approved"
     assert (state.form.limits.rounds, state.form.rounds_most) == (2, 3)
+    assert state.requests[0].ends_s is None
+    domain.approve(received, Terms(days=1))
+    ends_s = reader.look(Opened(study=received)).requests[0].ends_s
+    assert ends_s == pytest.approx(time.time() + 86_400, abs=60)
     assert [(wait.who, wait.what[:20]) for wait in state.waiting] == [("the researcher", "send the first ticke")]
     domain.revoke(received, "enough")
     assert reader.look(Opened()).requests[0].decision == "revoked"
@@ -273,6 +277,11 @@ def test_a_watch_tells_changes_and_troubles_and_goes_on(domain, reader, received
         problems.wait(lambda problem: not problem)
         domain.approve(received)
         told.wait(lambda state: state.requests[0].decision == "approved")
+        write_json(domain.folder.status_path, {"state": "x", "since_s": "never"})
+        desk.changed.set()
+        assert "fedpriv itself made a mistake (ValidationError)" in problems.wait(lambda problem: "mistake" in problem)
+        write_json(domain.folder.status_path, {"state": "x", "since_s": 1.0})
+        told.wait(lambda state: state.service.since_s == 1.0)
     finally:
         watch.close()
     count = len(told.said)

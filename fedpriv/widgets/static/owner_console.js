@@ -159,6 +159,6 @@ function requestRow(row, open) {
     h("td", {}, clock(row.received_s)),
     h("td", { class: "fp-number" }, row.rounds || "–"),
     h("td", {}, limits),
-    h("td", {}, badge(row.decision)),
+    h("td", {}, badge(row.decision, row.ends_s)),
   );
 }

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { button } from "./panel.js";
-import { clock, field, idOf, notice, tick, withReason } from "./owner_parts.js";
+import { clock, field, hasEnded, idOf, notice, tick, withReason } from "./owner_parts.js";
 
 export function decide(page) {
   const { view } = page;
@@ -19,6 +19,9 @@ export function decide(page) {
 function now(seen) {
   return [
     h("p", {}, "Now: ", h("strong", { "data-now": seen.decision }, seen.decision), seen.reason ? ` (${seen.reason})` : "", seen.limits.length ? ", with these limits:" : "."),
+    seen.decision === "approved" && hasEnded(seen.ends_s)
+      ? notice("fp-warn", h("strong", {}, "! The approval has ended. "), "Nothing is carried out for it any more. Next: give it more days, or leave it.")
+      : null,
     seen.limits.length ? h("ul", { class: "fp-checks" }, seen.limits.map((phrase) => h("li", {}, phrase))) : null,
   ];
 }

@@ -11,10 +11,15 @@ const DECISIONS = {
   withheld: ["fp-bad", "✗ withheld"],
 };
 
-/** What was decided, as a word with a sign. */
-export function badge(decision) {
+/** What was decided, as a word with a sign; an approval may have ended by itself. */
+export function badge(decision, ends_s) {
+  if (decision === "approved" && hasEnded(ends_s)) return mark("fp-warn", "! approval ended", { "data-decision": "ended" });
   const [tone, words] = DECISIONS[decision] ?? ["", decision];
   return mark(tone, words, { "data-decision": decision });
+}
+
+export function hasEnded(ends_s) {
+  return Boolean(ends_s) && ends_s * 1000 <= Date.now();
 }
 
 export function mark(tone, words, props) {

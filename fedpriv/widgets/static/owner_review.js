@@ -49,7 +49,7 @@ export function review(page) {
 
 function headline(seen) {
   return [
-    h("div", { class: "fp-head" }, h("h3", { class: "fp-title" }, seen.title), badge(seen.decision)),
+    h("div", { class: "fp-head" }, h("h3", { class: "fp-title" }, seen.title), badge(seen.decision, seen.ends_s)),
     h("p", { class: "fp-quiet" }, "From ", h("strong", {}, seen.researcher), ", received ", clock(seen.received_s), ". Request ", h("code", {}, seen.study.slice(0, 12)), "."),
     h(
       "p",
