@@ -190,7 +190,7 @@ def _can(state: StudyState, facts: StudyFacts) -> dict[str, bool]:
         "step": going and not facts.interrupted,
         "stop": running,
         "exclude": going,
-        "skip": going and any(domain.excluded is not None for domain in state.domains.values()),
+        "skip": going and bool(facts.excluded),
         "release": done and not running,
     }
 
@@ -201,6 +201,7 @@ def _card(domain: DomainState, facts: StudyFacts) -> Json:
     if plan is not None and plan.privacy is not None:
         spent = epsilon_spent(plan, facts.patients.get(domain.email, 0), domain.trained)
         epsilon = {"of": plan.privacy.epsilon, "spent": None if spent is None else round(spent, 3)}
+    excluded = facts.excluded.get(domain.email)
     return {
         "email": domain.email,
         "name": short_name(domain.email),
@@ -211,11 +212,11 @@ def _card(domain: DomainState, facts: StudyFacts) -> Json:
         "seen_s": domain.seen_s,
         "decision": domain.decision,
         "reason": visible(domain.reason, _WORDS),
-        "excluded": None if domain.excluded is None else visible(domain.excluded or "no reason given", _WORDS),
+        "excluded": None if excluded is None else visible(excluded or "no reason given", _WORDS),
         "missed": domain.missed,
         "heldout": domain.heldout_loss,
         "train": domain.train_loss,
-        "share": domain.share,
+        "share": None if excluded is not None else domain.share,
         "link": link_in_words(domain.up_mbps, domain.down_mbps, domain.latency_s),
         "bytes": domain.update_bytes,
         "limits": list(facts.limits.get(domain.email, ())),
@@ -232,18 +233,19 @@ def _weights(state: StudyState, facts: StudyFacts) -> Json:
         "has_alpha": rule in RULES_WITH_LINKS,
         "alpha": alpha,
         "used": state.alpha,
-        "preview": _preview(state, plan),
+        "preview": _preview(state, facts),
     }
 
 
-def _preview(state: StudyState, plan: Plan | None) -> list[Json]:
+def _preview(state: StudyState, told: StudyFacts) -> list[Json]:
     """Return each domain's share for each alpha, by the rule itself, from what was measured last."""
+    plan = told.plan
     if plan is None or plan.aggregation.weights not in RULES_WITH_LINKS:
         return []
     facts = {
         email: MemberFacts(examples=domain.examples, loss=loss, bandwidth=domain.bandwidth or 1.0)
         for email, domain in state.domains.items()
-        if domain.excluded is None and domain.examples and (loss := domain.train_loss or domain.heldout_loss)
+        if email not in told.excluded and domain.examples and (loss := domain.train_loss or domain.heldout_loss)
     }
     if not facts:
         return []

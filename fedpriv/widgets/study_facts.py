@@ -36,6 +36,8 @@ class StudyFacts:
         What the researcher asked for in place of the plan's.
     limits : mapping of str to tuple of str
         What each domain approved, in words.
+    excluded : mapping of str to str
+        Why a domain is not waited for, for those that are not; a run notices at its next step.
     patients : mapping of str to int
         Of each domain, as it said: rounded down.
     sizes : Sizes or None
@@ -52,6 +54,7 @@ class StudyFacts:
     alpha: float | None = None
     patience_s: int | None = None
     limits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
     patients: Mapping[str, int] = field(default_factory=dict)
     sizes: Sizes | None = None
 
@@ -86,6 +89,7 @@ class FactsReader:
                 alpha=steering.alpha,
                 patience_s=steering.patience_s,
                 limits={e: tuple(limits_in_words(d.limits)) for e, d in decisions.items() if d.limits is not None},
+                excluded={e: found.reason for e in plan.emails if (found := folder.excluded(e)) is not None},
                 patients={email: shard.patients for email, shard in folder.shards().items()},
                 sizes=self._sizes_of(plan),
             )

@@ -90,9 +90,10 @@ def test_epsilon_left_falls_with_the_rounds_trained(study):
 @given(st.text(max_size=40))
 @settings(max_examples=50)
 def test_text_of_others_is_made_visible(text):
-    domain = DomainState(email=MICU, doing=text, reason=text, excluded=text)
+    domain = DomainState(email=MICU, doing=text, reason=text)
     state = StudyState(domains={MICU: domain}, log=(LogLine(time_s=1.0, domain=MICU, text=text),))
-    told = json.dumps(shown(state), ensure_ascii=False)
+    facts = dataclasses.replace(RUNNING, excluded={MICU: text}, problem=text)
+    told = json.dumps(shown(state, facts), ensure_ascii=False)
     assert not any(sign in told for sign in "\x1b\u202e\u200b\x00")
 
 
