@@ -80,14 +80,14 @@ def sensitivity(
     After the plan's steps of one round (before them, half of the gradients are zero), single notes' gradients are
     compared: the tensors that differ most stay sealed, the rest get --level.
     """
-    from fedpriv.researcher.sensitivity import keep_map, refuse_if_submitted, sensitivity_map, write_into_draft
+    from fedpriv.researcher.sensitivity import keep_map, sensitivity_map, write_into_draft
     from fedpriv.training.base_model import ensure_model
 
     if level not in _LEVELS:
         raise ConfigError(f"There is no protection {level!r}", todo=f"choose one of {', '.join(_LEVELS[1:])}")
     study = Study.open(Researcher.open(home), name)
     if write:
-        refuse_if_submitted(study)  # before the measurement, which takes a while
+        study.require_draft()  # before the measurement, which takes a while
     plan = study.plan
     model = ensure_model(plan.base_model.name)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

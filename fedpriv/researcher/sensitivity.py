@@ -12,19 +12,17 @@ from typing import Any
 import yaml
 
 from fedpriv.clinical import write_mock
-from fedpriv.errors import ConfigError, ExistsError, PlanError
-from fedpriv.files import write_atomic, write_json
+from fedpriv.errors import ConfigError, PlanError
+from fedpriv.files import write_json
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan
 from fedpriv.study.averaging import turns_of
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel
-from fedpriv.study.request import PLAN_FILE
 from fedpriv.training.adapter import lora_layout
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.sensitivity import Sensitivity, measure_sensitivity
 
 MAP_FILE = "sensitivity.json"
-BACKUP_FILE = "plan.before-sensitivity.yaml"
 MOCK_SEED = 0
 """The seed of the mock notes that every domain shows."""
 
@@ -197,22 +195,6 @@ def keep_map(study: Study, found: SensitivityMap) -> Path:
     return path
 
 
-def refuse_if_submitted(study: Study) -> None:
-    """Refuse to change a plan that data owners have.
-
-    Raises
-    ------
-    ExistsError
-        If the study was submitted.
-    """
-    if study.folder.is_submitted:
-        raise ExistsError(
-            f"The study {study.folder.root.name} was submitted already",
-            kept="Its plan was left as it is",
-            todo="make a new study with `fedpriv study new`, then measure again with --write",
-        )
-
-
 def write_into_draft(study: Study, found: SensitivityMap) -> Path:
     """Put the map's rules into the draft's ``plan.yaml`` in place of its level and rules; return where the old one is.
 
@@ -223,13 +205,10 @@ def write_into_draft(study: Study, found: SensitivityMap) -> Path:
     ExistsError
         If the study was submitted: its plan is never edited.
     """
-    refuse_if_submitted(study)
+    study.require_draft()
     plan = study.plan
     try:
         changed = plan.model_copy(update={"protection": found.protection(plan.protection)})
     except ValueError as error:
         raise PlanError("These rules do not fit into a plan", todo="choose a larger --seal") from error
-    path, backup = study.folder.root / PLAN_FILE, study.folder.root / BACKUP_FILE
-    write_atomic(backup, path.read_bytes(), mode=0o644)
-    write_atomic(path, changed.to_yaml().encode(), mode=0o644)
-    return backup
+    return study.rewrite(changed)

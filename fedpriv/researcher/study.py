@@ -85,6 +85,32 @@ class Study:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
 
+    def rewrite(self, plan: Plan) -> Path:
+        """Write another plan in place of the draft's, and return where the one before is kept, with its comments.
+
+        Raises
+        ------
+        ExistsError
+            If the study was submitted.
+        """
+        self.require_draft()
+        return self.folder.rewrite(plan)
+
+    def require_draft(self) -> None:
+        """Refuse to change a plan that data owners have.
+
+        Raises
+        ------
+        ExistsError
+            If the study was submitted.
+        """
+        if self.folder.is_submitted:
+            raise ExistsError(
+                f"The study {self.folder.root.name} was submitted already",
+                kept="Its plan was left as it is",
+                todo="make a new study with `fedpriv study new`",
+            )
+
     @property
     def trackers_folder(self) -> Path:
         """Where experiment trackers that write files write them, for all studies of a researcher."""

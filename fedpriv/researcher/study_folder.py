@@ -18,6 +18,7 @@ from fedpriv.study import (
     BlobRef,
     CodeRequest,
     Identity,
+    Plan,
     RequestDecision,
     Result,
     Signed,
@@ -28,6 +29,9 @@ from fedpriv.study.names import Email, Sha256
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.study.section import Section
 from fedpriv.study.shard import ShardStatement
+
+BEFORE_FILE = "plan.before.yaml"
+"""The plan before a program changed it: comments are not carried over."""
 
 
 class KeyState(Section):
@@ -174,6 +178,13 @@ class StudyFolder:
         names = [PLAN_FILE, RECIPE_FILE, *code, *filter(None, [plan.task.template])]
         files = {name: (self.root / name).read_text(encoding="utf-8") for name in names if (self.root / name).exists()}
         return CodeRequest.from_files(files)
+
+    def rewrite(self, plan: Plan) -> Path:
+        """Write another ``plan.yaml`` and return where the old one is; comments are in that one only."""
+        path, before = self.root / PLAN_FILE, self.root / BEFORE_FILE
+        write_atomic(before, path.read_bytes(), mode=0o644)
+        write_atomic(path, plan.to_yaml().encode(), mode=0o644)
+        return before
 
     def freeze(self, request: CodeRequest) -> None:
         """Keep the request as it is submitted."""

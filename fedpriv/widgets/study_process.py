@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fedpriv.files import PRIVATE_FILE
 from fedpriv.researcher.study import Study
@@ -23,6 +24,16 @@ def start_run(study: Study, *, resume: bool = False, report_to: Sequence[str] = 
     command = ["study", "resume" if resume else "run", study.folder.root.name, "--home", str(study.researcher.root)]
     for tracker in report_to:
         command += ["--report-to", tracker]
+    return _start(study, command)
+
+
+def start_release(study: Study, target: Path) -> subprocess.Popen[bytes]:
+    """Start ``fedpriv study release``: it waits for the data owners, and writes the adapter to ``target``."""
+    home = ["--home", str(study.researcher.root)]
+    return _start(study, ["study", "release", study.folder.root.name, "--out", str(target), *home])
+
+
+def _start(study: Study, command: list[str]) -> subprocess.Popen[bytes]:
     log = os.open(study.folder.state / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
     try:
         return subprocess.Popen(

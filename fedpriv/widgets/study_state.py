@@ -42,6 +42,9 @@ Phase = Literal["new", "deciding", "preparing", "running", "paused", "finished",
 MOST_LINES = 200
 """Of the log that is kept; the history has all of it."""
 
+MOST_ROUNDS = 256
+"""Rounds that are kept; of more, every second one of the older half, again and again: memory does not grow."""
+
 _QUIET = (TicketSent, DomainProgress, UpdateReceived, LinkMeasured, Waiting)
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -72,6 +75,10 @@ class DomainState:
         Its link.
     update_bytes : int or None
         Size of its last sealed update.
+    examples : int or None
+        That it trains on, as it said.
+    bandwidth : float or None
+        Its upload rate over the cohort's median, when updates were weighed last.
     """
 
     email: str
@@ -91,6 +98,8 @@ class DomainState:
     down_mbps: float | None = None
     latency_s: float | None = None
     update_bytes: int | None = None
+    examples: int | None = None
+    bandwidth: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +146,9 @@ class StudyState:
     domains : mapping of str to DomainState
         By address, in sorted order.
     rounds : tuple of RoundState
-        Those summed, in their order.
+        Those summed, in their order; of more than :data:`MOST_ROUNDS`, only some of the older ones.
+    summed : int
+        How many there are in all.
     rule, alpha : str and float or None
         How the last sum was weighed.
     log : tuple of LogLine
@@ -152,6 +163,7 @@ class StudyState:
     of_rounds: int = 0
     domains: Mapping[str, DomainState] = field(default_factory=dict)
     rounds: tuple[RoundState, ...] = ()
+    summed: int = 0
     rule: str = ""
     alpha: float | None = None
     bits: int | None = None
@@ -238,6 +250,7 @@ def _with_metrics(domain: DomainState, event: ResultReceived) -> DomainState:
         domain,
         heldout_loss=event.metrics.get("heldout_loss", domain.heldout_loss),
         train_loss=event.metrics.get("train_loss", domain.train_loss),
+        examples=int(event.metrics["examples"]) if "examples" in event.metrics else domain.examples,
     )
 
 
@@ -256,13 +269,16 @@ def _study_after(state: StudyState, event: Event) -> StudyState:  # noqa: PLR091
         case Weighed():
             state = replace(state, rule=event.rule, alpha=event.alpha)
             for email, domain in state.domains.items():
-                state = _with(state, replace(domain, share=event.shares.get(email)))
+                bandwidth = event.bandwidths.get(email, domain.bandwidth)
+                state = _with(state, replace(domain, share=event.shares.get(email), bandwidth=bandwidth))
             return state
         case RoundFinished():
-            earlier = tuple(past for past in state.rounds if past.round < event.round)
-            return replace(state, rounds=(*earlier, _round_of(state, event)))  # summed again, it takes its own place
+            earlier = _before(state.rounds, event.round)  # summed again, it takes its own place
+            summed = state.summed - (len(state.rounds) - len(earlier)) + 1
+            return replace(state, rounds=_thinned((*earlier, _round_of(state, event))), summed=summed)
         case RoundSkipped():
-            return replace(state, rounds=tuple(past for past in state.rounds if past.round != event.round))
+            rounds = tuple(past for past in state.rounds if past.round != event.round)
+            return replace(state, rounds=rounds, summed=state.summed - (len(state.rounds) - len(rounds)))
         case Paused():
             return replace(state, phase="paused")
         case Unpaused():
@@ -272,6 +288,18 @@ def _study_after(state: StudyState, event: Event) -> StudyState:  # noqa: PLR091
         case AdapterReleased():
             return replace(state, phase="released", released=event)
     return state
+
+
+def _before(rounds: tuple[RoundState, ...], number: int) -> tuple[RoundState, ...]:
+    return tuple(past for past in rounds if past.round < number)
+
+
+def _thinned(rounds: tuple[RoundState, ...]) -> tuple[RoundState, ...]:
+    """Return fewer rounds where there are too many; the first and the newer half are kept."""
+    if len(rounds) <= MOST_ROUNDS:
+        return rounds
+    half = len(rounds) // 2
+    return (*rounds[:half:2], *rounds[half:])
 
 
 def _round_of(state: StudyState, event: RoundFinished) -> RoundState:

@@ -33,10 +33,18 @@ class StudyWatch:
         Called from the watch's own thread with the whole state, when it changed, about six times a second at most.
     on_problem : Callable[[str], None]
         Given a sentence when the history cannot be read; the watch has ended then.
+    on_look : Callable[[], None], optional
+        Called from the same thread at every look, for what is not in the history.
     """
 
-    def __init__(self, study: Study, on_state: OnState, on_problem: Callable[[str], None]) -> None:
-        self._study, self._on_state, self._on_problem = study, on_state, on_problem
+    def __init__(
+        self,
+        study: Study,
+        on_state: OnState,
+        on_problem: Callable[[str], None],
+        on_look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._study, self._on_state, self._on_problem, self._on_look = study, on_state, on_problem, on_look
         self._end = threading.Event()
         self._shown: StudyState | None = None
         self.state = StudyState()
@@ -68,4 +76,5 @@ class StudyWatch:
         if self.state != self._shown:
             self._shown = self.state
             self._on_state(self.state)
+        self._on_look()
         return not self._end.wait(EVERY_S)

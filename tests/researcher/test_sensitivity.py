@@ -7,13 +7,13 @@ from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.files import write_json
 from fedpriv.protection.groups import groups_of
 from fedpriv.researcher.sensitivity import (
-    BACKUP_FILE,
     SensitivityMap,
     TensorShare,
     keep_map,
     sensitivity_map,
     write_into_draft,
 )
+from fedpriv.researcher.study_folder import BEFORE_FILE
 from fedpriv.study import parse_plan
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
 from fedpriv.training import ensure_model, lora_layout
@@ -103,10 +103,10 @@ def test_the_rules_go_into_a_draft_and_its_old_plan_is_kept(study, tiny_map):
     old = path.read_text() + "# a comment of mine\n"
     path.write_text(old)
     backup = write_into_draft(study, tiny_map)
-    assert (backup.name, backup.read_text()) == (BACKUP_FILE, old)
+    assert (backup.name, backup.read_text()) == (BEFORE_FILE, old)
     assert study.plan.protection == tiny_map.protection(parse_plan(old).protection)
     assert study.plan.model_copy(update={"protection": ProtectionChoice()}) == parse_plan(old)
-    assert BACKUP_FILE not in study.folder.draft().files
+    assert BEFORE_FILE not in study.folder.draft().files
 
 
 def test_a_submitted_plan_is_never_edited(study, tiny_map):
