@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from fedpriv.clinical import write_mock
 from fedpriv.domain import sandbox
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.requests import StoredRequest
-from fedpriv.domain.trial import MOST_LOG_LINES, DryRun, OnStep, Trial, model_of, shorter
+from fedpriv.domain.trial import MOST_LOG_LINES, DryRun, OnStep, Trial, model_of, shorter, trial_folder
 from fedpriv.errors import ExistsError, RefusedError
-from fedpriv.files import folder_lock, private_folder, write_json
+from fedpriv.files import write_json
 from fedpriv.study import CodeRequest, TaskChoice
 
 __all__ = ["MOST_LOG_LINES", "MOST_SECONDS", "MOST_STEPS", "DryRun", "OnStep", "dry_run", "last_dry_run"]
@@ -67,7 +65,7 @@ def dry_run(
     request = stored.request
     plan = shorter(request.plan, steps=MOST_STEPS, max_seconds=max_seconds)
     model = model_of(plan, cache)
-    with _workspace(domain) as root:
+    with trial_folder(domain.folder.state, "The dry run of this domain") as root:
         result = Trial(
             request=request,
             plan=plan,
@@ -89,19 +87,6 @@ def last_dry_run(domain: Domain, study: str) -> DryRun | None:
         result = DryRun.model_validate_json(domain.requests.dry_run_path(study).read_bytes())
         return result if result.study == study else None
     return None
-
-
-@contextlib.contextmanager
-def _workspace(domain: Domain) -> Iterator[Path]:
-    """Give an empty private folder to one dry run at a time, and remove it, and what a killed one left, afterwards."""
-    tries = domain.folder.state / "tries"
-    lock = domain.folder.state / "try.lock"
-    with folder_lock(lock, holder="The dry run of this domain", todo="wait until it is done and try again"):
-        shutil.rmtree(tries, ignore_errors=True)
-        try:
-            yield private_folder(tries)
-        finally:
-            shutil.rmtree(tries, ignore_errors=True)
 
 
 def _mock_side(domain: Domain, request: CodeRequest) -> Path | None:

@@ -5,9 +5,11 @@ A data owner tries what was submitted (:mod:`fedpriv.domain.dry_run`), a researc
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,7 +25,7 @@ from fedpriv.domain.log_tail import last_lines
 from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import GatekeeperError, RefusedError, TrainingError
-from fedpriv.files import file_sha256, private_folder, write_atomic
+from fedpriv.files import file_sha256, folder_lock, private_folder, write_atomic
 from fedpriv.study import CodeRequest, Plan
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
@@ -109,6 +111,24 @@ def model_of(plan: Plan, cache: Path | None = None) -> LocalModel:
     if plan.base_model.digest not in (None, model.digest):
         raise RefusedError("The base model here has other weights than the plan names", kept="Nothing was run")
     return model
+
+
+@contextlib.contextmanager
+def trial_folder(state: Path, holder: str) -> Iterator[Path]:
+    """Give the empty private folder ``tries`` to one trial at a time, and remove it, and what a killed one left.
+
+    Raises
+    ------
+    LockError
+        If another trial is going on there.
+    """
+    tries = state / "tries"
+    with folder_lock(state / "try.lock", holder=holder, todo="wait until it is done and try again"):
+        shutil.rmtree(tries, ignore_errors=True)
+        try:
+            yield private_folder(tries)
+        finally:
+            shutil.rmtree(tries, ignore_errors=True)
 
 
 @dataclass(kw_only=True)

@@ -99,7 +99,7 @@ _OFFERED: tuple[tuple[str, str, str], ...] = (
 )
 _WORDS: dict[str, Mapping[str, str]] = {
     "aggregation.weights": {rule: words for rule, words in WEIGHTS_IN_WORDS.items() if rule != "custom"},
-    "protection.level": WHO_SEES,
+    "protection.level": {str(level): words for level, words in WHO_SEES.items()},
     "privacy.unit": {NO_PRIVACY: "none", "patient": "of each patient", "domain": "of a domain's data as a whole"},
 }
 """Choices in words; a function of weights of one's own is given in code, not on a form."""
