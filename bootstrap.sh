@@ -3,7 +3,7 @@
 #
 #   sh bootstrap.sh demo  [arguments of `fedpriv demo`]
 #   sh bootstrap.sh test  [arguments of pytest]
-#   sh bootstrap.sh lab   [arguments of `jupyter lab`]
+#   sh bootstrap.sh lab   [options of `fedpriv lab`, such as --demo]
 #   sh bootstrap.sh lint         ruff and pyright
 #   sh bootstrap.sh setup        set up only
 #   sh bootstrap.sh pins         write constraints.txt anew (needs the network)
@@ -188,7 +188,7 @@ test)
     ;;
 lab)
     setup
-    exec "$VENV/bin/jupyter" lab --notebook-dir=notebooks "$@"
+    exec "$VENV/bin/fedpriv" lab "$@"
     ;;
 lint)
     setup

@@ -15,6 +15,7 @@ from fedpriv.cli.bench import app as bench_app
 from fedpriv.cli.data import app as data_app
 from fedpriv.cli.demo import demo
 from fedpriv.cli.domain import app as domain_app
+from fedpriv.cli.lab import lab
 from fedpriv.cli.model import app as model_app
 from fedpriv.cli.study import app as study_app
 from fedpriv.errors import FedprivError
@@ -34,6 +35,7 @@ app.add_typer(data_app, name="data", help="MIMIC-III tables: look at, make up, d
 app.add_typer(model_app, name="model", help="The base models on this machine.")
 app.add_typer(bench_app, name="bench", help="Measure what protection costs on this machine.")
 app.command()(demo)
+app.command()(lab)
 
 
 @app.command()

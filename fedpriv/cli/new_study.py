@@ -13,18 +13,21 @@ from rich.table import Table
 from fedpriv.cli import plan_options as options
 from fedpriv.cli.domain import parse_pin
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
-from fedpriv.errors import PlanError
+from fedpriv.errors import ConfigError, PlanError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan, validate_section
 from fedpriv.study.averaging import IN_WORDS as AVERAGING
-from fedpriv.study.plan import ANSWER_METRICS, BaseModelChoice
+from fedpriv.study.plan import ANSWER_METRICS, BaseModelChoice, MemberChoice
 
 console = Console()
 
 
 def new(
     name: Name,
-    domain: Annotated[list[str], typer.Option(help="EMAIL=FINGERPRINT of a domain; once for each.")],
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(help="EMAIL=FINGERPRINT of a domain; once for each. By default all of `fedpriv study peers`."),
+    ] = None,
     model: Annotated[str, typer.Option(help="Base model; see `fedpriv model list`.")] = "smollm2-135m-instruct",
     title: options.Title = None,
     recipe: Annotated[Path | None, typer.Option(help="Your own train.py; by default the stock recipe.")] = None,
@@ -88,7 +91,14 @@ def new(
         },
     }
     researcher = Researcher.open(home)
-    plan = _plan(researcher, domain, model, options.suited_to_privacy(options.given(settings)))
+    cohort = [parse_pin(text) for text in domain] if domain else list(researcher.peers.read())
+    if not cohort:
+        raise ConfigError(
+            "No domain is named, and none is known",
+            kept="Nothing was written",
+            todo="give --domain EMAIL=FINGERPRINT for each, or note them once with `fedpriv study peers`",
+        )
+    plan = _plan(researcher, cohort, model, options.suited_to_privacy(options.given(settings)))
     text = _text_of(recipe) if recipe else stock_recipe()
     told = _text_of(template) if template else None
     study = Study.create(researcher, name, plan, recipe=text, template=told)
@@ -104,14 +114,14 @@ def _text_of(path: Path) -> str:
         raise PlanError(f"{path} cannot be read as text", kept="Nothing was written", todo="check the path") from error
 
 
-def _plan(researcher: Researcher, domains: list[str], model: str, settings: dict[str, Any]) -> Plan:
+def _plan(researcher: Researcher, cohort: list[MemberChoice], model: str, settings: dict[str, Any]) -> Plan:
     """Return the plan; the model, which may have to be fetched, is looked for once all else is right."""
     from fedpriv.training.base_model import ensure_model
     from fedpriv.training.usual_targets import usual_targets
 
     parties = {
         "researcher": {"email": researcher.config.email, "fingerprint": researcher.keys.fingerprint},
-        "cohort": [parse_pin(text).model_dump() for text in domains],
+        "cohort": [member.model_dump() for member in cohort],
     }
     plan = validate_section(Plan, parties | {"base_model": {"name": model}} | settings, source="the options")
     found = ensure_model(model)

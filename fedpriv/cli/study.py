@@ -17,6 +17,7 @@ from rich.table import Table
 from fedpriv.cli.history_view import print_history
 from fedpriv.cli.new_study import new
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
+from fedpriv.cli.peers import peers
 from fedpriv.cli.sample import sample
 from fedpriv.cli.view import REPORT_TO_HELP, StudyView, quieten_transformers
 from fedpriv.cli.watch import watch
@@ -58,6 +59,7 @@ def init(
     console.print("Next: each data owner runs `fedpriv domain trust FOLDER EMAIL=FINGERPRINT` with it.")
 
 
+app.command()(peers)
 app.command()(new)
 
 

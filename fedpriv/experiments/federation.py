@@ -15,8 +15,8 @@ from typing import get_args
 
 from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, StandingApproval
-from fedpriv.errors import StudyError
-from fedpriv.files import folder_lock, private_folder
+from fedpriv.errors import ConfigError, StudyError, UntrustedError
+from fedpriv.files import folder_lock, private_folder, read_json, write_json
 from fedpriv.researcher import Researcher, ResearcherConfig
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan
@@ -26,6 +26,7 @@ from fedpriv.study.protection_choice import ProtectionChoice, ProtectionLevel
 from fedpriv.training.base_model import LocalModel, ensure_model
 
 DEFAULT_WORK = Path(".fedpriv/demo")
+RECORD = "federation.json"
 _RESEARCHER = "researcher@demo.fedpriv"
 _MAX_TOKENS = 64
 """Shorter than a plan's default: the demo is to end within five minutes on two cores."""
@@ -44,7 +45,7 @@ class Federation:
     model : LocalModel
         The base model.
     work : Path
-        Everything lies below this folder, which is made anew each time.
+        Everything lies below this folder.
     places : mapping of str to sequence of str
         Words that stand before a domain's command, such as those that run it in a network namespace.
 
@@ -73,10 +74,11 @@ class Federation:
         work: Path = DEFAULT_WORK,
         store: str | None = None,
         epsilon: float | None = None,
+        ask: bool = False,
         say: Callable[[str], None] = lambda sentence: None,
         on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
     ) -> Federation:
-        """Make the parties: shards by first care unit, keys, pinned fingerprints. No process runs yet.
+        """Make the parties anew: shards by first care unit, keys, pinned fingerprints. No process runs yet.
 
         Parameters
         ----------
@@ -86,6 +88,8 @@ class Federation:
             Address of the store that all parties reach; without it, a folder below ``work``.
         epsilon : float, optional
             Privacy budget of every domain's data, over all studies; without it there is none.
+        ask : bool
+            A person decides about requests and releases, in place of a standing policy.
         say, on_progress
             Called with a sentence at each stage; with a stage and its done fraction.
 
@@ -100,18 +104,60 @@ class Federation:
         with tempfile.TemporaryDirectory() as scratch:
             tables, shards = _read_tables(mimic, Path(scratch), domains, seed, say)
             local_model = ensure_model(model, on_progress=on_progress)
-            lock.enter_context(
-                folder_lock(work.parent / f"{work.name}.lock", holder="The demo", todo="wait until the other one ends")
-            )
+            lock.enter_context(_locked(work))
             try:
                 shutil.rmtree(work, ignore_errors=True)
                 private_folder(work)
                 sources = _write_shards(tables, shards, work, say)
-                researcher, parties = _create_parties(sources, work, store, epsilon)
+                researcher, parties = _create_parties(sources, work, store, epsilon, ask=ask)
+                write_json(work / RECORD, {"model": model, "domains": list(parties)})  # last: with it all is there
             except BaseException:
                 lock.close()
                 raise
         return cls(researcher=researcher, domains=parties, model=local_model, work=work, _lock=lock)
+
+    @classmethod
+    def open(cls, work: Path = DEFAULT_WORK) -> Federation:
+        """Take the parties that were made in a folder before, with all their studies. No process runs yet.
+
+        Raises
+        ------
+        ConfigError
+            If there are none.
+        LockError
+            If a federation runs there.
+        """
+        lock = contextlib.ExitStack()
+        lock.enter_context(_locked(work))
+        try:
+            return cls._of(work, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def join(cls, work: Path) -> Federation:
+        """Take part in a federation whose domains another process runs; closing it ends nothing.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        return cls._of(work, contextlib.ExitStack())
+
+    @classmethod
+    def _of(cls, work: Path, lock: contextlib.ExitStack) -> Federation:
+        try:
+            record = read_json(work / RECORD)
+            names, model = [str(name) for name in record["domains"]], ensure_model(str(record["model"]))
+        except (OSError, KeyError, TypeError, UntrustedError) as error:
+            raise ConfigError(
+                f"There is no federation in {work}", todo="start one with `fedpriv lab --demo`"
+            ) from error
+        researcher = Researcher.open(work / "researcher")
+        domains = {name: Domain.open(work / "domains" / name) for name in names}
+        return cls(researcher=researcher, domains=domains, model=model, work=work, _lock=lock)
 
     def plan(
         self,
@@ -135,10 +181,7 @@ class Federation:
         return Plan(
             title=title,
             researcher=MemberChoice(email=me.config.email, fingerprint=me.keys.fingerprint),
-            cohort=tuple(
-                MemberChoice(email=domain.config.email, fingerprint=domain.keys.fingerprint)
-                for domain in self.domains.values()
-            ),
+            cohort=me.peers.read(),
             base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
             lora=LoraChoice() if epsilon is None else LoraChoice(targets=PRIVATE_TARGETS),
             training=TrainingChoice.model_validate(training),
@@ -209,6 +252,10 @@ class Federation:
                 )
 
 
+def _locked(work: Path) -> contextlib.AbstractContextManager[None]:
+    return folder_lock(work.parent / f"{work.name}.lock", holder="The demo", todo="wait until the other one ends")
+
+
 def _read_tables(
     mimic: Path | None, scratch: Path, domains: int, seed: int, say: Callable[[str], None]
 ) -> tuple[ClinicalTables, list[Shard]]:
@@ -235,7 +282,7 @@ def _write_shards(
 
 
 def _create_parties(
-    sources: dict[str, Path], work: Path, store: str | None, epsilon: float | None
+    sources: dict[str, Path], work: Path, store: str | None, epsilon: float | None, *, ask: bool
 ) -> tuple[Researcher, dict[str, Domain]]:
     store = store or str((work / "store").resolve())
     researcher = Researcher.create(
@@ -243,8 +290,8 @@ def _create_parties(
     )
     pin = MemberChoice(email=_RESEARCHER, fingerprint=researcher.keys.fingerprint)
     policy = PolicyChoice(
-        standing=(StandingApproval(name="stock-recipe", code="stock-recipe"),),
-        release="after-study",
+        standing=() if ask else (StandingApproval(name="stock-recipe", code="stock-recipe"),),
+        release="ask" if ask else "after-study",
         max_rounds=1000,
         minimum_cohort=2,
         protection=get_args(ProtectionLevel),
@@ -263,6 +310,9 @@ def _create_parties(
             resources=resources,
         )
         domains[name] = Domain.create(work / "domains" / name, config)
+    researcher.peers.add(
+        MemberChoice(email=domain.config.email, fingerprint=domain.keys.fingerprint) for domain in domains.values()
+    )
     return researcher, domains
 
 

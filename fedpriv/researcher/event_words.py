@@ -118,10 +118,14 @@ def _quality(quality: Mapping[str, float]) -> str:
 
 def link_in_words(up_mbps: float | None, down_mbps: float | None, latency_s: float | None) -> str:
     """Return what is known of a link in a few words; nothing is known of one that was never measured."""
-    parts = [f"{rate:.3g} Mbit/s {way}" for rate, way in ((up_mbps, "up"), (down_mbps, "down")) if rate is not None]
+    parts = [f"{_mbps(rate)} Mbit/s {way}" for rate, way in ((up_mbps, "up"), (down_mbps, "down")) if rate is not None]
     if latency_s is not None:
         parts.append(f"{1000 * latency_s:.0f} ms a message")
     return ", ".join(parts) or "not measured"
+
+
+def _mbps(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _begun(event: RoundStarted) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field
 from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
+from fedpriv.researcher.peers import PeersFile
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
@@ -94,6 +95,11 @@ class Researcher:
     def studies(self) -> Path:
         """The folder with one folder for each study."""
         return self.root / "studies"
+
+    @property
+    def peers(self) -> PeersFile:
+        """The domains that this researcher knows."""
+        return PeersFile(self.root)
 
     def publish_identity(self) -> None:
         """Put our public keys on the store, so that domains that pinned our fingerprint can find them."""

@@ -1,0 +1,1 @@
+"""Panels for notebooks, and what they show: states and actions that know no Jupyter."""

@@ -12,14 +12,14 @@ from fedpriv.errors import PlanError, ProtectionError
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan, validate_section
-from fedpriv.study.aggregation import RULES_WITH_LINKS, WEIGHTS_IN_WORDS, AggregationChoice
+from fedpriv.study.aggregation import RULES_WITH_LINKS, WEIGHTS_IN_WORDS, AggregationChoice, WeightRule
 from fedpriv.study.averaging import turns_of
 from fedpriv.study.protection_choice import QUANTISED, ProtectionLevel
 
 Choice = Literal["weights", "alpha", "mode", "level", "bits", "steps", "rounds"]
 
 OFFERED_BITS = (4, 6, 8, 10, 12, 16)
-OFFERED_WEIGHTS = tuple(rule for rule in WEIGHTS_IN_WORDS if rule != "custom")
+OFFERED_WEIGHTS: tuple[WeightRule, ...] = tuple(rule for rule in WEIGHTS_IN_WORDS if rule != "custom")
 """A function of the researcher's own is given in code, not on a screen."""
 
 _PLACE: dict[Choice, tuple[str, str]] = {

@@ -54,8 +54,9 @@ class Panel(anywidget.AnyWidget):
     answer = traitlets.Dict().tag(sync=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        cls._esm = bundled(cls.script)
-        cls._css = (STATIC / "panel.css").read_text(encoding="utf-8")
+        if "script" in cls.__dict__:  # traitlets makes a further class of each instance
+            cls._esm = bundled(cls.script)
+            cls._css = (STATIC / "panel.css").read_text(encoding="utf-8")
         super().__init_subclass__(**kwargs)
 
     def listen(self, actions: ActionQueue[Any]) -> None:

@@ -22,6 +22,7 @@ from fedpriv.researcher.events import (
     DomainProgress,
     DomainReadmitted,
     Event,
+    KeyRenewed,
     LinkMeasured,
     Paused,
     ResultReceived,
@@ -31,6 +32,7 @@ from fedpriv.researcher.events import (
     StudyFinished,
     StudyStarted,
     TicketSent,
+    TrackerStopped,
     Unpaused,
     UpdateReceived,
     Waiting,
@@ -79,6 +81,8 @@ class DomainState:
         That it trains on, as it said.
     bandwidth : float or None
         Its upload rate over the cohort's median, when updates were weighed last.
+    trained, trained_to : int
+        In how many rounds it has trained, and the last of them.
     """
 
     email: str
@@ -100,6 +104,8 @@ class DomainState:
     update_bytes: int | None = None
     examples: int | None = None
     bandwidth: float | None = None
+    trained: int = 0
+    trained_to: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +132,12 @@ class RoundState:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line of the log: when, whom it is about if about a domain, and what happened, in words."""
+    """One line of the log: when, whom it is about if about a domain, what happened in words, and whether it is bad."""
 
     time_s: float
     domain: str
     text: str
+    grave: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +160,8 @@ class StudyState:
         How the last sum was weighed.
     log : tuple of LogLine
         The newest last, :data:`MOST_LINES` at the most.
+    warning : LogLine or None
+        What went wrong last, until a round is summed in spite of it.
     finished, released : event or None
         How it ended.
     """
@@ -168,6 +177,7 @@ class StudyState:
     alpha: float | None = None
     bits: int | None = None
     log: tuple[LogLine, ...] = ()
+    warning: LogLine | None = None
     finished: StudyFinished | None = None
     released: AdapterReleased | None = None
 
@@ -188,7 +198,13 @@ def after(state: StudyState, event: Event) -> StudyState:
         known = state.domains.get(domain, DomainState(email=domain))
         state = _with(state, _domain_after(known, event))
     state = _study_after(state, event)
-    return state if is_quiet(event) else replace(state, log=(*state.log, _line(event))[-MOST_LINES:])
+    if isinstance(event, RoundFinished | StudyFinished):
+        state = replace(state, warning=None)
+    if is_quiet(event):
+        return state
+    line = _line(event)
+    state = replace(state, log=(*state.log, line)[-MOST_LINES:])
+    return replace(state, warning=line) if line.grave else state
 
 
 def _with(state: StudyState, domain: DomainState) -> StudyState:
@@ -196,7 +212,18 @@ def _with(state: StudyState, domain: DomainState) -> StudyState:
 
 
 def _line(event: Event) -> LogLine:
-    return LogLine(time_s=event.time_s, domain=getattr(event, "domain", ""), text=sentence(event))
+    domain = getattr(event, "domain", "")
+    return LogLine(time_s=event.time_s, domain=domain, text=sentence(event), grave=_is_grave(event))
+
+
+def _is_grave(event: Event) -> bool:
+    """Say whether a person may have to do something about it."""
+    match event:
+        case ResultReceived():
+            return event.status != "done"
+        case Decided():
+            return event.decision in ("rejected", "revoked")
+    return isinstance(event, DomainMissed | KeyRenewed | RoundSkipped | TrackerStopped)
 
 
 def is_quiet(event: Event) -> bool:
@@ -246,8 +273,11 @@ def _doing(domain: DomainState, what: str, now: float, step: int = 0, steps: int
 def _with_metrics(domain: DomainState, event: ResultReceived) -> DomainState:
     if event.status != "done" or event.kind not in ("prepare", "train"):
         return domain
+    is_new = event.kind == "train" and event.round > domain.trained_to
     return replace(
         domain,
+        trained=domain.trained + is_new,
+        trained_to=event.round if is_new else domain.trained_to,
         heldout_loss=event.metrics.get("heldout_loss", domain.heldout_loss),
         train_loss=event.metrics.get("train_loss", domain.train_loss),
         examples=int(event.metrics["examples"]) if "examples" in event.metrics else domain.examples,

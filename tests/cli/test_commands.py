@@ -9,6 +9,7 @@ COMMANDS = [
     [],
     ["demo"],
     ["doctor"],
+    ["lab"],
     *(
         ["domain", name]
         for name in (
@@ -37,7 +38,19 @@ COMMANDS = [
     *(
         ["study", name]
         for name in (
-            *("init", "new", "sensitivity", "submit", "run", "status", "resume", "release", "sample", "events"),
+            *(
+                "init",
+                "peers",
+                "new",
+                "sensitivity",
+                "submit",
+                "run",
+                "status",
+                "resume",
+                "release",
+                "sample",
+                "events",
+            ),
             *("ping", "watch", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),

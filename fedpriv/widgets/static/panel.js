@@ -5,8 +5,8 @@ import { h, patch } from "./dom.js";
 /**
  * Make the module that anywidget wants of a function that describes the panel.
  *
- * `draw` gets `view` and `answer` (the traits), `ui` (what only this view knows: an open tab, a typed word; never lost
- * while it is shown), `ask(message)` (send a message to the kernel) and `redraw()`, and returns elements.
+ * `draw` gets `view`, `answer` and `charts` (the traits), `ui` (what only this view knows: an open tab, a typed word; never
+ * lost while it is shown), `ask(message)` (send a message to the kernel) and `redraw()`, and returns elements.
  */
 export function panel(draw) {
   return { render: ({ model, el }) => show(draw, model, el) };
@@ -22,7 +22,8 @@ function show(draw, model, el) {
     queued = false;
     const view = model.get("view");
     const answer = model.get("answer");
-    patch(el, [h("div", { class: "fp-panel" }, draw({ view, answer, ui, ask, redraw }), answerLine(answer, asked))]);
+    const charts = model.get("charts") ?? {};
+    patch(el, [h("div", { class: "fp-panel" }, draw({ view, answer, charts, ui, ask, redraw }), answerLine(answer, asked))]);
   };
   const redraw = () => {
     if (queued) return;
@@ -34,12 +35,12 @@ function show(draw, model, el) {
     model.send(message);
     redraw();
   };
-  model.on("change:view", redraw);
-  model.on("change:answer", redraw);
+  model.on("change", redraw);
+  const clock = setInterval(redraw, 1000); // ages of things
   now();
   return () => {
-    model.off("change:view", redraw);
-    model.off("change:answer", redraw);
+    model.off("change", redraw);
+    clearInterval(clock);
   };
 }
 
