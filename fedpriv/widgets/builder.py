@@ -6,25 +6,19 @@ It knows no page. Whoever shows it is told that something changed, and reads :at
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from fedpriv.domain.folder import ResourcesChoice
-from fedpriv.domain.trial import DryRun, Trial, model_of, shorter, trial_folder
-from fedpriv.errors import ExistsError, FedprivError, StoppedError, StudyError
+from fedpriv.errors import ExistsError, FedprivError, StudyError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan
-from fedpriv.training.base_model import ensure_model, known_models, list_models
-from fedpriv.training.usual_targets import usual_targets
+from fedpriv.training.base_model import LocalModel, known_models, list_models
 from fedpriv.widgets import builder_files as files_of
 from fedpriv.widgets.builder_estimates import privacy_of, sizes_of, times_of
-from fedpriv.widgets.builder_state import BuilderState, Notice, Work, started, with_file
-from fedpriv.widgets.plan_text import put
+from fedpriv.widgets.builder_state import BuilderState, Notice, Work, started, with_model
+from fedpriv.widgets.builder_work import find_model, outcome_of, try_on_mock
 
-MOST_SECONDS = 300
-MOST_THREADS = 4
 _log = logging.getLogger(__name__)
 
 Change = Callable[[BuilderState], BuilderState]
@@ -42,14 +36,14 @@ class Builder:
         Whose study.
     name : str
         The study's name.
-    files : mapping of str to str
-        Its files, where there is neither a study of this name nor a draft of one.
+    files : Callable[[], mapping of str to str]
+        Gives its files where there is neither a study of this name nor a draft of one.
     on_change : Callable[[], None]
         Called from any thread after the state changed.
     """
 
     def __init__(
-        self, researcher: Researcher, name: str, files: Mapping[str, str], on_change: Callable[[], None]
+        self, researcher: Researcher, name: str, files: Callable[[], Mapping[str, str]], on_change: Callable[[], None]
     ) -> None:
         self.researcher, self.name, self._on_change = researcher, files_of.check_name(name), on_change
         self._changing, self._stop_trying = threading.RLock(), threading.Event()
@@ -60,7 +54,7 @@ class Builder:
         draft = None if submitted else files_of.draft_files(researcher, name)
         here = {model.name for model in list_models()}
         models = tuple((known, known in here) for known in known_models())
-        self.state = started(name, draft or kept or files, kept=kept, submitted=submitted, models=models)
+        self.state = started(name, draft or kept or files(), kept=kept, submitted=submitted, models=models)
         self._wanted, self._closed = threading.Event(), False
         self._estimator = threading.Thread(target=self._estimate, name=f"estimates {name}", daemon=True)
         self._estimator.start()
@@ -176,28 +170,13 @@ class Builder:
         """Find the base model, fetching it if need be, and put its digest and its layers into the plan."""
         name = self._model()
         if isinstance(name, str):
-            self._start("model", f"Looking for the base model {name}", lambda: self._find_model(name))
+            self._start(
+                "model", f"Looking for the base model {name}", lambda: self._know(find_model(name, self._working))
+            )
 
-    def _find_model(self, name: str) -> Notice:
-        def progress(stage: str, share: float) -> None:
-            self._working(f"Base model {name}: {stage}", round(100 * share), 100)
-
-        model = ensure_model(name, on_progress=progress)
-
-        def know(state: BuilderState) -> BuilderState:
-            models = tuple((one, here or one == name) for one, here in state.models)
-            state = replace(state, models=models)
-            plan = state.draft.plan
-            if plan is None or plan.base_model.name != name or state.submitted:
-                return state
-            targets = usual_targets(model.folder, wished=plan.lora.targets)
-            changes: dict[tuple[str, ...], object] = {("base_model", "digest"): model.digest}
-            if targets != plan.lora.targets:
-                changes["lora", "targets"] = list(targets)
-            return with_file(state, files_of.PLAN_FILE, put(state.draft.text, changes))
-
-        self.change(know)
-        return Notice(text=f"The base model {name} is here; its digest stands in the plan.", good=True)
+    def _know(self, model: LocalModel) -> str:
+        self.change(lambda state: with_model(state, model))
+        return f"The base model {model.name} is here; its digest stands in the plan."
 
     def try_out(self, steps: int) -> None:
         """Train on mock data for so many steps, in the sandbox of a real round, in a process of its own.
@@ -210,36 +189,23 @@ class Builder:
             If other work goes on.
         """
         request = self.state.request()
+        self._require_idle()
         self._stop_trying.clear()
 
-        def work() -> Notice:
-            model = model_of(request.plan)
-            resources = ResourcesChoice(threads=min(MOST_THREADS, os.cpu_count() or 1), sandbox="preferred")
-            plan = shorter(request.plan, steps=steps, max_seconds=MOST_SECONDS)
-            with trial_folder(self.researcher.root / "state", "A try") as root:
-                trial = Trial(
-                    request=request,
-                    plan=plan,
-                    resources=resources,
-                    model=model,
-                    root=root,
-                    evaluate=True,
-                    watch=self._watch_trial,
-                ).run(lambda step, of: self._working("Training on mock data", step, of))
+        def work() -> str:
+            trial = try_on_mock(
+                request, steps, self.researcher.root / "state", stop=self._stop_trying.is_set, working=self._working
+            )
             self._tried = request.plan
             self.change(lambda state: replace(state, trial=trial))
             self._wanted.set()
-            return _of_trial(trial)
+            return outcome_of(trial)
 
         self._start("try", "Starting a training worker", work)
 
     def stop_trying(self) -> None:
         """End a try that is going on."""
         self._stop_trying.set()
-
-    def _watch_trial(self) -> None:
-        if self._stop_trying.is_set():
-            raise StoppedError("The try was stopped", kept="Nothing was changed", todo="try again at any time")
 
     def submit(self) -> None:
         """Save what stands here and send it to the data owners.
@@ -252,10 +218,10 @@ class Builder:
         self._require_idle()
         study = self.save()
 
-        def work() -> Notice:
+        def work() -> str:
             sent = study.submit(on_wait=lambda what: self._working(what[:200]))
             self.change(lambda state: replace(state, submitted=sent))
-            return Notice(text="The request is with the data owners; RoundControl shows what they decide.", good=True)
+            return "The request is with the data owners; RoundControl shows what they decide."
 
         self._start("submit", "Sending the request to every domain", work)
 
@@ -263,21 +229,21 @@ class Builder:
         if (work := self.state.work) is not None:
             raise StudyError(f"Something is going on: {work.words}", kept="Nothing was changed", todo="wait for it")
 
-    def _start(self, kind: str, words: str, work: Callable[[], Notice]) -> None:
+    def _start(self, kind: str, words: str, work: Callable[[], str]) -> None:
         with self._changing:
             self._require_idle()
             self.change(lambda state: replace(state, work=Work(kind=kind, words=words), notice=None))
-        threading.Thread(target=self._do, args=(work,), name=f"{kind} {self.name}", daemon=True).start()
+        threading.Thread(target=self._do, args=(kind, work), name=f"{kind} {self.name}", daemon=True).start()
 
-    def _do(self, work: Callable[[], Notice]) -> None:
+    def _do(self, kind: str, work: Callable[[], str]) -> None:
         try:
-            notice = work()
+            notice = Notice(kind=kind, text=work(), good=True)
         except (FedprivError, OSError) as error:
-            notice = Notice(text=str(error), good=False)
+            notice = Notice(kind=kind, text=str(error), good=False)
         except Exception as error:  # a mistake of ours must not leave the work standing there for ever
             _log.exception("work of a study's builder failed")
             words = f"fedpriv itself made a mistake ({type(error).__name__}); your text is kept."
-            notice = Notice(text=words, good=False)
+            notice = Notice(kind=kind, text=words, good=False)
         self.change(lambda state: replace(state, work=None, notice=notice))
 
     def _working(self, words: str, step: int = 0, steps: int = 0) -> None:
@@ -324,9 +290,3 @@ class Builder:
 def _inside(state: BuilderState, name: str) -> object:
     section = state.values.get("base_model")
     return section.get(name) if isinstance(section, Mapping) else None
-
-
-def _of_trial(trial: DryRun) -> Notice:
-    if trial.outcome == "passed":
-        return Notice(text="The try went well.", good=True)
-    return Notice(text=f"The try did not go well: {trial.reason}.", good=False)

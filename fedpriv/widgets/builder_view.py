@@ -12,7 +12,9 @@ from fedpriv.errors import FedprivError
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.widgets.builder_state import BuilderState
 from fedpriv.widgets.plan_fields import FIELDS, Field, value_of, without_meaning
+from fedpriv.widgets.sheet import Folded, Part, Sheet, Table
 
+_LEVEL_NAMES = {"fp32": "fp32, unprotected", "plain": "plain: signed, not hidden"}
 _OUTCOME = {
     "passed": "It ran, and a domain's gatekeeper would let its update leave.",
     "refused": "It ran, and a domain's gatekeeper would stop its update.",
@@ -36,7 +38,7 @@ def view_of(state: BuilderState) -> dict[str, Any]:
         "groups": _groups(state),
         "estimates": {
             "rows": [asdict(one) for part in ("sizes", "times", "privacy") for one in getattr(state.estimates, part)],
-            "levels": [asdict(level) for level in state.estimates.levels],
+            "levels": _levels(state),
         },
         "saved": state.is_saved,
         "exists": state.kept is not None,
@@ -55,6 +57,22 @@ def standing(state: BuilderState) -> str:
     if state.kept is None:
         return "Not saved yet: there is no study of this name."
     return "Saved; nothing was sent." if state.is_saved else "Changed since it was saved; nothing was sent."
+
+
+def sheet_of(state: BuilderState) -> Sheet:
+    """Return it as a sheet, for terminals and for pages without scripts."""
+    plan = state.draft.plan
+    parts: list[Part] = []
+    if state.draft.troubles:
+        wrong = tuple((f"line {one.line}" if one.line else "the whole", one.text) for one in state.draft.troubles)
+        parts.append(Table(caption="What is not right yet", head=("where", "what"), rows=wrong))
+    rows = [one for part in ("sizes", "times", "privacy") for one in getattr(state.estimates, part)]
+    if rows and plan is not None:
+        costs = tuple((one.name, one.value, one.how) for one in rows)
+        parts.append(Table(caption="What it would cost", head=("what", "estimate", "how it was got"), rows=costs))
+    parts.append(Folded(caption=PLAN_FILE, text=state.draft.text))
+    title = f"Study {state.name}" + (f": {plan.title}" if plan is not None else "")
+    return Sheet(title=title, note=standing(state), parts=tuple(parts))
 
 
 def _groups(state: BuilderState) -> list[dict[str, Any]]:
@@ -80,9 +98,22 @@ def _options(field: Field, state: BuilderState) -> list[tuple[str, str]]:
     else:
         options = list(field.options)
     value = value_of(state.values, field.path)
-    if options and value not in dict(options):
+    if field.kind == "choice" and value not in dict(options):
         options.append((str(value), "as the text says"))
     return options
+
+
+def _levels(state: BuilderState) -> list[dict[str, Any]]:
+    """Return an update at each level beside plain numbers, which are the first."""
+    levels = state.estimates.levels
+    return [
+        {
+            "name": _LEVEL_NAMES.get(level.level, f"{level.level}, {level.bits} bits" if level.bits else level.level),
+            "bytes": level.bytes,
+            "words": f"{in_bytes(level.bytes)}, {level.bytes / levels[0].bytes:.2f} times fp32",
+        }
+        for level in levels
+    ]
 
 
 def _words(state: BuilderState) -> list[str]:

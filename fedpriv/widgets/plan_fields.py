@@ -36,7 +36,7 @@ class Field:
     kind : str
         What it takes.
     options : tuple of (str, str)
-        Of a choice: each value with what it means.
+        Of a choice: each value with what it means; those of the base model are this machine's.
     least, most : float or None
         Of a number.
     above : bool
@@ -129,12 +129,12 @@ def _whole(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 def _field(path: str, group: str, label: str, found: dict[str, Any]) -> Field:
     kinds: dict[str, Kind] = {"integer": "whole", "number": "number", "string": "text"}
-    words = _WORDS.get(path) or {value: value.replace("_", " ") for value in found.get("enum", ())}
+    words = _WORDS.get(path) or dict.fromkeys(found.get("enum", ()), "")
     return Field(
         path=path,
         group=group,
         label=label,
-        kind="choice" if words else kinds[found["type"]],
+        kind="choice" if words or path == "base_model.name" else kinds[found["type"]],
         options=tuple(words.items()),
         least=found.get("minimum", found.get("exclusiveMinimum")),
         most=found.get("maximum"),

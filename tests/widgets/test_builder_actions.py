@@ -32,8 +32,9 @@ def opened(researcher, cohort):
     builders = []
 
     def opened(name="icu", recipe=None):
-        files = first_files(researcher, cohort, "tiny", recipe)
-        builders.append(Builder(researcher, name, files, lambda: None))
+        builders.append(
+            Builder(researcher, name, lambda: first_files(researcher, cohort, "tiny", recipe), lambda: None)
+        )
         until(lambda: builders[-1].state.work is None)
         return builders[-1]
 
@@ -69,7 +70,7 @@ def test_a_new_study_needs_a_cohort_and_a_name(researcher, cohort):
     with pytest.raises(ConfigError, match="two domains"):
         first_files(researcher, cohort[:1], "tiny", None)
     with pytest.raises(PlanError, match="name"):
-        Builder(researcher, "../x", first_files(researcher, cohort, "tiny", None), lambda: None)
+        Builder(researcher, "../x", dict, lambda: None)
 
 
 def test_what_is_typed_survives_a_kernel_s_death(opened, researcher):
@@ -261,7 +262,7 @@ def test_a_try_can_be_stopped(opened, researcher):
 
 
 def test_a_mistake_of_ours_ends_the_work_and_is_said(opened, monkeypatch):
-    monkeypatch.setattr("fedpriv.widgets.builder.model_of", lambda plan: 1 / 0)
+    monkeypatch.setattr("fedpriv.widgets.builder_work.model_of", lambda plan: 1 / 0)
     builder = opened()
     ask(builder, do="try")
     until(lambda: builder.state.work is None)

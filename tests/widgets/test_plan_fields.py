@@ -47,9 +47,9 @@ def test_every_control_shows_what_the_plan_has(plan):
 
 def choices(path):
     field = FIELDS[path]
-    if field.kind == "choice":
+    if field.options:
         return st.sampled_from([value for value, _ in field.options])
-    if field.kind == "text":
+    if field.kind in ("text", "choice"):
         return st.just("tiny")
     whole = st.integers(int(field.least), int(min(field.most, 2)) if path.startswith("schedule") else int(field.most))
     number = whole if field.kind == "whole" else st.floats(0.125, field.most)
