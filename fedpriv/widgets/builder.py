@@ -15,9 +15,10 @@ from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan
 from fedpriv.training.base_model import LocalModel, known_models, list_models
 from fedpriv.widgets import builder_files as files_of
-from fedpriv.widgets.builder_estimates import privacy_of, sizes_of, times_of
+from fedpriv.widgets.builder_estimates import sizes_of, times_of
 from fedpriv.widgets.builder_state import BuilderState, Notice, Work, started, with_model
 from fedpriv.widgets.builder_work import find_model, outcome_of, try_on_mock
+from fedpriv.widgets.epsilon_child import privacy_in_child
 
 _log = logging.getLogger(__name__)
 
@@ -276,7 +277,7 @@ class Builder:
                 times = times_of(plan, trial, self._tried)
                 self._estimated(plan, sizes=sizes, levels=levels, times=times, privacy=())
                 if not self._wanted.is_set():  # epsilon takes seconds: not for a plan that is gone already
-                    self._estimated(plan, privacy=privacy_of(plan))
+                    self._estimated(plan, privacy=privacy_in_child(plan))
             except Exception:  # an estimate is never worth more than the rest
                 _log.exception("a plan's cost could not be estimated")
 

@@ -180,24 +180,32 @@ def study_sheet(study: Study) -> Sheet:
         ("protection", study.plan.protection.in_words()),
         ("folder", str(study.folder.root)),
     )
-    domains = Table(
-        caption="Domains",
-        head=("domain", "request", "said of its data", "held-out loss"),
-        rows=tuple(
-            (
-                email,
-                _standing(email, status, decisions),
-                status["shards"].get(email, ""),
-                _number(state.domains[email].heldout_loss if email in state.domains else None),
-            )
-            for email in study.plan.emails
-        ),
-        numbers=1,
+    domains = _without_empty(
+        Table(
+            caption="Domains",
+            head=("domain", "request", "said of its data", "held-out loss"),
+            rows=tuple(
+                (
+                    email,
+                    _standing(email, status, decisions),
+                    status["shards"].get(email, ""),
+                    _number(state.domains[email].heldout_loss if email in state.domains else None),
+                )
+                for email in study.plan.emails
+            ),
+        )
     )
     rounds = (_rounds(state),) if state.rounds else ()
     return Sheet(
         title=f"Study {status['name']}", note=_where(status, state), parts=(Facts(rows=facts), domains, *rounds)
     )
+
+
+def _without_empty(table: Table) -> Table:
+    """Return a table without the columns in which nothing stands."""
+    kept = [place for place in range(len(table.head)) if any(row[place] for row in table.rows)]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(caption=table.caption, head=tuple(table.head[place] for place in kept), rows=rows)
 
 
 def _standing(email: str, status: dict[str, Any], decisions: dict[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +16,11 @@ from fedpriv.widgets.builder_actions import ACTIONS, carry_out
 from fedpriv.widgets.builder_files import first_files
 from fedpriv.widgets.builder_view import sheet_of, view_of
 from fedpriv.widgets.panel import Panel
-from fedpriv.widgets.sheet import to_html, to_text
+from fedpriv.widgets.pump import Pump, ShownAsSheet
+from fedpriv.widgets.sheet import Sheet
 
-_DRAW_EVERY_S = 0.1
 
-
-class StudyBuilder(Panel):
+class StudyBuilder(ShownAsSheet, Panel):
     """Writes a study: a form on one side, ``plan.yaml`` and ``train.py`` as text on the other.
 
     What is typed is on the disk at once, and comes back with the same name after a restart of the kernel. Nothing is
@@ -63,20 +61,19 @@ class StudyBuilder(Panel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._changed, self._closed = threading.Event(), False
+        self._pump = Pump(self._draw, f"view {name}")
 
         def files() -> dict[str, str]:
             members = cohort if plan is None else plan.cohort
             found = first_files(researcher, members, base_model, recipe)
             return found if plan is None else {PLAN_FILE: plan.to_yaml(), RECIPE_FILE: found[RECIPE_FILE]}
 
-        self._builder = Builder(researcher, name, files, self._changed.set)
+        self._builder = Builder(researcher, name, files, self._pump.wake)
         self.view = view_of(self._builder.state)
         self._actions = ActionQueue(
             ACTIONS, lambda action: carry_out(self._builder, action), self.show_answer, name=f"builder {name}"
         )
         self.listen(self._actions)
-        self._pump = threading.Thread(target=self._draw, name=f"view {name}", daemon=True)
         self._pump.start()
 
     @property
@@ -108,30 +105,14 @@ class StudyBuilder(Panel):
         """End the panel's threads and take it off the page; what was typed stays on the disk."""
         self._actions.close()
         self._builder.close()
-        self._closed = True
-        self._changed.set()
-        self._pump.join()
+        self._pump.close()
         super().close()
 
-    def as_text(self) -> str:
-        """Return the study as lines for a terminal."""
-        return to_text(sheet_of(self._builder.state))
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        if data is not None:
-            data["text/html"] = to_html(sheet_of(self._builder.state))  # for a page without scripts
-        return bundle
+    def sheet(self) -> Sheet:
+        """Return it as a sheet."""
+        return sheet_of(self._builder.state)
 
     def _draw(self) -> None:
-        """Show what changed, ten times a second at most, until the panel is closed."""
-        while True:
-            self._changed.wait()
-            if self._closed:
-                return
-            self._changed.clear()
-            view = view_of(self._builder.state)
-            if view != self.view:
-                self.view = view
-            threading.Event().wait(_DRAW_EVERY_S)
+        view = view_of(self._builder.state)
+        if view != self.view:
+            self.view = view

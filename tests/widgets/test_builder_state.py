@@ -17,6 +17,7 @@ from fedpriv.training.base_model import ensure_model
 from fedpriv.widgets.builder_estimates import privacy_of, sizes_of, times_of
 from fedpriv.widgets.builder_state import read_draft, started, with_choice, with_file
 from fedpriv.widgets.builder_view import view_of
+from fedpriv.widgets.epsilon_child import privacy_in_child
 from tests.study.study_plans import RECIPE, as_yaml, plans
 
 TEXT = parse_plan(as_yaml(title="ICU")).to_yaml()
@@ -207,6 +208,8 @@ def test_epsilon_is_what_the_domains_accountant_says():
     assert hundred.name == "epsilon at 100 patients"
     assert hundred.value.endswith("at delta 0.01")
     assert 3.9 < float(thousand.value.split()[0]) <= 4.0
+    assert privacy_in_child(private) == privacy_of(private)
+    assert privacy_in_child(plan) == privacy_of(plan)
 
 
 def test_a_view_is_small_and_plain_json(state):
