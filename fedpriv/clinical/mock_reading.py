@@ -137,7 +137,7 @@ def read_mock(folder: Path) -> MockSide:
     for name, table in sorted(schema.tables.items()):
         counted = [column for place, column in _MIXTURES.values() if place == name]
         counts: dict[str, Counter[str]] = {column: Counter() for column in counted}
-        tables.append(_table(folder / table.file, name, counts))
+        tables.append(_table(_place(folder, table.file), name, counts))
         for what, (place, column) in _MIXTURES.items():
             if place == name and counts[column]:
                 mixtures[what] = _frequent(counts[column])
@@ -156,6 +156,12 @@ def _odd(what: str) -> UntrustedError:
     return UntrustedError(
         f"This is no mock side as fedpriv makes it: {what}", kept="It was not used", todo="ask the domain's data owner"
     )
+
+
+def _place(folder: Path, file: str) -> Path:
+    """Return where a table lies: where it was written, or, once syft sent it, beside all other files."""
+    path = folder / file
+    return path if path.exists() else folder / path.name
 
 
 def _bounded(path: Path, most: int) -> bytes:

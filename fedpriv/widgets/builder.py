@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from fedpriv.errors import ExistsError, FedprivError, StudyError
 from fedpriv.researcher import Researcher, Study
@@ -23,6 +24,9 @@ from fedpriv.widgets.epsilon_child import privacy_in_child
 _log = logging.getLogger(__name__)
 
 Change = Callable[[BuilderState], BuilderState]
+
+_open: dict[tuple[Path, str], Builder] = {}
+_opening = threading.Lock()
 
 
 class Builder:
@@ -39,14 +43,11 @@ class Builder:
         The study's name.
     files : Callable[[], mapping of str to str]
         Gives its files where there is neither a study of this name nor a draft of one.
-    on_change : Callable[[], None]
-        Called from any thread after the state changed.
     """
 
-    def __init__(
-        self, researcher: Researcher, name: str, files: Callable[[], Mapping[str, str]], on_change: Callable[[], None]
-    ) -> None:
-        self.researcher, self.name, self._on_change = researcher, files_of.check_name(name), on_change
+    def __init__(self, researcher: Researcher, name: str, files: Callable[[], Mapping[str, str]]) -> None:
+        self.researcher, self.name = researcher, files_of.check_name(name)
+        self._listeners: list[Callable[[], None]] = []
         self._changing, self._stop_trying = threading.RLock(), threading.Event()
         self._tried: Plan | None = None
         folder = files_of.folder_of(researcher, name)
@@ -62,6 +63,33 @@ class Builder:
         if not submitted and self._digest() is None:
             self.look_for_model()
         self._wanted.set()
+
+    @classmethod
+    def open(
+        cls, researcher: Researcher, name: str, files: Callable[[], Mapping[str, str]], on_change: Callable[[], None]
+    ) -> Builder:
+        """Return the study's builder in this process: two that show one study show, and change, the same.
+
+        Parameters
+        ----------
+        on_change : Callable[[], None]
+            Called from any thread after the state changed, until :meth:`leave`.
+        """
+        with _opening:
+            key = researcher.root, name
+            if key not in _open:
+                _open[key] = cls(researcher, name, files)
+            _open[key]._listeners.append(on_change)
+            return _open[key]
+
+    def leave(self, on_change: Callable[[], None]) -> None:
+        """Say that somebody needs it no more; with the last one it is closed."""
+        with _opening:
+            if on_change in self._listeners:
+                self._listeners.remove(on_change)
+            last = not self._listeners and _open.pop((self.researcher.root, self.name), None) is not None
+        if last:
+            self.close()
 
     def close(self) -> None:
         """End the threads; what stands here is on the disk."""
@@ -80,7 +108,8 @@ class Builder:
                 self._keep()
         if self.state.draft.plan != before.draft.plan:
             self._wanted.set()
-        self._on_change()
+        for told in list(self._listeners):
+            told()
 
     def edit(self, how: Change) -> None:
         """The same for a person's change of a text or a setting.

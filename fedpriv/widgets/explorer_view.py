@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedpriv.clinical.mock_reading import MockSide
+from fedpriv.clinical.schema import SPECS
 from fedpriv.domain.finding import visible
 from fedpriv.study.shard import LEAST_COUNT, ShardStatement
 from fedpriv.widgets.explorer_state import DomainData, ExplorerState
@@ -12,8 +13,8 @@ from fedpriv.widgets.sheet import Sheet, Table
 
 MADE_UP = "Everything on this panel is made up (mock), but what domains said of their shards, which is rounded down."
 MOST_CHARACTERS = 12_000
-_LENGTHS = ((50, "under 50 words"), (100, "50 to 99"), (200, "100 to 199"), (400, "200 to 399"), (800, "400 to 799"))
-_LONGEST = "800 and more"
+_STEPS = (10, 20, 50, 100, 200, 500, 1_000, 10_000)
+_MOST_BANDS = 6
 
 
 def view_of(state: ExplorerState) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def view_of(state: ExplorerState) -> dict[str, Any]:
         "made_up": MADE_UP,
         "looking": state.looking,
         "domains": [_domain(domain) for domain in state.domains.values()],
+        "alike": _alike(state),
         "differences": [visible(words, 600) for words in state.differences],
         "charts": _charts(state),
         "answers": _answers(state),
@@ -34,6 +36,12 @@ def view_of(state: ExplorerState) -> dict[str, Any]:
 def name_of(email: str) -> str:
     """Return the first part of an address."""
     return email.partition("@")[0]
+
+
+def _alike(state: ExplorerState) -> bool:
+    """Say whether several domains show the same mock data, as those that were made of the same seed."""
+    mocks = [domain.mock for domain in state.domains.values() if domain.mock is not None]
+    return len(mocks) > 1 and all(mock == mocks[0] for mock in mocks)
 
 
 def _domain(domain: DomainData) -> dict[str, Any]:
@@ -64,17 +72,20 @@ def _mocks(state: ExplorerState) -> dict[str, MockSide]:
 def _charts(state: ExplorerState) -> list[dict[str, Any]]:
     """Return what is counted, as stacked bars: one a domain."""
     mocks = _mocks(state)
-    found = [("length of texts", {name: _lengths(mock) for name, mock in mocks.items()})]
+    longest = max((length for mock in mocks.values() for length in mock.lengths), default=0)
+    step = next((step for step in _STEPS if longest < step * _MOST_BANDS), _STEPS[-1])
+    found = [("length of texts", {name: _lengths(mock, step) for name, mock in mocks.items()})]
     for what in dict.fromkeys(what for mock in mocks.values() for what in mock.mixtures):
         found.append((what, {name: mock.mixtures.get(what, {}) for name, mock in mocks.items()}))
     return [_chart(what, counts) for what, counts in found if any(counts.values())]
 
 
-def _lengths(mock: MockSide) -> dict[str, int]:
-    counts = {name: 0 for _, name in _LENGTHS} | {_LONGEST: 0}
+def _lengths(mock: MockSide, step: int) -> dict[str, int]:
+    """Return how many texts have how many words, in bands of the same width."""
+    counts = [0] * _MOST_BANDS
     for length in mock.lengths:
-        counts[next((name for limit, name in _LENGTHS if length < limit), _LONGEST)] += 1
-    return counts
+        counts[min(length // step, _MOST_BANDS - 1)] += 1
+    return {f"{band * step} to {(band + 1) * step - 1} words": count for band, count in enumerate(counts)}
 
 
 def _chart(what: str, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -134,7 +145,7 @@ def _cell(who: str, table: str, column: str, mocks: dict[str, MockSide], told: d
     mock = next((one for one in mocks[who].tables if one.name == table), None)
     filled = next((one.filled for one in mock.columns if one.name == column), None) if mock else None
     said = ""
-    if who in told:
+    if who in told and table in SPECS and column in {needed.name for needed in SPECS[table].needed}:
         said = "mostly filled" if column in told[who].tables.get(table, ()) else "mostly empty"
     return ["not there" if filled is None else f"{filled:.0%}", said]
 

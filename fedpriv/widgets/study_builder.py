@@ -68,7 +68,7 @@ class StudyBuilder(ShownAsSheet, Panel):
             found = first_files(researcher, members, base_model, recipe)
             return found if plan is None else {PLAN_FILE: plan.to_yaml(), RECIPE_FILE: found[RECIPE_FILE]}
 
-        self._builder = Builder(researcher, name, files, self._pump.wake)
+        self._builder = Builder.open(researcher, name, files, self._pump.wake)
         self.view = view_of(self._builder.state)
         self._actions = ActionQueue(
             ACTIONS, lambda action: carry_out(self._builder, action), self.show_answer, name=f"builder {name}"
@@ -104,7 +104,7 @@ class StudyBuilder(ShownAsSheet, Panel):
     def close(self) -> None:
         """End the panel's threads and take it off the page; what was typed stays on the disk."""
         self._actions.close()
-        self._builder.close()
+        self._builder.leave(self._pump.wake)
         self._pump.close()
         super().close()
 

@@ -42,6 +42,13 @@ def test_what_was_made_is_read(made):
     assert side.answers == {}
 
 
+def test_what_syft_sent_lies_in_one_folder_and_is_read_the_same(made, mock):
+    for table in (mock / "tables").iterdir():
+        table.rename(mock / table.name)
+    (mock / "tables").rmdir()
+    assert read_mock(mock) == read_mock(made)
+
+
 def test_answers_are_counted(tmp_path):
     write_mock(tmp_path / "mock", seed=0, task=TaskChoice(kind="mortality"))
     side = read_mock(tmp_path / "mock")

@@ -32,9 +32,7 @@ def opened(researcher, cohort):
     builders = []
 
     def opened(name="icu", recipe=None):
-        builders.append(
-            Builder(researcher, name, lambda: first_files(researcher, cohort, "tiny", recipe), lambda: None)
-        )
+        builders.append(Builder(researcher, name, lambda: first_files(researcher, cohort, "tiny", recipe)))
         until(lambda: builders[-1].state.work is None)
         return builders[-1]
 
@@ -70,7 +68,7 @@ def test_a_new_study_needs_a_cohort_and_a_name(researcher, cohort):
     with pytest.raises(ConfigError, match="two domains"):
         first_files(researcher, cohort[:1], "tiny", None)
     with pytest.raises(PlanError, match="name"):
-        Builder(researcher, "../x", dict, lambda: None)
+        Builder(researcher, "../x", dict)
 
 
 def test_what_is_typed_survives_a_kernel_s_death(opened, researcher):

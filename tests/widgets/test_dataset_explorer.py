@@ -64,7 +64,12 @@ def test_domains_stand_beside_each_other(state, sides):
         assert [row["name"] for row in chart["rows"]] == ["micu", "sicu"]
         assert all(len(row["values"]) == len(chart["parts"]) for row in chart["rows"])
     assert [sum(row["values"]) for row in charts["sex"]["rows"]] == [24, 24]
+    lengths = charts["length of texts"]
+    assert [sum(row["values"]) for row in lengths["rows"]] == [len(side.lengths) for side in sides.values()]
+    assert all(part.endswith(" words") for part in lengths["parts"])
     assert len(json.dumps(view)) < 100_000
+    assert not view["alike"]
+    assert view_of(with_mock(state, "sicu@x.org", sides["micu@x.org"]))["alike"]
 
 
 def test_a_domain_that_has_not_answered_says_so(sides):
@@ -88,6 +93,8 @@ def test_statements_are_coarse_and_stand_in_the_schema(state):
     gender = next(column for column in patients["columns"] if column["name"] == "gender")
     assert [cell[1] for cell in gender["cells"]] == ["mostly filled", "mostly empty"]
     assert gender["needed"]
+    other = next(column for column in patients["columns"] if column["name"] == "row_id")
+    assert [cell[1] for cell in other["cells"]] == ["", ""], "the common record has no such column"
     assert view_of(with_statements(state, {"nobody@x.org": statement("nobody@x.org")})) == view
 
 

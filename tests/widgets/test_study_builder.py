@@ -103,3 +103,17 @@ def test_closing_ends_its_threads(build):
     panel = build(name="short")
     panel.close()
     assert not [thread.name for thread in threading.enumerate() if thread.name.endswith(" short")]
+
+
+def test_two_panels_on_one_study_show_and_change_the_same(build):
+    first, second = build(), build()
+    told = Told(second)
+    told.wait(lambda: second.view["work"] is None)
+    ask(first, do="set", path="training.rounds", value=11)
+    told.wait(lambda: control(second, "training.rounds")["value"] == 11)
+    ask(second, do="set", path="training.steps", value=12)
+    told.wait(lambda: control(second, "training.steps")["value"] == 12)
+    assert (first.plan.training.rounds, first.plan.training.steps) == (11, 12)
+    first.close()
+    ask(second, do="set", path="training.rounds", value=13)
+    told.wait(lambda: control(second, "training.rounds")["value"] == 13)

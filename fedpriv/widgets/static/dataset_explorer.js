@@ -60,7 +60,8 @@ function distributions(view) {
     "div",
     {},
     h("h3", {}, "What the mock data look like (made up)"),
-    h("div", { class: "fp-figures" }, view.charts.map((chart) => bars({ title: chart.title, unit: "made-up counts", parts: chart.parts, rows: chart.rows }))),
+    view.alike ? h("p", { class: "fp-quiet fp-alike" }, "These domains show the same mock data: they tell of the schema, and nothing of how the domains differ.") : null,
+    h("div", { class: "fp-figures" }, view.charts.map((chart) => bars({ title: chart.title, unit: chart.parts.length === 1 ? `made-up counts; all ${chart.parts[0]}` : "made-up counts", parts: chart.parts, rows: chart.rows }))),
     view.answers.rows.length
       ? h(
           "div",
@@ -102,7 +103,7 @@ function schema(view, ui, redraw) {
               { key: `${table.name} ${column.name}` },
               h("th", { scope: "row" }, column.name, column.needed ? h("span", { class: "fp-good" }, " ● read by the task") : null),
               h("td", { class: "fp-quiet" }, column.type),
-              column.cells.map(([share, words]) => h("td", {}, share, words ? h("div", { class: words === "mostly empty" ? "fp-warn" : "fp-quiet" }, words === "mostly empty" ? `! ${words}` : words) : null)),
+              column.cells.map(([share, words]) => h("td", {}, share, words ? h("div", { class: column.needed && words === "mostly empty" ? "fp-warn" : "fp-quiet" }, column.needed && words === "mostly empty" ? `! ${words}` : words) : null)),
             ),
           ),
         ),
@@ -136,7 +137,7 @@ function sample(view, ask) {
       h("span", { class: "fp-number fp-place" }, `${shown.number + 1} of ${shown.of}`),
       button("Next ▶", () => go(shown.number + 1), { "data-do": "next", disabled: shown.number + 1 >= shown.of }),
     ),
-    h("div", { class: "fp-scroll", tabindex: 0, role: "region", "aria-label": "Sample text" }, h("pre", { class: "fp-text", style: "margin:0;padding:6px 10px;white-space:pre-wrap;overflow-wrap:anywhere" }, shown.lines.join("\n"))),
+    h("div", { class: "fp-scroll", tabindex: 0, role: "region", "aria-label": "Sample text" }, h("pre", { class: "fp-text", style: "margin:0;padding:6px 10px;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere" }, shown.lines.join("\n"))),
     shown.cut ? h("p", { class: "fp-quiet" }, "The text goes on; only its beginning is shown.") : null,
   );
 }
