@@ -4,6 +4,7 @@
 #   sh bootstrap.sh demo  [arguments of `fedpriv demo`]
 #   sh bootstrap.sh test  [arguments of pytest]
 #   sh bootstrap.sh lab   [options of `fedpriv lab`, such as --demo]
+#   sh bootstrap.sh docs         run the notebooks and write them as pages, to build/docs
 #   sh bootstrap.sh lint         ruff and pyright
 #   sh bootstrap.sh setup        set up only
 #   sh bootstrap.sh pins         write constraints.txt anew (needs the network)
@@ -189,6 +190,10 @@ test)
 lab)
     setup
     exec "$VENV/bin/fedpriv" lab "$@"
+    ;;
+docs)
+    setup
+    exec "$VENV/bin/python" docs/notebook_pages.py "$@"
     ;;
 lint)
     setup

@@ -210,7 +210,7 @@ def test_scripts_can_be_run_and_parsed(name):
 def test_make_only_passes_on_to_the_script():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
-    assert {"demo", "test", "setup", "lint", "lab"} == set(targets)
+    assert {"demo", "test", "setup", "lint", "lab", "docs"} == set(targets)
     for target in targets:
         assert re.search(rf"^{target}( \|.*)?\)( setup ;;)?$", SCRIPT, re.MULTILINE)
     assert "@sh bootstrap.sh $@ $(ARGS)" in text
@@ -269,7 +269,7 @@ def test_without_disk_the_next_step_is_said(copy):
 def test_without_a_verb_the_verbs_are_shown(copy, arguments):
     done = bootstrap(copy, *arguments)
     assert done.returncode == 2
-    for verb in ("demo", "test", "lab", "lint", "setup"):
+    for verb in ("demo", "test", "lab", "docs", "lint", "setup"):
         assert f"sh bootstrap.sh {verb}" in done.stderr
 
 

@@ -59,7 +59,7 @@ class _Run:
 
 
 def harmonize(
-    location: str,
+    location: str | Path,
     store: Path,
     *,
     mapping: SchemaMapping | None = None,
@@ -74,7 +74,7 @@ def harmonize(
 
     Parameters
     ----------
-    location : str
+    location : str or Path
         A folder of CSV, csv.gz or Parquet files, a DuckDB file, or the address of a PostgreSQL database.
     store : Path
         A private folder of the domain.
@@ -100,6 +100,7 @@ def harmonize(
     LockError
         If another process harmonises into the same store.
     """
+    location = str(location)
     try:
         private_folder(store)
     except OSError as error:

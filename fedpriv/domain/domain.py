@@ -212,16 +212,19 @@ class Domain:
         self.record_decision(decision)
         return decision
 
-    def status(self) -> dict[str, Any]:
-        """Return what the service last said it was doing, whether it runs, and what is waited for since when."""
+    def service(self) -> dict[str, Any]:
+        """Return what the service last said it was doing, and whether it runs."""
         path = self.folder.status_path
         state: dict[str, Any] = read_json(path) if path.exists() else {"state": "never started"}
         running = self.folder.lock_path.exists() and stale_lock_pid(self.folder.lock_path) is None
         state["running"] = running
         if not running and "since_s" in state:
             state["state"] = "stopped"
-        state["waiting"] = [asdict(wait) for wait in waits(self.folder, self.requests)]
         return state
+
+    def status(self) -> dict[str, Any]:
+        """Return what :meth:`service` does, and what is waited for since when."""
+        return self.service() | {"waiting": [asdict(wait) for wait in waits(self.folder, self.requests)]}
 
     def pinned_researchers(self) -> dict[str, Identity]:
         """Return the verified keys of the researchers in ``domain.yaml`` who are on the store.

@@ -60,6 +60,15 @@ class Entry:
     signature: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """How far somebody has read a ledger: its file, up to which byte, and how many entries that is."""
+
+    inode: int = -1
+    offset: int = 0
+    number: int = 0
+
+
 @dataclass(kw_only=True)
 class _Read:
     """How far a ledger was read: its file, up to which byte, the last entry, and all names that stand once."""
@@ -132,6 +141,25 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Return all whole entries, unverified."""
         return [_entry(line, number) for number, line in enumerate(self._lines(), 1)]
+
+    def after(self, place: Place) -> tuple[list[Entry], Place]:
+        """Return the whole entries behind a place, unverified, and the place behind them: reads only what is new.
+
+        Where the file is another one or shorter than before, it is read from its beginning; the first number says so.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return [], Place()
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if status.st_ino != place.inode or status.st_size < place.offset:
+                place = Place(inode=status.st_ino)
+            stream.seek(place.offset)
+            data = stream.read(status.st_size - place.offset)
+        whole = data.rfind(b"\n") + 1
+        entries = [_entry(line, place.number + n) for n, line in enumerate(data[:whole].split(b"\n")[:-1], 1)]
+        return entries, Place(inode=place.inode, offset=place.offset + whole, number=place.number + len(entries))
 
     def has(self, once: str) -> bool:
         """Say whether what ``once`` names was recorded."""

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -74,6 +74,12 @@ def words_of(kind: str) -> str:
     return _WORDS.get(kind, kind)
 
 
+def facts_in_words(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Yield each fact of an entry as a name and a value to be read; what they hold is not made harmless."""
+    for key, value in entry.facts.items():
+        yield key.replace("_", " "), _plain(value)
+
+
 def to_csv(entries: Sequence[Entry]) -> str:
     """Return entries as CSV: number, time, kind, meaning, facts as JSON, digest.
 
@@ -108,10 +114,7 @@ def to_html(entries: Sequence[Entry], *, domain: str, verified_s: float) -> str:
 
 
 def _row(entry: Entry) -> str:
-    facts = "".join(
-        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
-        for key, value in entry.facts.items()
-    )
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts_in_words(entry))
     return (
         f'<tr><td class="number">{entry.number}</td><td class="time">{_clock(entry)}</td>'
         f'<td>{escape(words_of(entry.kind))}</td><td title="{escape(entry.digest)}"><dl>{facts}</dl></td></tr>'

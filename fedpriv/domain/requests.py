@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from fedpriv.files import private_folder, read_json, write_atomic, write_json
 from fedpriv.study import CodeRequest, RequestDecision
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
+
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,8 @@ class RequestBook:
         ConfigError
             If there is none, or several begin so.
         """
+        if _WHOLE.fullmatch(study) and (self._folder / study / "received.json").exists():
+            return study  # without a look at all the others
         found = [known for known in self.studies() if known.startswith(study)] if study else []
         if len(found) != 1:
             what = "No request" if not found else f"{len(found)} requests"

@@ -8,16 +8,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, StandingApproval
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, StandingApproval, Terms
 from fedpriv.errors import ConfigError, StudyError, UntrustedError
 from fedpriv.files import folder_lock, private_folder, read_json, write_json
-from fedpriv.researcher import Researcher, ResearcherConfig
+from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import Plan
 from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, TrainingChoice
@@ -28,6 +29,7 @@ from fedpriv.training.base_model import LocalModel, ensure_model
 DEFAULT_WORK = Path(".fedpriv/demo")
 RECORD = "federation.json"
 _RESEARCHER = "researcher@demo.fedpriv"
+_ARRIVES_S = 60.0
 _MAX_TOKENS = 64
 """Shorter than a plan's default: the demo is to end within five minutes on two cores."""
 
@@ -188,6 +190,53 @@ class Federation:
             protection=ProtectionChoice(level=protection, bits=bits),
             privacy=None if epsilon is None else PrivacyChoice(epsilon=epsilon),
         )
+
+    def approve(self, study: Study, terms: Terms | None = None) -> None:
+        """Be every data owner: approve a study's request as soon as it has arrived.
+
+        Raises
+        ------
+        RefusedError
+            If the request is outside a domain's limits.
+        StudyError
+            If it does not arrive within a minute.
+        """
+        self.arrived(study)
+        for domain in self.domains.values():
+            domain.approve(study.folder.submitted_id(), terms)
+
+    def arrived(self, study: Study) -> None:
+        """Wait until every domain has received a study's request.
+
+        Raises
+        ------
+        StudyError
+            If it does not arrive within a minute.
+        """
+        whole = study.folder.submitted_id()
+        self._wait(lambda domain: whole in domain.requests.studies(), "get the request")
+
+    def release(self, study: Study) -> None:
+        """Be every data owner: consent to the release of a study's adapter as soon as it was asked for.
+
+        Raises
+        ------
+        StudyError
+            If nobody asks within a minute.
+        """
+        whole = study.folder.submitted_id()
+        self._wait(lambda domain: domain.requests.release(whole) is not None, "get asked for the adapter")
+        for domain in self.domains.values():
+            domain.release(whole)
+
+    def _wait(self, is_there: Callable[[Domain], bool], what: str) -> None:
+        """Wait until something is at every domain."""
+        end = time.monotonic() + _ARRIVES_S
+        for name, domain in self.domains.items():
+            while not is_there(domain):
+                if time.monotonic() > end:
+                    raise StudyError(f"The domain {name} does not {what}", todo="see whether it runs: its serve.log")
+                time.sleep(0.2)
 
     def start(self) -> Federation:
         """Run every domain as a process of its own; they also end if this process is killed."""

@@ -77,17 +77,28 @@ def notebooks_folder(here: Path) -> Path:
 
     Nothing that is there already is written over.
     """
-    in_tree = _PACKAGE.parent / "notebooks"
-    if in_tree.is_dir():
-        return in_tree
-    installed, copy = Path(sys.prefix) / "share" / "fedpriv" / "notebooks", here / "notebooks"
-    if not installed.is_dir():
-        raise ConfigError("The notebooks are not installed", todo="give --notebooks DIR")
+    ours = _shared("notebooks")
+    if ours.parent == _PACKAGE.parent:
+        return ours
+    copy = here / "notebooks"
     copy.mkdir(exist_ok=True)
-    for path in sorted(installed.glob("*.ipynb")):
+    for path in sorted(ours.glob("*.ipynb")):
         if not (copy / path.name).exists():
             shutil.copy(path, copy / path.name)
     return copy
+
+
+def example_mapping() -> Path:
+    """Return the ``mapping.yaml`` of the example domain whose tables have another schema."""
+    return _shared("domains") / "ccu" / "mapping.yaml"
+
+
+def _shared(name: str) -> Path:
+    """Return a folder beside the package: of the source tree, or as it was installed."""
+    for parent in (_PACKAGE.parent, Path(sys.prefix) / "share" / "fedpriv"):
+        if (parent / name).is_dir():
+            return parent / name
+    raise ConfigError(f"The folder {name} is not installed", todo="install fedpriv again, or use its source tree")
 
 
 class JupyterLab:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,11 @@ class Researcher:
     def studies(self) -> Path:
         """The folder with one folder for each study."""
         return self.root / "studies"
+
+    def free_name(self, stem: str) -> str:
+        """Return a name that no study has: ``stem`` itself, or with the first number that is free."""
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if not (self.studies / name).exists())
 
     @property
     def peers(self) -> PeersFile:

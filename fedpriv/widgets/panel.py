@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -71,9 +72,14 @@ class Panel(anywidget.AnyWidget):
         """Return what the panel shows in a few lines, for terminals and pages without scripts."""
         return type(self).__name__
 
+    def as_html(self) -> str:
+        """Return what the panel shows as still HTML, for pages without scripts."""
+        return f"<pre>{html.escape(self.as_text())}</pre>"
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
             data["text/plain"] = self.as_text()
+            data["text/html"] = self.as_html()  # for pages without a kernel: a notebook prefers the panel itself
         return bundle

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedpriv.domain.approval import limits_in_words
-from fedpriv.errors import FedprivError
+from fedpriv.errors import FedprivError, StudyError
 from fedpriv.files import stale_lock_pid
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan
 from fedpriv.widgets.draft import Sizes, sizes_of
 from fedpriv.widgets.study_process import last_error
+
+_LEAST_ROOM_BYTES = 16 * 2**20
+"""Free bytes of the study's disk below which a round may not be kept, nor the sentence that says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class FactsReader:
             decisions = folder.decisions()
             return StudyFacts(
                 plan=plan,
-                problem="" if running else last_error(study),
+                problem=self._no_room() or ("" if running else last_error(study)),
                 submitted=folder.is_submitted,
                 running=running,
                 interrupted=dead is not None,
@@ -87,6 +91,20 @@ class FactsReader:
             )
         except (FedprivError, OSError, ValueError) as error:
             return StudyFacts(problem=str(error))
+
+    def _no_room(self) -> str:
+        """Return a sentence where the disk is nearly full: the run's own error may not have been written any more."""
+        root = self._study.folder.root
+        free = shutil.disk_usage(root).free
+        if free >= _LEAST_ROOM_BYTES:
+            return ""
+        return str(
+            StudyError(
+                f"The disk of {root} is full: {free // 1024:,} KiB are free",
+                kept="What was done is kept",
+                todo="make room, then start again; nothing is trained twice",
+            )
+        )
 
     def _sizes_of(self, plan: Plan) -> Sizes | None:
         if self._sizes is None or self._sizes[0] != plan or self._sizes[1] is None:

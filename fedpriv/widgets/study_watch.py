@@ -6,12 +6,17 @@ The rounds run in a process of their own, so nothing here can slow them down, an
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
-from fedpriv.errors import FedprivError
+from fedpriv.errors import FedprivError, StudyError
 from fedpriv.researcher.live import read_live
 from fedpriv.researcher.study import Study
+from fedpriv.widgets.study_process import last_error
 from fedpriv.widgets.study_state import StudyState, after
+
+_SETTLED_S = 5.0
+"""A process that was just started has not taken its lock yet."""
 
 EVERY_S = 0.15
 """Between two looks: more than twice as often as a person sees a bar move."""
@@ -78,3 +83,37 @@ class StudyWatch:
             self._on_state(self.state)
         self._on_look()
         return not self._end.wait(EVERY_S)
+
+
+def wait_until(study: Study, until: Callable[[StudyState], bool], *, timeout_s: float = 600.0) -> StudyState:
+    """Wait until a study that runs in another process looks as wanted, and return how it looks then.
+
+    Raises
+    ------
+    StudyError
+        If it does not within ``timeout_s``, or no process runs it any more: with what that ended with.
+    """
+    found, problems, changed = list[StudyState](), list[str](), threading.Event()
+
+    def on_state(state: StudyState) -> None:
+        if not found and until(state):
+            found.append(state)
+            changed.set()
+
+    def on_problem(sentence: str) -> None:
+        problems.append(sentence)
+        changed.set()
+
+    watch = StudyWatch(study, on_state, on_problem)
+    watch.start()
+    begun = seen = time.monotonic()
+    try:
+        while not changed.wait(0.5) and time.monotonic() - begun < timeout_s and time.monotonic() - seen < _SETTLED_S:
+            if study.status()["running"]:
+                seen = time.monotonic()
+    finally:
+        watch.close()
+    if found:
+        return found[0]
+    what = problems[0] if problems else last_error(study) or f"The study {study.folder.root.name} does not get there"
+    raise StudyError(what, kept="Everything it did is kept", todo="look at it with `fedpriv study watch`")

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedpriv.domain import Domain
+from fedpriv.domain.ledger import Place
 from fedpriv.errors import UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 
@@ -26,6 +27,36 @@ def lines(domain):
 def test_a_whole_ledger_verifies(ledger):
     assert ledger.verify() == 6  # the first is domain.created
     assert [entry.number for entry in ledger.entries()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_who_reads_on_gets_what_is_new_and_whole(domain, ledger):
+    entries, place = ledger.after(Place())
+    assert entries == ledger.entries()
+    assert ledger.after(place) == ([], place)
+    with domain.folder.ledger_path.open("ab") as stream:
+        stream.write(b'{"half')
+    assert ledger.after(place) == ([], place), "half a line is not an entry yet"
+    ledger.append("test.more")
+    (entry,), further = ledger.after(place)
+    assert (entry.kind, entry.number, further.number) == ("test.more", 7, 7)
+    assert ledger.after(further) == ([], further)
+
+
+def test_who_reads_on_begins_again_where_the_file_is_another_one(domain, ledger):
+    _, place = ledger.after(Place())
+    whole = lines(domain)
+    domain.folder.ledger_path.write_bytes(b"".join(whole[:3]))  # the same file, cut off
+    entries, shorter = ledger.after(place)
+    assert [entry.number for entry in entries] == [1, 2, 3]
+    other = domain.folder.ledger_path.with_name("backup")
+    other.write_bytes(b"".join(whole))
+    other.replace(domain.folder.ledger_path)
+    assert len(ledger.after(shorter)[0]) == 6
+    domain.folder.ledger_path.unlink()
+    assert ledger.after(place) == ([], Place())
+    domain.folder.ledger_path.write_bytes(b"no entry\n")
+    with pytest.raises(UntrustedError, match="entry 1 of the ledger"):
+        ledger.after(Place())
 
 
 def test_what_may_stand_once_stands_once(ledger):

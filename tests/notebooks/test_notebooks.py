@@ -1,12 +1,33 @@
-"""Every notebook runs from top to bottom on the tiny model, and is kept without outputs."""
+"""Every notebook runs from top to bottom on the tiny model, says what it is for, and is kept without outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from fedpriv.experiments.lab import JOIN, open_or_create
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+TOLD = {
+    "01_quick_start": "round 3",
+    "04_steering_rounds_live": "adapter_model.safetensors",
+    "05_your_own_recipe": "after two halved rounds",
+    "08_another_hospital": "ICD-9 codes are written without a dot",
+    "09_asynchronous_across_clouds": "after 4 sums of 2 updates",
+}
+"""What each one has printed when it came to its end."""
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    """The domains that notebooks join, as those of ``fedpriv lab --demo``."""
+    work = tmp_path_factory.mktemp("lab") / "work"
+    with open_or_create(work) as federation, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(JOIN, str(work))
+        yield federation
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -19,14 +40,41 @@ def test_no_output_is_kept(path):
             assert cell.execution_count is None
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_from_top_to_bottom(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
+def test_the_notebooks_are_numbered_and_begin_with_what_they_are_for():
+    for path in NOTEBOOKS:
+        assert path.name[:2].isdigit()
+        first = nbformat.read(path, as_version=4).cells[0]
+        assert first.cell_type == "markdown"
+        assert first.source.startswith("# ")
+    assert set(TOLD) == {path.stem for path in NOTEBOOKS}
+
+
+def executed(notebook, folder, timeout=280):
+    """Run every cell, and return what was printed."""
+    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": folder}})
     client.execute()
     printed = "".join(
         output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     )
     assert "Traceback" not in printed
-    assert "round 3" in printed
+    return printed
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_from_top_to_bottom(path, tmp_path, federation):
+    assert TOLD[path.stem] in executed(nbformat.read(path, as_version=4), tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.smollm2
+@pytest.mark.timeout(1800)
+def test_the_quick_start_runs_on_a_real_model(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    chosen = [cell for cell in notebook.cells if 'MODEL = "tiny"' in cell.source and cell.cell_type == "code"]
+    assert len(chosen) == 1
+    chosen[0].source = chosen[0].source.replace('MODEL = "tiny"', 'MODEL = "smollm2-135m-instruct"')
+    printed = executed(notebook, tmp_path, timeout=1500)
+    assert TOLD[NOTEBOOKS[0].stem] in printed
+    before, after = re.search(r"held-out loss ([0-9.]+) before, ([0-9.]+) after", printed).groups()
+    assert float(after) < 0.7 * float(before)

@@ -67,7 +67,8 @@ def test_what_cannot_be_done_comes_back_as_a_sentence_and_the_next_one_is_heard(
     assert asked({"do": "pause"}).good
 
 
-def test_a_run_is_a_process_of_its_own_whose_error_can_be_read(study):
+def test_a_run_is_a_process_of_its_own_whose_error_can_be_read(study, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a notebook's kernel
     study.folder.state.mkdir(exist_ok=True)
     assert last_error(study) == ""
     process = start_run(study)

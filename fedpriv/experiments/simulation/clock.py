@@ -7,6 +7,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from fedpriv.researcher.own_thread import run_in_thread
+
 T = TypeVar("T")
 
 
@@ -49,5 +51,4 @@ def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     DeadlockError
         If it waits for something that never comes.
     """
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
+    return run_in_thread(work, loop_factory=VirtualLoop)  # in a notebook, this thread has a loop already
