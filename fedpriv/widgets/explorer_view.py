@@ -72,20 +72,22 @@ def _mocks(state: ExplorerState) -> dict[str, MockSide]:
 def _charts(state: ExplorerState) -> list[dict[str, Any]]:
     """Return what is counted, as stacked bars: one a domain."""
     mocks = _mocks(state)
-    longest = max((length for mock in mocks.values() for length in mock.lengths), default=0)
-    step = next((step for step in _STEPS if longest < step * _MOST_BANDS), _STEPS[-1])
-    found = [("length of texts", {name: _lengths(mock, step) for name, mock in mocks.items()})]
+    lengths = [length for mock in mocks.values() for length in mock.lengths] or [0]
+    span = max(lengths) - min(lengths)
+    step = next((step for step in _STEPS if span < step * (_MOST_BANDS - 1)), _STEPS[-1])
+    first = min(lengths) // step
+    found = [("length of texts", {name: _lengths(mock, first, step) for name, mock in mocks.items()})]
     for what in dict.fromkeys(what for mock in mocks.values() for what in mock.mixtures):
         found.append((what, {name: mock.mixtures.get(what, {}) for name, mock in mocks.items()}))
     return [_chart(what, counts) for what, counts in found if any(counts.values())]
 
 
-def _lengths(mock: MockSide, step: int) -> dict[str, int]:
+def _lengths(mock: MockSide, first: int, step: int) -> dict[str, int]:
     """Return how many texts have how many words, in bands of the same width."""
     counts = [0] * _MOST_BANDS
     for length in mock.lengths:
-        counts[min(length // step, _MOST_BANDS - 1)] += 1
-    return {f"{band * step} to {(band + 1) * step - 1} words": count for band, count in enumerate(counts)}
+        counts[min(length // step - first, _MOST_BANDS - 1)] += 1
+    return {f"{band * step} to {(band + 1) * step - 1} words": count for band, count in enumerate(counts, first)}
 
 
 def _chart(what: str, counts: dict[str, dict[str, int]]) -> dict[str, Any]:

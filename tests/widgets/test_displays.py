@@ -241,3 +241,10 @@ def test_ipython_shows_a_plan_as_a_sheet_and_fedpriv_alone_imports_no_ipython():
 
 def test_without_a_shell_nothing_is_registered():
     register(None)
+
+
+def test_what_the_package_names_is_there():
+    import fedpriv.widgets
+
+    for name in fedpriv.widgets.__all__:
+        assert getattr(fedpriv.widgets, name).__name__ == name
