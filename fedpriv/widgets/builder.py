@@ -20,6 +20,7 @@ from fedpriv.widgets.builder_estimates import sizes_of, times_of
 from fedpriv.widgets.builder_state import BuilderState, Notice, Work, started, with_model
 from fedpriv.widgets.builder_work import find_model, outcome_of, try_on_mock
 from fedpriv.widgets.epsilon_child import privacy_in_child
+from fedpriv.widgets.submit_child import submit_in_child
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ class Builder:
         study = self.save()
 
         def work() -> str:
-            sent = study.submit(on_wait=lambda what: self._working(what[:200]))
+            sent = submit_in_child(study, self._working)
             self.change(lambda state: replace(state, submitted=sent))
             return "The request is with the data owners; RoundControl shows what they decide."
 

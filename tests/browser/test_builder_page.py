@@ -13,7 +13,7 @@ from pathlib import Path
 from fedpriv.protection import IdentityKeys
 from fedpriv.researcher import Researcher, ResearcherConfig
 from fedpriv.study.plan import MemberChoice
-from fedpriv.widgets.study_builder import StudyBuilder
+from fedpriv.widgets import StudyBuilder
 
 home = Path("home")
 if not home.exists():

@@ -1,4 +1,4 @@
-"""Real domains' mock data in a real JupyterLab, before a study and once it is prepared."""
+"""Real domains in a real JupyterLab: their mock data, a study sent to them by a click, and what they then say."""
 
 import json
 
@@ -8,7 +8,6 @@ pytest.importorskip("playwright")
 
 from fedpriv.experiments import Federation
 from fedpriv.researcher import Study
-from fedpriv.training.recipe import stock_recipe
 from tests.browser.lab_page import NotebookPage, browser_page, jupyter, needs_browser, write_notebook
 
 pytestmark = [pytest.mark.e2e, needs_browser]
@@ -18,7 +17,7 @@ import json
 from pathlib import Path
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study.plan import MemberChoice
-from fedpriv.widgets.dataset_explorer import DatasetExplorer
+from fedpriv.widgets import DatasetExplorer, StudyBuilder
 
 researcher = Researcher.open(Path({home!r}))
 cohort = [MemberChoice(**one) for one in json.loads({cohort!r})]
@@ -39,6 +38,7 @@ def test_mock_data_of_a_cohort_and_what_it_said_of_its_shards(federation, tmp_pa
     folder = tmp_path / "notebooks"
     folder.mkdir()
     write_notebook(folder / "before.ipynb", setup, "DatasetExplorer(researcher, cohort)")
+    write_notebook(folder / "study.ipynb", setup, 'StudyBuilder(researcher, "icu", cohort=cohort, base_model="tiny")')
     write_notebook(folder / "after.ipynb", setup, 'DatasetExplorer(Study.open(researcher, "icu"))')
     with jupyter(folder) as url, browser_page() as page:
         notebook = NotebookPage(page, url, "before.ipynb")
@@ -55,8 +55,17 @@ def test_mock_data_of_a_cohort_and_what_it_said_of_its_shards(federation, tmp_pa
         assert notebook.cut_off() == []
         notebook.screenshot(pictures / "explorer-light.png")
 
-        study = Study.create(federation.researcher, "icu", federation.plan(rounds=1, steps=1), recipe=stock_recipe())
-        study.submit()
+        notebook = NotebookPage(page, url, "study.ipynb")
+        assert notebook.run_all() == ""
+        page.locator('[data-path="training.rounds"]').fill("1")
+        page.locator('[data-path="training.rounds"]').press("Tab")
+        page.wait_for_function("document.querySelector('textarea').value.includes('  rounds: 1\\n')")
+        page.locator('[data-do="submit"]').click()
+        page.wait_for_function("document.querySelector('.fp-badge').innerText.includes('submitted')", timeout=120_000)
+        assert page.locator('[data-path="training.rounds"]').is_disabled()
+        notebook.screenshot(pictures / "builder-submitted.png")
+
+        study = Study.open(federation.researcher, "icu")
         study.wait_for_decisions()
         study.run()
         notebook = NotebookPage(page, url, "after.ipynb")

@@ -14,6 +14,7 @@ from fedpriv.training.recipe import stock_recipe
 from fedpriv.widgets.builder import Builder
 from fedpriv.widgets.builder_actions import ACTIONS, carry_out
 from fedpriv.widgets.builder_files import first_files
+from fedpriv.widgets.submit_child import submit_in_child
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,14 +182,14 @@ def test_a_study_somebody_else_made_is_left_alone(opened, researcher, study):
 def test_submitting_saves_and_sends_in_a_thread_and_then_nothing_is_changed(opened, researcher, monkeypatch):
     sent, go = threading.Event(), threading.Event()
 
-    def submit(study, *, on_wait):
-        on_wait("waiting for an answer of micu@x.org")
+    def submit(study, working):
+        working("waiting for an answer of micu@x.org")
         sent.set()
         assert go.wait(20)
         study.folder.freeze(study.folder.draft())
         return study.folder.submitted_id()
 
-    monkeypatch.setattr(Study, "submit", submit)
+    monkeypatch.setattr("fedpriv.widgets.builder.submit_in_child", submit)
     builder = opened()
     assert "on its way" in ask(builder, do="submit")
     assert sent.wait(20)
@@ -205,10 +206,10 @@ def test_submitting_saves_and_sends_in_a_thread_and_then_nothing_is_changed(open
 
 
 def test_a_study_that_cannot_be_sent_says_so_and_stays_a_draft(opened, monkeypatch):
-    def submit(study, *, on_wait):
+    def submit(study, working):
         raise StudyError("Waited 120 s for an answer of micu@x.org", kept="Nothing was sent", todo="check its service")
 
-    monkeypatch.setattr(Study, "submit", submit)
+    monkeypatch.setattr("fedpriv.widgets.builder.submit_in_child", submit)
     builder = opened()
     ask(builder, do="submit")
     until(lambda: builder.state.work is None)
@@ -273,3 +274,10 @@ def test_closing_ends_the_threads(opened):
     assert not [thread for thread in threading.enumerate() if thread.name == "estimates icu"]
     assert isinstance(builder.state.request_trouble(), str)
     assert FedprivError
+
+
+def test_the_process_that_sends_ends_with_its_sentence(study):
+    study.folder.freeze(study.folder.draft())
+    with pytest.raises(StudyError, match=r"The study icu was submitted already\. The domains keep") as caught:
+        submit_in_child(study, lambda *_: None)
+    assert str(caught.value).count("Next:") == 1
