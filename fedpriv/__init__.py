@@ -7,5 +7,5 @@ __version__ = "0.1.0"
 if "IPython" in sys.modules:  # in a notebook, a study, a plan or a ledger is shown as a sheet
     from fedpriv.widgets.registering import register
 
-    register(sys.modules["IPython"].get_ipython())
+    register(getattr(sys.modules["IPython"], "get_ipython", lambda: None)())
     del register

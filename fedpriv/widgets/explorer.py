@@ -46,7 +46,8 @@ class Explorer:
         on_change: Callable[[], None],
     ) -> None:
         self._researcher, self._cohort, self._study, self._on_change = researcher, tuple(cohort), study, on_change
-        self._changing, self._child = threading.Lock(), None
+        self._changing, self._closed = threading.Lock(), False
+        self._child: MockChild | None = None
         self.state = of_cohort(dataset, [member.email for member in cohort])
         self.look()
 
@@ -71,6 +72,10 @@ class Explorer:
 
     def close(self) -> None:
         """End the process that fetches, if there is one."""
+        self._closed = True
+        self._end_child()
+
+    def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
             child.stop()
@@ -87,14 +92,14 @@ class Explorer:
         wish = Wish(home=str(self._researcher.root), dataset=self.state.dataset, cohort=self._cohort)
         try:
             child = self._child = MockChild(wish)
-            for news in child.news():
+            for news in () if self._closed else child.news():
                 self.change(lambda state, news=news: _after(state, news))
         except (FedprivError, OSError, ValueError, ValidationError) as error:
             words = f"The mock data could not be read ({type(error).__name__})"
             self.change(lambda state: _all(state, words))
         finally:
+            self._end_child()
             self.change(lambda state: replace(state, looking=False))
-            self.close()
 
 
 def _after(state: ExplorerState, news: News) -> ExplorerState:
