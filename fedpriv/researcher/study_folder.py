@@ -136,9 +136,9 @@ class StudyFolder:
             raise ExistsError(
                 f"There is a study {root.name} already", kept="It was left as it is", todo="choose a name"
             )
-        for name, text in request.files.items():
-            write_atomic(root / name, text.encode(), mode=0o644)
-        return cls(root)
+        folder = cls(root)
+        folder.write(request)
+        return folder
 
     @property
     def state(self) -> Path:
@@ -178,6 +178,11 @@ class StudyFolder:
         names = [PLAN_FILE, RECIPE_FILE, *code, *filter(None, [plan.task.template])]
         files = {name: (self.root / name).read_text(encoding="utf-8") for name in names if (self.root / name).exists()}
         return CodeRequest.from_files(files)
+
+    def write(self, request: CodeRequest) -> None:
+        """Write a request's files in place of those of the same names, as a person wrote them."""
+        for name, text in request.files.items():
+            write_atomic(self.root / name, text.encode(), mode=0o644)
 
     def rewrite(self, plan: Plan) -> Path:
         """Write another ``plan.yaml`` and return where the old one is; comments are in that one only."""
