@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from fedpriv.study import CodeRequest, Plan, RequestDecision
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
+
+_ENDS_S = 15.0
 
 
 def _about(shard: ShardStatement) -> str:
@@ -313,7 +316,7 @@ class Study:
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
-        with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
+        with self._listeners.during(subscribers), self._run_ended(), self._orchestrator() as orchestrator:
             released = run_in_thread(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
@@ -401,6 +404,21 @@ class Study:
 
     def _locked(self) -> Any:
         return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
+
+    @contextmanager
+    def _run_ended(self) -> Iterator[None]:
+        """Lock the study; a run that has just finished it may still be putting its things away."""
+        end = time.monotonic() + _ENDS_S
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self._locked())
+                    break
+                except LockError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+            yield
 
     @contextmanager
     def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:

@@ -101,6 +101,18 @@ class StudyBuilder(ShownAsSheet, Panel):
         """
         return self._builder.study
 
+    def save(self) -> Study:
+        """Save what stands here, as the button does, and return the study.
+
+        Raises
+        ------
+        PlanError
+            If the text is no plan just now.
+        ExistsError, StudyError
+            If it was submitted already, or its files were changed meanwhile.
+        """
+        return self._builder.save()
+
     def close(self) -> None:
         """End the panel's threads and take it off the page; what was typed stays on the disk."""
         self._actions.close()

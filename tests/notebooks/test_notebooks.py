@@ -14,6 +14,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 TOLD = {
     "01_quick_start": "round 3",
     "02_a_data_owners_day": "revoked",
+    "03_a_researchers_study": "parameters of LoRA",
     "04_steering_rounds_live": "adapter_model.safetensors",
     "05_your_own_recipe": "after two halved rounds",
     "07_the_papers_comparisons": "held-out loss after",
