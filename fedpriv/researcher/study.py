@@ -26,7 +26,7 @@ from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
-from fedpriv.study import CodeRequest, Plan, RequestDecision
+from fedpriv.study import CodeRequest, Plan, RequestDecision, parse_plan
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -88,16 +88,19 @@ class Study:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
 
-    def rewrite(self, plan: Plan) -> Path:
-        """Write another plan in place of the draft's, and return where the one before is kept, with its comments.
+    def rewrite(self, text: str) -> Path:
+        """Write another ``plan.yaml`` in place of the draft's, and return where the one before is kept.
 
         Raises
         ------
         ExistsError
             If the study was submitted.
+        PlanError
+            If the text is no plan; nothing is written then.
         """
         self.require_draft()
-        return self.folder.rewrite(plan)
+        parse_plan(text)
+        return self.folder.rewrite(text)
 
     def require_draft(self) -> None:
         """Refuse to change a plan that data owners have.

@@ -18,7 +18,6 @@ from fedpriv.study import (
     BlobRef,
     CodeRequest,
     Identity,
-    Plan,
     RequestDecision,
     Result,
     Signed,
@@ -31,7 +30,7 @@ from fedpriv.study.section import Section
 from fedpriv.study.shard import ShardStatement
 
 BEFORE_FILE = "plan.before.yaml"
-"""The plan before a program changed it: comments are not carried over."""
+"""The plan before a program changed it."""
 
 
 class KeyState(Section):
@@ -184,11 +183,11 @@ class StudyFolder:
         for name, text in request.files.items():
             write_atomic(self.root / name, text.encode(), mode=0o644)
 
-    def rewrite(self, plan: Plan) -> Path:
-        """Write another ``plan.yaml`` and return where the old one is; comments are in that one only."""
+    def rewrite(self, text: str) -> Path:
+        """Write another ``plan.yaml`` and return where the old one is."""
         path, before = self.root / PLAN_FILE, self.root / BEFORE_FILE
         write_atomic(before, path.read_bytes(), mode=0o644)
-        write_atomic(path, plan.to_yaml().encode(), mode=0o644)
+        write_atomic(path, text.encode(), mode=0o644)
         return before
 
     def freeze(self, request: CodeRequest) -> None:
