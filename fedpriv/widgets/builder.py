@@ -14,12 +14,14 @@ from pathlib import Path
 from fedpriv.errors import ExistsError, FedprivError, StudyError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan
-from fedpriv.training.base_model import LocalModel, known_models, list_models
+from fedpriv.study.plan import LoraChoice
+from fedpriv.training.base_model import known_models, list_models
 from fedpriv.widgets import builder_files as files_of
 from fedpriv.widgets.builder_estimates import sizes_of, times_of
 from fedpriv.widgets.builder_state import BuilderState, Notice, Work, started, with_model
-from fedpriv.widgets.builder_work import find_model, outcome_of, try_on_mock
+from fedpriv.widgets.builder_work import outcome_of, try_on_mock
 from fedpriv.widgets.epsilon_child import privacy_in_child
+from fedpriv.widgets.model_child import find_model
 from fedpriv.widgets.submit_child import submit_in_child
 
 _log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 Change = Callable[[BuilderState], BuilderState]
 
 _open: dict[tuple[Path, str], Builder] = {}
-_opening = threading.Lock()
+_opening = threading.RLock()
 
 
 class Builder:
@@ -78,10 +80,10 @@ class Builder:
         """
         with _opening:
             key = researcher.root, name
-            if key not in _open:
-                _open[key] = cls(researcher, name, files)
-            _open[key]._listeners.append(on_change)
-            return _open[key]
+            builder = _open.get(key) or cls(researcher, name, files)
+            builder._listeners.append(on_change)
+            _open[key] = builder
+            return builder
 
     def leave(self, on_change: Callable[[], None]) -> None:
         """Say that somebody needs it no more; with the last one it is closed."""
@@ -93,7 +95,7 @@ class Builder:
             self.close()
 
     def close(self) -> None:
-        """End the threads; what stands here is on the disk."""
+        """End the threads; what stands here is on the disk. A model that is being fetched is fetched to its end."""
         self._closed = True
         self._stop_trying.set()
         self._wanted.set()
@@ -199,15 +201,16 @@ class Builder:
 
     def look_for_model(self) -> None:
         """Find the base model, fetching it if need be, and put its digest and its layers into the plan."""
-        name = self._model()
-        if isinstance(name, str):
-            self._start(
-                "model", f"Looking for the base model {name}", lambda: self._know(find_model(name, self._working))
-            )
+        name, plan = self._model(), self.state.draft.plan
+        wished = LoraChoice().targets if plan is None else plan.lora.targets
 
-    def _know(self, model: LocalModel) -> str:
-        self.change(lambda state: with_model(state, model))
-        return f"The base model {model.name} is here; its digest stands in the plan."
+        def work() -> str:
+            model = find_model(str(name), wished, self._working)
+            self.change(lambda state: with_model(state, model))
+            return f"The base model {name} is here; its digest stands in the plan."
+
+        if isinstance(name, str):
+            self._start("model", f"Looking for the base model {name}", work)
 
     def try_out(self, steps: int) -> None:
         """Train on mock data for so many steps, in the sandbox of a real round, in a process of its own.

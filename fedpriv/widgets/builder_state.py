@@ -18,9 +18,8 @@ from fedpriv.errors import FedprivError, PlanError
 from fedpriv.study import CodeRequest, Plan, load_yaml, parse_plan
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.study.validation import problems
-from fedpriv.training.base_model import LocalModel
-from fedpriv.training.usual_targets import usual_targets
 from fedpriv.widgets.builder_estimates import Estimates
+from fedpriv.widgets.model_child import FoundModel
 from fedpriv.widgets.plan_fields import changes_for
 from fedpriv.widgets.plan_text import SOURCE, Path, line_of, put
 
@@ -254,14 +253,13 @@ def with_choice(state: BuilderState, path: str, value: Any) -> BuilderState:
     return with_file(state, PLAN_FILE, put(state.draft.text, changes_for(state.draft.values, path, value)))
 
 
-def with_model(state: BuilderState, model: LocalModel) -> BuilderState:
+def with_model(state: BuilderState, model: FoundModel) -> BuilderState:
     """Return the state once a base model is on this machine: its digest, and layers that it has, are in the plan."""
     state = replace(state, models=tuple((name, here or name == model.name) for name, here in state.models))
     plan = state.draft.plan
     if plan is None or plan.base_model.name != model.name or state.submitted:
         return state
     changes: dict[Path, Any] = {("base_model", "digest"): model.digest}
-    targets = usual_targets(model.folder, wished=plan.lora.targets)
-    if targets != plan.lora.targets:
-        changes["lora", "targets"] = list(targets)
+    if plan.lora.targets == model.wished != model.targets:
+        changes["lora", "targets"] = list(model.targets)
     return with_file(state, PLAN_FILE, put(state.draft.text, changes))

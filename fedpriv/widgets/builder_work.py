@@ -1,4 +1,4 @@
-"""What takes long when a study is written: finding its base model, and trying its code on mock data."""
+"""Tries the code of a study that is being written on mock data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from fedpriv.domain.folder import ResourcesChoice
 from fedpriv.domain.trial import DryRun, Trial, model_of, shorter, trial_folder
 from fedpriv.errors import StoppedError, TrainingError
 from fedpriv.study import CodeRequest
-from fedpriv.training.base_model import LocalModel, ensure_model
 
 MOST_SECONDS = 300
 MOST_THREADS = 4
@@ -21,21 +20,6 @@ class Working(Protocol):
     """Is told what is done just now, and how far it is."""
 
     def __call__(self, words: str, step: int = 0, steps: int = 0, /) -> None: ...
-
-
-def find_model(name: str, working: Working) -> LocalModel:
-    """Return a base model, which is fetched if it is not on this machine.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be had.
-    """
-
-    def tell(stage: str, share: float) -> None:
-        working(f"Base model {name}: {stage}", round(100 * share), 100)
-
-    return ensure_model(name, on_progress=tell)
 
 
 def try_on_mock(request: CodeRequest, steps: int, state: Path, *, stop: Callable[[], bool], working: Working) -> DryRun:

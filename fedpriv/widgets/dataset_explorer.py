@@ -36,6 +36,7 @@ class DatasetExplorer(ShownAsSheet, Panel):
     """
 
     script = "dataset_explorer.js"
+    _is_live = False
 
     def __init__(
         self,
@@ -60,13 +61,19 @@ class DatasetExplorer(ShownAsSheet, Panel):
         )
         self.listen(self._actions)
         self._pump.start()
+        self._is_live = True
 
     def close(self) -> None:
         """End the panel's threads and take it off the page."""
+        if self._is_live:  # a widget is closed once more when it is collected as garbage, in the middle of anything
+            self._is_live = False
+            self._end()
+        super().close()
+
+    def _end(self) -> None:
         self._actions.close()
         self._explorer.close()
         self._pump.close()
-        super().close()
 
     def sheet(self) -> Sheet:
         """Return it as a sheet."""

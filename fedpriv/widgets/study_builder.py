@@ -48,6 +48,7 @@ class StudyBuilder(ShownAsSheet, Panel):
     """
 
     script = "study_builder.js"
+    _is_live = False
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class StudyBuilder(ShownAsSheet, Panel):
         )
         self.listen(self._actions)
         self._pump.start()
+        self._is_live = True
 
     @property
     def plan(self) -> Plan:
@@ -115,10 +117,15 @@ class StudyBuilder(ShownAsSheet, Panel):
 
     def close(self) -> None:
         """End the panel's threads and take it off the page; what was typed stays on the disk."""
+        if self._is_live:  # a widget is closed once more when it is collected as garbage, in the middle of anything
+            self._is_live = False
+            self._end()
+        super().close()
+
+    def _end(self) -> None:
         self._actions.close()
         self._builder.leave(self._pump.wake)
         self._pump.close()
-        super().close()
 
     def sheet(self) -> Sheet:
         """Return it as a sheet."""

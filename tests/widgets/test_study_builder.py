@@ -10,6 +10,7 @@ pytest.importorskip("anywidget")
 from fedpriv.errors import ConfigError, PlanError, StudyError
 from fedpriv.study.plan import MemberChoice
 from fedpriv.training.base_model import ensure_model
+from fedpriv.widgets import builder
 from fedpriv.widgets.study_builder import StudyBuilder
 from tests.widgets.test_round_control import Told, ask
 
@@ -101,6 +102,8 @@ def test_a_new_study_needs_its_domains(build):
 
 def test_closing_ends_its_threads(build):
     panel = build(name="short")
+    told = Told(panel)
+    told.wait(lambda: panel.view["work"] is None)
     panel.close()
     assert not [thread.name for thread in threading.enumerate() if thread.name.endswith(" short")]
 
@@ -117,3 +120,21 @@ def test_two_panels_on_one_study_show_and_change_the_same(build):
     first.close()
     ask(second, do="set", path="training.rounds", value=13)
     told.wait(lambda: control(second, "training.rounds")["value"] == 13)
+
+
+def test_a_closed_panel_that_is_collected_while_another_is_made_does_no_harm(build, monkeypatch):
+    first = build(name="first")
+    told = Told(first)
+    told.wait(lambda: first.view["work"] is None)
+    first.close()
+    begun = []
+
+    def started(*arguments, **others):
+        begun.append(True)
+        first.close()  # as its __del__ does, in whatever thread the garbage is collected
+        return real(*arguments, **others)
+
+    real = builder.started
+    monkeypatch.setattr(builder, "started", started)
+    assert build(name="second").view["name"] == "second"
+    assert begun
