@@ -41,6 +41,7 @@ def test_mock_data_of_a_cohort_and_what_it_said_of_its_shards(federation, tmp_pa
     write_notebook(folder / "study.ipynb", setup, 'StudyBuilder(researcher, "icu", cohort=cohort, base_model="tiny")')
     write_notebook(folder / "after.ipynb", setup, 'DatasetExplorer(Study.open(researcher, "icu"))')
     with jupyter(folder) as url, browser_page() as page:
+        page.set_default_timeout(180_000)  # a busy machine is no failure
         notebook = NotebookPage(page, url, "before.ipynb")
         assert notebook.run_all() == ""
         page.wait_for_function(FETCHED, timeout=120_000)
