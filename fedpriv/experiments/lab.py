@@ -92,8 +92,9 @@ def open_or_create(
         If it runs already.
     """
     if (work / RECORD).exists() and not fresh:
+        federation = Federation.open(work)
         say(f"going on with the domains in {work}")
-        return Federation.open(work)
+        return federation
     return Federation.create(mimic=mimic, model=model, domains=domains, work=work, ask=True, say=say)
 
 

@@ -36,7 +36,6 @@ class DatasetExplorer(ShownAsSheet, Panel):
     """
 
     script = "dataset_explorer.js"
-    _is_live = False
 
     def __init__(
         self,
@@ -61,14 +60,6 @@ class DatasetExplorer(ShownAsSheet, Panel):
         )
         self.listen(self._actions)
         self._pump.start()
-        self._is_live = True
-
-    def close(self) -> None:
-        """End the panel's threads and take it off the page."""
-        if self._is_live:  # a widget is closed once more when it is collected as garbage, in the middle of anything
-            self._is_live = False
-            self._end()
-        super().close()
 
     def _end(self) -> None:
         self._actions.close()

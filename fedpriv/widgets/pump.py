@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from fedpriv.widgets.sheet import Sheet, to_html, to_text
 
@@ -63,9 +62,6 @@ class ShownAsSheet:
         """Return it as lines for a terminal."""
         return to_text(self.sheet())
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)  # pyright: ignore[reportAttributeAccessIssue] - the panel's own
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        if data is not None:
-            data["text/html"] = to_html(self.sheet())
-        return bundle
+    def as_html(self) -> str:
+        """Return it as still HTML."""
+        return to_html(self.sheet())

@@ -48,7 +48,6 @@ class StudyBuilder(ShownAsSheet, Panel):
     """
 
     script = "study_builder.js"
-    _is_live = False
 
     def __init__(
         self,
@@ -76,7 +75,6 @@ class StudyBuilder(ShownAsSheet, Panel):
         )
         self.listen(self._actions)
         self._pump.start()
-        self._is_live = True
 
     @property
     def plan(self) -> Plan:
@@ -114,13 +112,6 @@ class StudyBuilder(ShownAsSheet, Panel):
             If it was submitted already, or its files were changed meanwhile.
         """
         return self._builder.save()
-
-    def close(self) -> None:
-        """End the panel's threads and take it off the page; what was typed stays on the disk."""
-        if self._is_live:  # a widget is closed once more when it is collected as garbage, in the middle of anything
-            self._is_live = False
-            self._end()
-        super().close()
 
     def _end(self) -> None:
         self._actions.close()

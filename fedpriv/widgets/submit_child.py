@@ -5,13 +5,13 @@ syft prints, and is kept from it by turning a whole process's output off for a m
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher import Study
 from fedpriv.widgets.builder_work import Working
+from fedpriv.widgets.plain_output import plain_output
 
 _WAITING, _ERROR = "… ", "Error: "
 
@@ -30,7 +30,7 @@ def submit_in_child(study: Study, working: Working) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "COLUMNS": "10000", "NO_COLOR": "1"},  # sentences in one line each
+        env=plain_output(),
         start_new_session=True,
     )
     error = ""
