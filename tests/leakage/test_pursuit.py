@@ -31,7 +31,8 @@ def test_with_as_many_rows_as_atoms_every_atom_is_found_first(seed, count, rows)
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
 def test_neither_the_size_of_the_rows_nor_of_atoms_matters(seed, size):
     atoms, _, seen = mixed(seed, 5, 6)
-    assert pursue(atoms * size, seen, 5) == pursue(atoms, seen * size, 5) == pursue(atoms, seen, 5)
+    found = set(pursue(atoms, seen, 5))
+    assert set(pursue(atoms * size, seen, 5)) == set(pursue(atoms, seen * size, 5)) == found
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.booleans())
@@ -54,10 +55,10 @@ def test_more_atoms_than_rows_are_found_too():
 def test_under_noise_directions_count_by_their_size():
     right = {True: 0, False: 0}
     for seed in range(30):
-        atoms, chosen, seen = mixed(seed, 4, 12, strength=8.0)
+        atoms, chosen, seen = mixed(seed, 4, 28, strength=4.0)
         for alike in right:
             right[alike] += len(chosen & set(pursue(atoms, seen, 4, alike=alike)))
-    assert right[False] > right[True] + 10
+    assert right[False] > right[True] + 20
 
 
 def test_rows_of_zeros_name_nothing():
