@@ -49,8 +49,13 @@ def whitener(atoms: Float64, weights: Float64, *, noise: float = 0.0, ridge: flo
     return (vectors / np.sqrt(np.maximum(values, 0.0) + ridge * values[-1])) @ vectors.T
 
 
-def pursue(atoms: Float64, rows: Float64, count: int, *, alike: bool = True) -> list[int]:
+def pursue(atoms: Float64, rows: Float64, count: int, *, prior: Float64 | None = None) -> list[int]:
     """Name up to ``count`` atoms that together span the rows, the one that explains most first.
+
+    Without noise, every direction of what is left of the rows counts alike. Where there is noise the small ones are
+    made of it: then an atom counts by what it explains, ``||P a||^2 / ||a||^2`` over the noise's ``2 s^2``, plus the
+    logarithm of how probable it was before: the gain in the logarithm of the posterior. ``s^2`` is the mean square of
+    what is left. (Simultaneous pursuit of Tropp, Gilbert and Strauss 2006, with a prior.)
 
     Parameters
     ----------
@@ -60,9 +65,8 @@ def pursue(atoms: Float64, rows: Float64, count: int, *, alike: bool = True) -> 
         What was seen.
     count : int
         Most atoms to name.
-    alike : bool, default True
-        Whether every direction of what is left counts alike. Where there is noise, the small ones are made of it: then
-        directions count by their size, as in the simultaneous pursuit of Tropp, Gilbert and Strauss 2006.
+    prior : ndarray of float64, (number,), optional
+        How probable each atom is, positive; given where the rows hold noise.
 
     Returns
     -------
@@ -84,10 +88,14 @@ def pursue(atoms: Float64, rows: Float64, count: int, *, alike: bool = True) -> 
     chosen: list[int] = []
     while len(left) and len(chosen) < count:
         usable = remaining > _DEPENDENT * lengths
-        shares = np.square(atoms @ (left if alike else rows).T).sum(axis=1) / np.where(usable, remaining, np.inf)
-        best = int(np.argmax(shares))
-        if not usable[best]:
+        if not usable.any():
             break
+        seen = left if prior is None else rows
+        scores = np.square(atoms @ seen.T).sum(axis=1) / np.where(usable, remaining, np.inf)
+        if prior is not None:
+            noise = np.square(rows).sum() / (len(rows) * (rows.shape[1] - len(chosen)))
+            scores = scores / (2 * noise) + np.log(prior)
+        best = int(np.argmax(np.where(usable, scores, -np.inf)))
         chosen.append(best)
         fresh = _beyond(atoms[best], basis)
         basis = np.vstack([basis, fresh])

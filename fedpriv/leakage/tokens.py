@@ -26,8 +26,8 @@ SMOOTHING = 0.1
 """Counted for every token beside what public text shows: a token that is not there can still occur."""
 
 ADAPTIVE_NOISE = 1.0
-"""For updates of AdamW: it makes every coordinate as large as any other, which no mixture of inputs is. Chosen among
-0, 0.03, 0.3 and 1 on made-up notes."""
+"""For updates of AdamW: it makes every coordinate as large as any other, which no mixture of inputs is. From 1 to 10 it
+makes little difference, below 0.3 the attack finds clearly less (made-up notes, the tiny model and SmolLM2-135M)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,5 +118,6 @@ def recover_tokens(view: View, dictionary: Dictionary, count: int) -> tuple[int,
     if rows:
         joined = np.concatenate(rows) * (dictionary.spread if dictionary.noise else 1.0)
         white = joined @ dictionary.whitener
-        found = pursue(dictionary.whitened, white, count, alike=not dictionary.noise)
+        prior = dictionary.frequency if dictionary.noise else None
+        found = pursue(dictionary.whitened, white, count, prior=prior)
     return tuple(dict.fromkeys([*found, *dictionary.by_frequency]))[:count]

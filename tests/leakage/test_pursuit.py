@@ -36,9 +36,9 @@ def test_neither_the_size_of_the_rows_nor_of_atoms_matters(seed, size):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.booleans())
-def test_no_atom_is_named_twice_and_never_more_than_asked(seed, count, alike):
+def test_no_atom_is_named_twice_and_never_more_than_asked(seed, count, noisy):
     atoms, _, seen = mixed(seed, 20, 6)
-    found = pursue(atoms, seen, count, alike=alike)
+    found = pursue(atoms, seen, count, prior=np.full(ATOMS, 1 / ATOMS) if noisy else None)
     assert len(found) == len(set(found)) <= min(count, WIDTH)
 
 
@@ -53,12 +53,21 @@ def test_more_atoms_than_rows_are_found_too():
 
 
 def test_under_noise_directions_count_by_their_size():
-    right = {True: 0, False: 0}
+    right = {"alike": 0, "by size": 0}
     for seed in range(30):
         atoms, chosen, seen = mixed(seed, 4, 28, strength=4.0)
-        for alike in right:
-            right[alike] += len(chosen & set(pursue(atoms, seen, 4, alike=alike)))
-    assert right[False] > right[True] + 20
+        for way, prior in zip(right, (None, np.full(ATOMS, 1 / ATOMS)), strict=True):
+            right[way] += len(chosen & set(pursue(atoms, seen, 4, prior=prior)))
+    assert right["by size"] > right["alike"] + 20
+
+
+def test_what_is_probable_is_named_first_unless_the_rows_say_otherwise():
+    atoms, chosen, seen = mixed(5, 4, 12)
+    likely = next(atom for atom in range(ATOMS) if atom not in chosen)
+    prior = np.full(ATOMS, 1e-6)
+    prior[likely] = 1.0
+    assert set(pursue(atoms, seen, 4, prior=prior)) == chosen
+    assert pursue(atoms, np.random.default_rng(0).normal(size=seen.shape), 1, prior=prior**20) == [likely]
 
 
 def test_rows_of_zeros_name_nothing():

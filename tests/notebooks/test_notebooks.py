@@ -15,6 +15,7 @@ TOLD = {
     "01_quick_start": "round 3",
     "04_steering_rounds_live": "adapter_model.safetensors",
     "05_your_own_recipe": "after two halved rounds",
+    "06_what_an_attacker_sees": "the leakage rate is not measured",
     "08_another_hospital": "ICD-9 codes are written without a dot",
     "09_asynchronous_across_clouds": "after 4 sums of 2 updates",
 }
