@@ -25,7 +25,7 @@ from fedpriv.training.examples import Example
 SMOOTHING = 0.1
 """Counted for every token beside what public text shows: a token that is not there can still occur."""
 
-ADAPTIVE_NOISE = 1.0
+ADAPTIVE_NOISE = 3.0
 """For updates of AdamW: it makes every coordinate as large as any other, which no mixture of inputs is. From 1 to 10 it
 makes little difference, below 0.3 the attack finds clearly less (made-up notes, the tiny model and SmolLM2-135M)."""
 
