@@ -7,7 +7,7 @@ Made-up notes of one seed are public, those of another are attacked. ``4x32`` is
 The work is one plain gradient, a step of gradient descent on each of four batches, or fedpriv's own local round: AdamW.
 
 Reported, as means over trials: the number of distinct tokens; the share that the attack names within as many guesses,
-of all and of those outside the most common ones (``telling``); the same for guessing by frequency; seconds of an attack.
+of all and of those outside the most common ones (``telling``); the same for guesses by frequency; seconds of an attack.
 """
 
 from __future__ import annotations
