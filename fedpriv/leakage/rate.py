@@ -28,7 +28,7 @@ class Trial:
     Attributes
     ----------
     secret : frozenset of int
-        The tokens of the texts that the update was computed from.
+        The tokens of the texts that the update was computed from (:func:`fedpriv.leakage.gradients.read_tokens`).
     guesses : sequence of int
         What the attack named, the likeliest first: at least as many as ``secret`` has tokens.
     others : sequence of int

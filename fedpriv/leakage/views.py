@@ -19,7 +19,7 @@ from fedpriv.files import sha256_hex
 from fedpriv.leakage.pursuit import Float64
 from fedpriv.protection.container import Container, open_container
 from fedpriv.protection.groups import groups_of, live
-from fedpriv.protection.levels import blocks_of, packing_of, shape_of
+from fedpriv.protection.levels import blocks_of, describe, packing_of, shape_of
 from fedpriv.protection.manifest import require_update_header
 from fedpriv.protection.packed import sent_words
 from fedpriv.protection.packing import Packing
@@ -43,7 +43,7 @@ class View:
     levels : dict of str
         How each tensor is protected from this party: a level of the plan, or ``sum``.
     tensors : dict of ndarray of float64
-        The numbers that the party can make of it, by tensor, in the tensor's shape. Tensors that were not sent, are
+        The numbers that the party can make of it, by tensor, in the tensor's shape. Tensors that were not sent are
         missing.
     """
 
@@ -88,8 +88,8 @@ def aggregator_view(
     parameters = read_parameters(public)
     header = signed.header
     groups = groups_of(protection, {name: int(np.prod(shape)) for name, shape in layout.items()}, turns)
-    planned = [(group.level, group.parameters) for group in groups]
-    if header.key_id != sha256_hex(public) or planned != [(g.level, g.parameters) for g in parameters.groups]:
+    planned = tuple(describe(group, clients=parameters.clients, security=protection.security) for group in groups)
+    if header.key_id != sha256_hex(public) or planned != parameters.groups:
         raise ProtectionError("The update was sealed for another study key or plan", kept="No view was made")
     places = Places(groups, live(groups, header.round, header.bits))
     size = signed.container_bytes
