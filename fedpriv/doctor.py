@@ -87,6 +87,7 @@ def run_checks() -> list[Check]:
         ("encrypted sum", check_encryption),
         ("bubblewrap", check_bubblewrap),
         ("job walls", check_job_walls),
+        ("notebooks", check_notebooks),
         ("chromium", check_chromium),
         ("GPU", check_gpu),
         ("base model", check_base_model),
@@ -190,6 +191,20 @@ def check_job_walls() -> Check:
         how = "run domains as a user of their own: the kernel exempts root from its limit of processes"
         return Check(name, "warning", " and ".join(found) + ", but you are root", how)
     return Check(name, "ok", " and ".join(found))
+
+
+def check_notebooks() -> Check:
+    """Look for what `fedpriv lab` and its panels need."""
+    found, missing = [], []
+    for name in ("jupyterlab", "ipywidgets", "anywidget"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        how = "run `pip install 'fedpriv[lab]'`; only `fedpriv lab` needs it"
+        return Check("notebooks", "warning", f"not installed: {', '.join(missing)}", how)
+    return Check("notebooks", "ok", ", ".join(found))
 
 
 def check_chromium() -> Check:

@@ -24,6 +24,7 @@ NAMES = [
     "encrypted sum",
     "bubblewrap",
     "job walls",
+    "notebooks",
     "chromium",
     "GPU",
     "base model",

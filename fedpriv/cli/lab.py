@@ -18,7 +18,7 @@ from fedpriv.errors import ConfigError
 
 def lab(
     demo: Annotated[
-        bool, typer.Option("--demo", help="Start three domains on this machine first; the notebooks join them.")
+        bool, typer.Option("--demo", help="Start three domains on this machine first, or join those that run.")
     ] = False,
     model: Annotated[str, typer.Option(help="Base model of a new demo: tiny or smollm2-135m-instruct.")] = "tiny",
     domains: Annotated[int, typer.Option(min=2, max=16, help="Domains of a new demo.")] = 3,
@@ -35,7 +35,7 @@ def lab(
 
     With --demo the domains keep running until you end this; their studies are there the next time.
     """
-    from fedpriv.experiments.lab import JOIN, JupyterLab, notebooks_folder, open_or_create
+    from fedpriv.experiments.lab import JOIN, JupyterLab, join_or_start, notebooks_folder
 
     if find_spec("jupyterlab") is None or find_spec("anywidget") is None:
         raise ConfigError("JupyterLab is not installed", todo="run `pip install 'fedpriv[lab]'`")
@@ -47,9 +47,8 @@ def lab(
             def say(sentence: str) -> None:
                 console.print(f"[dim]•[/] {escape(sentence)}", highlight=False)
 
-            federation = open_or_create(work, model=model, domains=domains, mimic=mimic, fresh=fresh, say=say)
+            federation = join_or_start(work, model=model, domains=domains, mimic=mimic, fresh=fresh, say=say)
             stack.callback(federation.close)
-            federation.start()
             environment[JOIN] = str(work.resolve())
             console.print(f"Domains: {escape(', '.join(federation.domains))}; base model {federation.model.name}.")
         arguments = (f"--ServerApp.port={port}", *(() if browser else ("--no-browser",)))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fedpriv.errors import ConfigError
+from fedpriv.errors import ConfigError, LockError
 from fedpriv.experiments.federation import RECORD, Federation
 
 LAB_WORK = Path(".fedpriv/lab")
@@ -41,13 +41,38 @@ def demo_federation(*, model: str = "tiny", domains: int = 3, work: Path = LAB_W
         return Federation.join(Path(there))
     known = _running.get(work.resolve())
     if known is None:
-        known = _running[work.resolve()] = open_or_create(work, model=model, domains=domains).start()
+        known = _running[work.resolve()] = join_or_start(work, model=model, domains=domains)
         atexit.register(known.close)
     return known
 
 
 _running: dict[Path, Federation] = {}
 """Those of this process: a cell that is run twice finds the federation that it started."""
+
+
+def join_or_start(
+    work: Path,
+    *,
+    model: str = "tiny",
+    domains: int = 3,
+    mimic: Path | None = None,
+    fresh: bool = False,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Federation:
+    """Return the federation in a folder with its domains running: that of another process, or one that this starts.
+
+    Raises
+    ------
+    LockError
+        If it is to be made ``fresh`` while it runs.
+    """
+    try:
+        return open_or_create(work, model=model, domains=domains, mimic=mimic, fresh=fresh, say=say).start()
+    except LockError:
+        if fresh:
+            raise
+        say(f"joining the domains that run in {work}")
+        return Federation.join(work)
 
 
 def open_or_create(
@@ -67,8 +92,9 @@ def open_or_create(
         If it runs already.
     """
     if (work / RECORD).exists() and not fresh:
+        federation = Federation.open(work)
         say(f"going on with the domains in {work}")
-        return Federation.open(work)
+        return federation
     return Federation.create(mimic=mimic, model=model, domains=domains, work=work, ask=True, say=say)
 
 

@@ -211,4 +211,4 @@ def write_into_draft(study: Study, found: SensitivityMap) -> Path:
         changed = plan.model_copy(update={"protection": found.protection(plan.protection)})
     except ValueError as error:
         raise PlanError("These rules do not fit into a plan", todo="choose a larger --seal") from error
-    return study.rewrite(changed)
+    return study.rewrite(changed.to_yaml())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
-from fedpriv.study import CodeRequest, Plan, RequestDecision
+from fedpriv.study import CodeRequest, Plan, RequestDecision, parse_plan
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
+
+_ENDS_S = 15.0
 
 
 def _about(shard: ShardStatement) -> str:
@@ -85,16 +88,19 @@ class Study:
         """The plan as it stands in the folder."""
         return self.folder.draft().plan
 
-    def rewrite(self, plan: Plan) -> Path:
-        """Write another plan in place of the draft's, and return where the one before is kept, with its comments.
+    def rewrite(self, text: str) -> Path:
+        """Write another ``plan.yaml`` in place of the draft's, and return where the one before is kept.
 
         Raises
         ------
         ExistsError
             If the study was submitted.
+        PlanError
+            If the text is no plan; nothing is written then.
         """
         self.require_draft()
-        return self.folder.rewrite(plan)
+        parse_plan(text)
+        return self.folder.rewrite(text)
 
     def require_draft(self) -> None:
         """Refuse to change a plan that data owners have.
@@ -313,7 +319,7 @@ class Study:
             raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")
         if self.folder.record("finished") is None:
             raise StudyError("The study is not finished yet", todo="run `fedpriv study run` first")
-        with self._listeners.during(subscribers), self._locked(), self._orchestrator() as orchestrator:
+        with self._listeners.during(subscribers), self._run_ended(), self._orchestrator() as orchestrator:
             released = run_in_thread(orchestrator.release())
             request, digest = orchestrator.request, released.adapter_sha256
             notes = {"study": request.study, "adapter_sha256": digest}
@@ -401,6 +407,21 @@ class Study:
 
     def _locked(self) -> Any:
         return folder_lock(self.folder.lock_path, holder="The study", todo="wait for it, or stop that process")
+
+    @contextmanager
+    def _run_ended(self) -> Iterator[None]:
+        """Lock the study; a run that has just finished it may still be putting its things away."""
+        end = time.monotonic() + _ENDS_S
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self._locked())
+                    break
+                except LockError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+            yield
 
     @contextmanager
     def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:

@@ -18,7 +18,6 @@ from fedpriv.study import (
     BlobRef,
     CodeRequest,
     Identity,
-    Plan,
     RequestDecision,
     Result,
     Signed,
@@ -31,7 +30,7 @@ from fedpriv.study.section import Section
 from fedpriv.study.shard import ShardStatement
 
 BEFORE_FILE = "plan.before.yaml"
-"""The plan before a program changed it: comments are not carried over."""
+"""The plan before a program changed it."""
 
 
 class KeyState(Section):
@@ -136,9 +135,9 @@ class StudyFolder:
             raise ExistsError(
                 f"There is a study {root.name} already", kept="It was left as it is", todo="choose a name"
             )
-        for name, text in request.files.items():
-            write_atomic(root / name, text.encode(), mode=0o644)
-        return cls(root)
+        folder = cls(root)
+        folder.write(request)
+        return folder
 
     @property
     def state(self) -> Path:
@@ -179,11 +178,16 @@ class StudyFolder:
         files = {name: (self.root / name).read_text(encoding="utf-8") for name in names if (self.root / name).exists()}
         return CodeRequest.from_files(files)
 
-    def rewrite(self, plan: Plan) -> Path:
-        """Write another ``plan.yaml`` and return where the old one is; comments are in that one only."""
+    def write(self, request: CodeRequest) -> None:
+        """Write a request's files in place of those of the same names, as a person wrote them."""
+        for name, text in request.files.items():
+            write_atomic(self.root / name, text.encode(), mode=0o644)
+
+    def rewrite(self, text: str) -> Path:
+        """Write another ``plan.yaml`` and return where the old one is."""
         path, before = self.root / PLAN_FILE, self.root / BEFORE_FILE
         write_atomic(before, path.read_bytes(), mode=0o644)
-        write_atomic(path, plan.to_yaml().encode(), mode=0o644)
+        write_atomic(path, text.encode(), mode=0o644)
         return before
 
     def freeze(self, request: CodeRequest) -> None:

@@ -21,13 +21,14 @@ SecurityLevel = Literal["tc192", "tc256"]
 TensorPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,200}$")]
 """A shell glob over the names of the adapter's tensors; nothing in it means something to a terminal or a page."""
 
-_SEEN: dict[ProtectionLevel, str] = {
+WHO_SEES: dict[ProtectionLevel, str] = {
     "sealed": "nobody sees a single update, and only the domains open the sum",
     "masked": "the researcher sees their sum, but no single update",
     "ckks": "the researcher sees nothing, but a domain that got hold of a single update could read it",
     "ckks-tuned": "the researcher sees nothing, but a domain that got hold of a single update could read it",
     "plain": "the researcher sees EVERY SINGLE update",
 }
+"""What a level means, for a person who decides about it."""
 
 
 class LevelRule(Section):
@@ -167,7 +168,7 @@ class ProtectionChoice(Section):
             Names of the adapter's tensors where they are known: then the sentence counts them.
         """
         if not self.rules:
-            return f"{self._with_bits(self.level)}: {_SEEN[self.level]}"
+            return f"{self._with_bits(self.level)}: {WHO_SEES[self.level]}"
         left, parts = sorted(tensors), []
         for rule in self.rules:
             mine = [name for name in left if rule.matches(name)]
@@ -178,9 +179,9 @@ class ProtectionChoice(Section):
                 about = about.replace("tensors", "tensor", 1)
             verb = "is" if len(mine) == 1 else "are"
             which = f"{number}{about}, which {verb} {self._with_bits(rule.level, rule.bits)}"
-            parts.append(f"{which}: {_SEEN[rule.level]}")
+            parts.append(f"{which}: {WHO_SEES[rule.level]}")
         rest = f" ({len(left)} tensor{'' if len(left) == 1 else 's'})" if tensors else ""
-        first = f"{self._with_bits(self.level)}{rest}: {_SEEN[self.level]}"
+        first = f"{self._with_bits(self.level)}{rest}: {WHO_SEES[self.level]}"
         return f"{first}; except {'; and '.join(parts)}"
 
     def _with_bits(self, level: ProtectionLevel, own: int | None = None) -> str:

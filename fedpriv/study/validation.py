@@ -32,7 +32,12 @@ def validate_section(model: type[SectionT], value: Any, *, source: str) -> Secti
 
 def in_words(error: ValidationError) -> str:
     """Return a validation error as one line a person can act on."""
-    return "; ".join(_problem_in_words(problem) for problem in error.errors(include_url=False)[:5])
+    return "; ".join(words for _, words in problems(error)[:5])
+
+
+def problems(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return each problem of a validation error: where it is, and a sentence that begins with that place."""
+    return [(problem["loc"], _problem_in_words(problem)) for problem in error.errors(include_url=False)]
 
 
 def _problem_in_words(problem: Any) -> str:

@@ -77,3 +77,8 @@ def load_yaml(text: str, *, source: str) -> Any:
 def dump_yaml(value: Any) -> str:
     """Return parsed JSON as YAML that :func:`load_yaml` reads as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_inline(value: Any) -> str:
+    """Return parsed JSON as one line of YAML, to stand behind a key."""
+    return yaml.dump([value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=2**31).strip()[1:-1]

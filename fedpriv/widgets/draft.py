@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from fedpriv.domain.estimates import tensor_sizes
 from fedpriv.errors import PlanError, ProtectionError
 from fedpriv.protection.sizes import update_bytes
 from fedpriv.researcher.study import Study
-from fedpriv.study import Plan, validate_section
-from fedpriv.study.aggregation import RULES_WITH_LINKS, WEIGHTS_IN_WORDS, AggregationChoice, WeightRule
+from fedpriv.study import Plan, load_yaml, parse_plan
+from fedpriv.study.aggregation import WEIGHTS_IN_WORDS, WeightRule
 from fedpriv.study.averaging import turns_of
 from fedpriv.study.protection_choice import QUANTISED, ProtectionLevel
+from fedpriv.study.request import PLAN_FILE
+from fedpriv.widgets.plan_fields import changes_for
+from fedpriv.widgets.plan_text import put
 
 Choice = Literal["weights", "alpha", "mode", "level", "bits", "steps", "rounds"]
 
@@ -22,16 +24,15 @@ OFFERED_BITS = (4, 6, 8, 10, 12, 16)
 OFFERED_WEIGHTS: tuple[WeightRule, ...] = tuple(rule for rule in WEIGHTS_IN_WORDS if rule != "custom")
 """A function of the researcher's own is given in code, not on a screen."""
 
-_PLACE: dict[Choice, tuple[str, str]] = {
-    "weights": ("aggregation", "weights"),
-    "alpha": ("aggregation", "alpha"),
-    "mode": ("schedule", "mode"),
-    "level": ("protection", "level"),
-    "bits": ("protection", "bits"),
-    "steps": ("training", "steps"),
-    "rounds": ("training", "rounds"),
+_PATH: dict[Choice, str] = {
+    "weights": "aggregation.weights",
+    "alpha": "aggregation.alpha",
+    "mode": "schedule.mode",
+    "level": "protection.level",
+    "bits": "protection.bits",
+    "steps": "training.steps",
+    "rounds": "training.rounds",
 }
-_WHOLE = frozenset({"bits", "steps", "rounds"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,31 +56,20 @@ class Sizes:
         return 4 * self.parameters
 
 
-def changed(plan: Plan, choice: Choice, value: float | str) -> Plan:
-    """Return a plan with one choice made, and with what belongs to it.
+def changed(text: str, choice: Choice, value: float | str) -> str:
+    """Return a plan's text with one choice made, and with what belongs to it; the rest stays, comments included.
 
     Raises
     ------
     PlanError
         If the value is none that can be chosen, or does not fit the rest of the plan.
     """
-    section, name = _PLACE[choice]
-    values = plan.model_dump(mode="json")
-    if choice in _WHOLE and isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and choice != "alpha":
         value = int(value)  # a page knows one kind of number
-    values[section][name] = value
-    _fit(values, choice, len(plan.cohort))
-    return validate_section(Plan, values, source="the plan")
-
-
-def _fit(values: dict[str, Any], choice: Choice, domains: int) -> None:
-    """Change what has no meaning any more beside a new choice."""
-    if choice == "weights" and values["aggregation"]["weights"] not in RULES_WITH_LINKS:
-        values["aggregation"]["alpha"] = AggregationChoice.model_fields["alpha"].default
-    if choice == "mode":
-        buffered = values["schedule"]["mode"] == "buffered"
-        kept = {name: values["schedule"][name] for name in ("mode", "staleness")}
-        values["schedule"] = kept | ({"buffer": max(2, math.ceil(domains / 2))} if buffered else {})
+    values = load_yaml(text, source=PLAN_FILE)
+    new = put(text, changes_for(values, _PATH[choice], value))
+    parse_plan(new)
+    return new
 
 
 def choose(study: Study, choice: Choice, value: float | str) -> str:
@@ -92,7 +82,8 @@ def choose(study: Study, choice: Choice, value: float | str) -> str:
     PlanError
         If it does not fit; nothing is changed then.
     """
-    study.rewrite(changed(study.plan, choice, value))
+    path = study.folder.root / PLAN_FILE
+    study.rewrite(changed(path.read_text(encoding="utf-8"), choice, value))
     return f"plan.yaml: {choice} {value:g}" if isinstance(value, float) else f"plan.yaml: {choice} {value}"
 
 

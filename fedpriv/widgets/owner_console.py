@@ -33,9 +33,6 @@ class DataOwnerConsole(Panel):
 
     script = "owner_console.js"
 
-    _watch: OwnerWatch | None = None
-    _actions: ActionQueue[Any] | None = None
-
     def __init__(self, domain: Domain | Path | str, **kwargs: Any) -> None:
         opened = domain if isinstance(domain, Domain) else Domain.open(Path(domain).expanduser())
         super().__init__(**kwargs)
@@ -43,10 +40,10 @@ class DataOwnerConsole(Panel):
         self._actions = ActionQueue(
             ACTIONS, self._desk.carry_out, self.show_answer, name=f"actions {opened.config.name}"
         )
-        self.listen(self._actions)
         self._text = f"The data owner's console of {opened.config.name}"
         self._watch = OwnerWatch(self._desk, self._show, self._show_problem)
         self._watch.start()
+        self.listen(self._actions)
 
     def show_answer(self, answer: Answer) -> None:
         """Show what came of a click; turning a page is seen as it is, and takes the answer before it off the screen."""
@@ -55,12 +52,9 @@ class DataOwnerConsole(Panel):
         else:
             self.answer = {}
 
-    def close(self) -> None:
-        """End the threads behind it, and take it off the page."""
-        if self._watch is not None and self._actions is not None:
-            self._watch.close()
-            self._actions.close()
-        super().close()
+    def _end(self) -> None:
+        self._watch.close()
+        self._actions.close()
 
     def as_text(self) -> str:
         """Return the domain in a few lines."""

@@ -50,6 +50,7 @@ class Panel(anywidget.AnyWidget):
     """
 
     script: ClassVar[str]
+    _is_live = False
 
     view = traitlets.Dict().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
@@ -63,6 +64,17 @@ class Panel(anywidget.AnyWidget):
     def listen(self, actions: ActionQueue[Any]) -> None:
         """Pass what is asked for on the page to a queue."""
         self.on_msg(lambda _widget, content, _buffers: actions.ask(content))
+        self._is_live = True
+
+    def close(self) -> None:
+        """End the threads behind the panel, and take it off the page; what runs elsewhere goes on."""
+        if self._is_live:  # ipywidgets closes once more when a widget is collected as garbage, in whatever thread
+            self._is_live = False
+            self._end()
+        super().close()
+
+    def _end(self) -> None:
+        """End the threads behind the panel."""
 
     def show_answer(self, answer: Answer) -> None:
         """Show what came of a click; called from the queue's thread."""

@@ -8,9 +8,12 @@ from typing import Any
 
 import traitlets
 
+from fedpriv.errors import FedprivError
 from fedpriv.researcher import Study
+from fedpriv.widgets.displays import study_sheet
 from fedpriv.widgets.panel import Panel
 from fedpriv.widgets.round_view import charts_of, view_of
+from fedpriv.widgets.sheet import to_html
 from fedpriv.widgets.study_actions import study_actions
 from fedpriv.widgets.study_facts import FactsReader, StudyFacts
 from fedpriv.widgets.study_state import StudyState
@@ -41,7 +44,7 @@ class RoundControl(Panel):
 
     def __init__(self, study: Study, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._name = study.folder.root.name
+        self._study, self._name = study, study.folder.root.name
         self._reader = FactsReader(study)
         self._state, self._trouble = StudyState(), ""
         self._facts, self._read_s = self._reader.read(), time.monotonic()
@@ -49,15 +52,13 @@ class RoundControl(Panel):
         self._drawing = threading.Lock()
         self._draw()
         self._actions = study_actions(study, self.show_answer)
-        self.listen(self._actions)
         self._watch = StudyWatch(study, self._on_state, self._on_trouble, self._on_look)
         self._watch.start()
+        self.listen(self._actions)
 
-    def close(self) -> None:
-        """End the panel's threads, and take it off the page; the study goes on."""
+    def _end(self) -> None:
         self._watch.close()
         self._actions.close()
-        super().close()
 
     def as_text(self) -> str:
         """Return the study in a few lines."""
@@ -67,6 +68,13 @@ class RoundControl(Panel):
         ]
         lines += [f"  {card['email']}: {card['doing']}" for card in view["domains"]]
         return "\n".join([*lines, *filter(None, [view["problem"], view["next"]])])
+
+    def as_html(self) -> str:
+        """Return the study as a sheet."""
+        try:
+            return to_html(study_sheet(self._study))
+        except (FedprivError, OSError):
+            return super().as_html()  # it says what cannot be read
 
     # -- from the watch's thread ---------------------------------------------------------------------------------------
 

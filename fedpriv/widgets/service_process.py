@@ -11,6 +11,7 @@ from fedpriv.domain import Domain, DomainFolder
 from fedpriv.domain.finding import visible
 from fedpriv.errors import LockError, RefusedError
 from fedpriv.files import PRIVATE_FILE
+from fedpriv.widgets.plain_output import plain_output
 
 LOG = "serve.log"
 _MOST_LOG_BYTES = 64 * 1024
@@ -34,7 +35,7 @@ def start_service(domain: Domain) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "COLUMNS": "10000", "NO_COLOR": "1"},  # sentences in one line each
+            env=plain_output(),
             start_new_session=True,
         )
     finally:

@@ -16,6 +16,7 @@ from fedpriv.study.section import Section
 from fedpriv.widgets.action_queue import ActionQueue, Answer
 from fedpriv.widgets.draft import Choice, choose
 from fedpriv.widgets.study_process import start_release, start_run
+from fedpriv.widgets.submit_child import submit_in_child
 
 
 class Submit(Section):
@@ -113,7 +114,7 @@ def carry_out(study: Study, action: Action) -> str:  # noqa: PLR0911 - one for e
     """
     match action:
         case Submit():
-            study.submit()
+            submit_in_child(study, lambda words, step=0, steps=0: None)
             return "The request is with the data owners."
         case Start():
             return _start(study)

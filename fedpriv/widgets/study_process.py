@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedpriv.files import PRIVATE_FILE
 from fedpriv.researcher.study import Study
+from fedpriv.widgets.plain_output import plain_output
 
 LOG = "run.log"
 MAX_LOG_BYTES = 256 * 1024
 _ERROR = "Error: "
-_ASKING_FOR_COLOUR = frozenset({"FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "PY_COLORS"})
 
 
 def start_run(study: Study, *, resume: bool = False, report_to: Sequence[str] = ()) -> subprocess.Popen[bytes]:
@@ -42,20 +42,11 @@ def _start(study: Study, command: list[str]) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_plain(os.environ),
+            env=plain_output(),
             start_new_session=True,
         )
     finally:
         os.close(log)
-
-
-def _plain(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which a command prints each sentence in one line, without colours or moving bars.
-
-    A notebook's kernel asks all programs for colours, as if they had a terminal.
-    """
-    kept = {name: value for name, value in environment.items() if name not in _ASKING_FOR_COLOUR}
-    return kept | {"COLUMNS": "10000", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def last_error(study: Study) -> str:

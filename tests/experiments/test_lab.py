@@ -11,7 +11,7 @@ import pytest
 
 from fedpriv.errors import ConfigError, LockError
 from fedpriv.experiments import Federation
-from fedpriv.experiments.lab import notebooks_folder, open_or_create
+from fedpriv.experiments.lab import join_or_start, notebooks_folder, open_or_create
 
 
 def test_the_notebooks_of_a_source_tree_are_shown_where_they_are(tmp_path):
@@ -45,7 +45,11 @@ def test_a_federation_is_taken_up_as_it_was_left(tmp_path):
         n: d.keys.fingerprint for n, d in made.domains.items()
     }
     assert again.plan().cohort == made.plan().cohort == again.researcher.peers.read()
-    joined = Federation.join(work)
+    said = []
+    joined = join_or_start(work, say=said.append)
+    assert said == [f"joining the domains that run in {work}"]
+    with pytest.raises(LockError):
+        join_or_start(work, fresh=True)
     assert joined.researcher.keys.fingerprint == made.researcher.keys.fingerprint
     joined.close()
     again.close()

@@ -1,23 +1,38 @@
 import pytest
 
 from fedpriv.errors import ExistsError, PlanError
+from fedpriv.study import parse_plan
 from fedpriv.training import ensure_model
 from fedpriv.widgets.draft import OFFERED_BITS, OFFERED_WEIGHTS, changed, choose, sizes_of
 
 
+def chosen(plan, *choices):
+    text = plan.to_yaml()
+    for choice, value in choices:
+        text = changed(text, choice, value)
+    return parse_plan(text)
+
+
 def test_what_belongs_to_a_choice_changes_with_it(study):
-    plan = changed(study.plan, "weights", "paper")
-    plan = changed(plan, "alpha", 1.5)
+    plan = chosen(study.plan, ("weights", "paper"), ("alpha", 1.5))
     assert (plan.aggregation.weights, plan.aggregation.alpha) == ("paper", 1.5)
-    assert changed(plan, "weights", "fedavg").aggregation.alpha == 0.5
-    buffered = changed(plan, "mode", "buffered")
-    assert (buffered.schedule.mode, buffered.schedule.buffer) == ("buffered", 2)
-    assert changed(buffered, "mode", "synchronous").schedule == plan.schedule
+    assert chosen(plan, ("weights", "fedavg")).aggregation.alpha == 0.5
+    buffered = chosen(plan, ("mode", "buffered"))
+    assert buffered.schedule.mode == "buffered"
+    assert buffered.schedule.buffer >= 2
+    assert chosen(buffered, ("mode", "synchronous")).schedule == plan.schedule
+
+
+def test_what_a_person_wrote_beside_it_stays(study):
+    text = study.plan.to_yaml().replace("training:", "# as agreed on the phone\ntraining:")
+    new = changed(text, "rounds", 7.0)
+    assert "# as agreed on the phone" in new
+    assert parse_plan(new).training.rounds == 7
 
 
 @pytest.mark.parametrize("rule", OFFERED_WEIGHTS)
 def test_every_rule_that_is_offered_can_be_chosen(study, rule):
-    assert changed(study.plan, "weights", rule).aggregation.weights == rule
+    assert chosen(study.plan, ("weights", rule)).aggregation.weights == rule
 
 
 @pytest.mark.parametrize(

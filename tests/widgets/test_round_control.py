@@ -99,6 +99,21 @@ def test_a_history_that_cannot_be_read_is_said_on_the_panel(study, control):
     assert "history" in control.view["problem"]
 
 
+def test_a_page_without_scripts_gets_a_sheet_and_a_terminal_lines(control):
+    data = control._repr_mimebundle_()[0]
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"].startswith("Study icu")
+    assert "micu@x.org" in data["text/html"]
+    assert "<script" not in data["text/html"]
+
+
+def test_closed_twice_and_collected_as_garbage_it_waits_for_nothing(study):
+    control = RoundControl(study)
+    control.close()
+    control.close()
+    control.__del__()
+
+
 def test_a_closed_panel_leaves_no_thread(study):
     before = set(threading.enumerate())
     control = RoundControl(study)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedpriv.study import parse_plan
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.widgets.draft import changed
 from fedpriv.widgets.round_view import ALPHAS, MOST_POINTS, charts_of, thinned, view_of
@@ -59,7 +60,7 @@ def test_what_can_be_done_follows_from_where_it_is(facts, phase, can):
 
 
 def test_the_weights_of_every_alpha_are_those_of_the_rule(study):
-    plan = changed(study.plan, "weights", "paper")
+    plan = parse_plan(changed(study.plan.to_yaml(), "weights", "paper"))
     domains = {
         MICU: DomainState(email=MICU, examples=10, train_loss=2.0, bandwidth=4.0),
         SICU: DomainState(email=SICU, examples=90, train_loss=1.0, bandwidth=1.0),

@@ -107,6 +107,7 @@ function card(view, domain, ui, ask, redraw, now) {
       fact("held-out loss", domain.heldout === null ? null : domain.heldout.toFixed(4)),
       fact("weight", domain.share === null ? null : `${(domain.share * 100).toFixed(0)} %`),
       fact("link", domain.link),
+      view.running && domain.seen_s ? fact("heard of", `${duration(Math.max(0, now - domain.seen_s))} ago`) : null,
       fact("last update", domain.bytes === null ? null : bytes(domain.bytes)),
       domain.epsilon ? fact("epsilon left", epsilonLeft(domain.epsilon)) : null,
     ),
