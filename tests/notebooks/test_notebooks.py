@@ -17,6 +17,7 @@ TOLD = {
     "03_a_researchers_study": "parameters of LoRA",
     "04_steering_rounds_live": "adapter_model.safetensors",
     "05_your_own_recipe": "after two halved rounds",
+    "06_what_an_attacker_sees": "the leakage rate is not measured",
     "07_the_papers_comparisons": "held-out loss after",
     "08_another_hospital": "ICD-9 codes are written without a dot",
     "09_asynchronous_across_clouds": "after 4 sums of 2 updates",

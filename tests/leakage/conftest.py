@@ -1,0 +1,88 @@
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpriv.leakage import Dictionary, View, token_dictionary
+from fedpriv.study.plan import LoraChoice, TrainingChoice
+from fedpriv.training.examples import Example
+
+LORA = LoraChoice()
+TRAINING = TrainingChoice(steps=8, batch_size=4, precision="float32")
+COMMON = 60
+"""Of the tiny model's 512 tokens; it has few of whole words."""
+
+
+@dataclass
+class Attacked:
+    """A warm adapter, what is public, and passages that nobody should know."""
+
+    folder: Path
+    layout: dict
+    adapter: dict
+    public: list[Example]
+    dictionary: Dictionary
+
+    def passages(self, count: int, *, seed: int, length: int = 24) -> list[Example]:
+        draw = random.Random(seed)
+        found = []
+        for _ in range(count):
+            note = draw.choice(self._private)
+            start = draw.randrange(len(note) - length)
+            found.append(Example(note.ids[start : start + length]))
+        return found
+
+
+def view_of(update) -> View:
+    """What somebody holds who holds everything."""
+    return View(
+        party="everybody",
+        levels=dict.fromkeys(update, "plain"),
+        tensors={name: value.astype(np.float64) for name, value in update.items()},
+    )
+
+
+def noise(layout, seed) -> dict:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, 1e-3, shape).astype(np.float32) for name, shape in layout.items()}
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory):
+    pytest.importorskip("torch")
+    from fedpriv.clinical.mock import write_mock
+    from fedpriv.training import LocalContext, ensure_model, lora_layout, starting_adapter, train_local
+    from fedpriv.training.examples import encode, read_lines
+
+    work = tmp_path_factory.mktemp("leakage")
+    folder = ensure_model("tiny", cache=work / "cache").folder
+    notes = []
+    for seed in (1, 2):
+        (work / f"mock-{seed}").mkdir()
+        write_mock(work / f"mock-{seed}", seed=seed)
+        notes.append(work / f"mock-{seed}" / "examples.jsonl")
+    start = starting_adapter(folder, LORA, 0)
+    context = LocalContext(
+        model_folder=folder,
+        adapter=start,
+        trained=tuple(start),
+        train=notes[0],
+        heldout=notes[0],
+        lora=LORA,
+        training=TRAINING,
+        round=1,
+        seed=0,
+        threads=1,
+    )
+    public, private = (encode(folder, read_lines(path), max_tokens=512) for path in notes)
+    attacked = Attacked(
+        folder=folder,
+        layout=lora_layout(folder, LORA),
+        adapter=train_local(context).adapter_after,
+        public=public,
+        dictionary=token_dictionary(folder, LORA, public),
+    )
+    attacked._private = [note for note in private if len(note) > 100]
+    return attacked
