@@ -8,12 +8,9 @@ from typing import Any
 
 import traitlets
 
-from fedpriv.errors import FedprivError
 from fedpriv.researcher import Study
-from fedpriv.widgets.displays import study_sheet
 from fedpriv.widgets.panel import Panel
 from fedpriv.widgets.round_view import charts_of, view_of
-from fedpriv.widgets.sheet import to_html
 from fedpriv.widgets.study_actions import study_actions
 from fedpriv.widgets.study_facts import FactsReader, StudyFacts
 from fedpriv.widgets.study_state import StudyState
@@ -44,7 +41,7 @@ class RoundControl(Panel):
 
     def __init__(self, study: Study, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._study, self._name = study, study.folder.root.name
+        self._name = study.folder.root.name
         self._reader = FactsReader(study)
         self._state, self._trouble = StudyState(), ""
         self._facts, self._read_s = self._reader.read(), time.monotonic()
@@ -68,13 +65,6 @@ class RoundControl(Panel):
         ]
         lines += [f"  {card['email']}: {card['doing']}" for card in view["domains"]]
         return "\n".join([*lines, *filter(None, [view["problem"], view["next"]])])
-
-    def as_html(self) -> str:
-        """Return the study as a sheet."""
-        try:
-            return to_html(study_sheet(self._study))
-        except (FedprivError, OSError):
-            return super().as_html()  # it says what cannot be read
 
     # -- from the watch's thread ---------------------------------------------------------------------------------------
 

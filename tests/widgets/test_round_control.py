@@ -99,7 +99,7 @@ def test_a_history_that_cannot_be_read_is_said_on_the_panel(study, control):
     assert "history" in control.view["problem"]
 
 
-def test_a_page_without_scripts_gets_a_sheet_and_a_terminal_lines(control):
+def test_a_page_without_scripts_and_a_terminal_get_lines(control):
     data = control._repr_mimebundle_()[0]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"].startswith("Study icu")
