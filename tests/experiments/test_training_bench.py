@@ -47,6 +47,7 @@ def test_a_run_that_fails_ends_the_benchmark(tmp_path):
 
 
 @pytest.mark.e2e
+@pytest.mark.nightly
 def test_the_command_measures_both_sides_on_the_same_examples():
     options = ["--model", "tiny", "--steps", "3", "--batch-size", "4", "--max-tokens", "64", "--repeats", "1"]
     done = CliRunner().invoke(app, ["bench", "training", *options, "--threads", "1", "--json"])

@@ -139,7 +139,13 @@ def test_a_cloud_is_cut_off_for_a_while(clouds):
     running.finish()
 
 
-@pytest.mark.parametrize(("fault", "words"), [("read-only", "its disk is read-only"), ("full", "its disk is full")])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("read-only", "its disk is read-only"),
+        pytest.param("full", "its disk is full", marks=pytest.mark.nightly),  # the same way through, a minute longer
+    ],
+)
 def test_the_store_refuses_writes_for_a_while(clouds, fault, words):
     running = Running(clouds, f"store-{fault}")
     running.wait_until_training(1)
