@@ -55,7 +55,7 @@ def test_a_study_is_written_tried_saved_and_there_again_after_a_restart(lab, pic
 
     control(page, "training.rounds").fill("7")
     control(page, "training.rounds").press("Tab")
-    wait_for(page, f"document.querySelector('{TEXT}').value.includes('  rounds: 7\\n')")
+    wait_for(page, f"document.querySelector('{TEXT}')?.value.includes('  rounds: 7\\n')")
 
     text = page.locator(TEXT).input_value()
     page.locator(TEXT).fill("# for the ward\n" + text.replace("  rounds: 7\n", "  rounds: 0\n"))
@@ -89,5 +89,5 @@ def test_a_study_is_written_tried_saved_and_there_again_after_a_restart(lab, pic
     notebook.restart()
     assert notebook.run_all() == ""
     page.locator('[data-file="train.py"].fp-tab').click()
-    wait_for(page, "document.querySelector('textarea[data-file=\"train.py\"]').value.endsWith('# half a thou')")
+    wait_for(page, "document.querySelector('textarea[data-file=\"train.py\"]')?.value.endsWith('# half a thou')")
     assert page.blocked == []
