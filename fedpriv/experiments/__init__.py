@@ -2,5 +2,6 @@
 
 from fedpriv.experiments.federation import Federation
 from fedpriv.experiments.lab import demo_federation
+from fedpriv.experiments.site import Site
 
-__all__ = ["Federation", "demo_federation"]
+__all__ = ["Federation", "Site", "demo_federation"]

@@ -17,25 +17,22 @@ from typing import get_args
 from fedpriv.clinical import ClinicalTables, Shard, shard_by_care_unit, write_shard, write_synthetic
 from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, StandingApproval, Terms
 from fedpriv.errors import ConfigError, StudyError, UntrustedError
+from fedpriv.experiments.site import Site
 from fedpriv.files import folder_lock, private_folder, read_json, write_json
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
 from fedpriv.researcher.events import Event, Waiting
-from fedpriv.study import Plan
-from fedpriv.study.plan import BaseModelChoice, LoraChoice, MemberChoice, TrainingChoice
-from fedpriv.study.privacy import PRIVATE_BATCH, PRIVATE_RATE, PRIVATE_TARGETS, PrivacyChoice
-from fedpriv.study.protection_choice import ProtectionChoice, ProtectionLevel
-from fedpriv.training.base_model import LocalModel, ensure_model
+from fedpriv.study.plan import MemberChoice
+from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.training.base_model import ensure_model
 
 DEFAULT_WORK = Path(".fedpriv/demo")
 RECORD = "federation.json"
 _RESEARCHER = "researcher@demo.fedpriv"
 _ARRIVES_S = 60.0
-_MAX_TOKENS = 64
-"""Shorter than a plan's default: the demo is to end within five minutes on two cores."""
 
 
 @dataclass(kw_only=True)
-class Federation:
+class Federation(Site):
     """A researcher and some domains; start it to run the domains' processes, and stop it to end them.
 
     Attributes
@@ -57,9 +54,7 @@ class Federation:
     ...     plan = federation.plan(rounds=3, steps=4)
     """
 
-    researcher: Researcher
     domains: dict[str, Domain]
-    model: LocalModel
     work: Path
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _lock: contextlib.ExitStack
@@ -119,7 +114,7 @@ class Federation:
         return cls(researcher=researcher, domains=parties, model=local_model, work=work, _lock=lock)
 
     @classmethod
-    def open(cls, work: Path = DEFAULT_WORK) -> Federation:
+    def take_up(cls, work: Path = DEFAULT_WORK) -> Federation:
         """Take the parties that were made in a folder before, with all their studies. No process runs yet.
 
         Raises
@@ -160,36 +155,6 @@ class Federation:
         researcher = Researcher.open(work / "researcher")
         domains = {name: Domain.open(work / "domains" / name) for name in names}
         return cls(researcher=researcher, domains=domains, model=model, work=work, _lock=lock)
-
-    def plan(
-        self,
-        *,
-        rounds: int = 3,
-        steps: int = 4,
-        protection: ProtectionLevel = "sealed",
-        bits: int = 10,
-        seed: int = 0,
-        title: str = "Demo: LoRA on ICU notes",
-        epsilon: float | None = None,
-    ) -> Plan:
-        """Return a plan with all domains of this federation, pinned by fingerprint.
-
-        With ``epsilon``, it has differential privacy by patients, and settings that suit its noise.
-        """
-        me = self.researcher
-        training = {"rounds": rounds, "steps": steps, "seed": seed, "max_tokens": _MAX_TOKENS}
-        if epsilon is not None:
-            training |= {"batch_size": PRIVATE_BATCH, "learning_rate": PRIVATE_RATE}
-        return Plan(
-            title=title,
-            researcher=MemberChoice(email=me.config.email, fingerprint=me.keys.fingerprint),
-            cohort=me.peers.read(),
-            base_model=BaseModelChoice(name=self.model.name, digest=self.model.digest),
-            lora=LoraChoice() if epsilon is None else LoraChoice(targets=PRIVATE_TARGETS),
-            training=TrainingChoice.model_validate(training),
-            protection=ProtectionChoice(level=protection, bits=bits),
-            privacy=None if epsilon is None else PrivacyChoice(epsilon=epsilon),
-        )
 
     def approve(self, study: Study, terms: Terms | None = None) -> None:
         """Be every data owner: approve a study's request as soon as it has arrived.

@@ -92,7 +92,7 @@ def open_or_create(
         If it runs already.
     """
     if (work / RECORD).exists() and not fresh:
-        federation = Federation.open(work)
+        federation = Federation.take_up(work)
         say(f"going on with the domains in {work}")
         return federation
     return Federation.create(mimic=mimic, model=model, domains=domains, work=work, ask=True, say=say)
