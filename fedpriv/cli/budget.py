@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.domain import Domain
-from fedpriv.domain.privacy_budget import Charge, PrivacyBudget
+from fedpriv.domain.budget_gauge import budget_gauge
 
 console = Console()
 
@@ -23,7 +23,7 @@ def budget(
 ) -> None:
     """Show how much epsilon each study has spent on this domain's data, and what its budget has left."""
     domain = Domain.open(folder)
-    found = _figures(domain)
+    found = budget_gauge(domain).model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -43,29 +43,3 @@ def budget(
     else:
         console.print(f"Budget: {found['budget']:g}; left: [bold]{found['left']:.3f}[/].")
     console.print("Held-out losses that were sent are of other patients and are not in these figures.")
-
-
-def _figures(domain: Domain) -> dict[str, Any]:
-    """Return what was spent, by study and together, and what is left of the budget."""
-    dataset, limit = domain.config.data.dataset, domain.config.policy.epsilon
-    book = PrivacyBudget(domain.ledger)
-    charges = [charge for charge in book.charges() if charge.dataset == dataset]
-    spent = book.epsilon_of_dataset(dataset, charges[-1].patients) if charges else 0.0
-    return {
-        "dataset": dataset,
-        "studies": [_of_study(study, charges) for study in dict.fromkeys(charge.study for charge in charges)],
-        "spent": round(spent, 6),
-        "budget": limit,
-        "left": None if limit is None else max(0.0, round(limit - spent, 6)),
-    }
-
-
-def _of_study(study: str, charges: list[Charge]) -> dict[str, Any]:
-    mine = [charge for charge in charges if charge.study == study]
-    return {
-        "study": study,
-        "unit": mine[-1].unit,
-        "rounds": len(mine),
-        "epsilon": mine[-1].epsilon_study,
-        "patients": mine[-1].patients,
-    }
