@@ -39,6 +39,8 @@ def lab(
 
     if find_spec("jupyterlab") is None or find_spec("anywidget") is None:
         raise ConfigError("JupyterLab is not installed", todo="run `pip install 'fedpriv[lab]'`")
+    if notebooks is not None and not notebooks.is_dir():
+        raise ConfigError(f"There is no folder {notebooks}", kept="Nothing was started", todo="give one that is there")
     console = Console()
     with contextlib.ExitStack() as stack:
         environment = {}

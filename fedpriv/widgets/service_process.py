@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 
 from fedpriv.domain import Domain, DomainFolder
 from fedpriv.domain.finding import visible
 from fedpriv.errors import LockError, RefusedError
-from fedpriv.files import PRIVATE_FILE
-from fedpriv.widgets.plain_output import plain_output
+from fedpriv.widgets.background import error_in, start_in_background
 
 LOG = "serve.log"
-_MOST_LOG_BYTES = 64 * 1024
-_ERROR = "Error: "
 
 
 def start_service(domain: Domain) -> subprocess.Popen[bytes]:
@@ -28,18 +24,7 @@ def start_service(domain: Domain) -> subprocess.Popen[bytes]:
     """
     if domain.service()["running"]:
         raise LockError("The service runs already", kept="It goes on", todo="stop it first to start it again")
-    log = os.open(domain.folder.state / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "fedpriv", "domain", "serve", str(domain.folder.root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=plain_output(),
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
+    return start_in_background(["domain", "serve", str(domain.folder.root)], domain.folder.state / LOG)
 
 
 def stop_service(domain: Domain) -> None:
@@ -65,10 +50,6 @@ def last_error(folder: DomainFolder) -> str:
     try:
         if status.exists() and status.stat().st_mtime_ns > log.stat().st_mtime_ns:
             return ""  # another one served after it
-        with log.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _MOST_LOG_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return ""
-    found = next((line for line in reversed(lines) if line.startswith(_ERROR)), "")
-    return visible(found.removeprefix(_ERROR), 1000)
+    return visible(error_in(log), 1000)

@@ -10,10 +10,10 @@ import sys
 
 from fedpriv.errors import StudyError
 from fedpriv.researcher import Study
+from fedpriv.widgets.background import ERROR, plain_output
 from fedpriv.widgets.builder_work import Working
-from fedpriv.widgets.plain_output import plain_output
 
-_WAITING, _ERROR = "… ", "Error: "
+_WAITING = "… "
 
 
 def submit_in_child(study: Study, working: Working) -> str:
@@ -39,8 +39,8 @@ def submit_in_child(study: Study, working: Working) -> str:
             words = line.decode("utf-8", "replace").strip()
             if words.startswith(_WAITING):
                 working(words.removeprefix(_WAITING)[:500])
-            elif words.startswith(_ERROR):
-                error = words.removeprefix(_ERROR)
+            elif words.startswith(ERROR):
+                error = words.removeprefix(ERROR)
     if process.returncode:
         raise StudyError(error or "The request could not be sent", todo="" if error else "see `fedpriv study submit`")
     return study.folder.submitted_id()

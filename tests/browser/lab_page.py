@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from fedpriv.experiments.lab import JupyterLab
+from fedpriv.researcher import Study
 
 CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None)
 FLAGS = (
@@ -71,6 +72,16 @@ def browser_page(*flags):
             yield page
         finally:
             browser.close()
+
+
+@contextmanager
+def stopping_studies(researcher):
+    """Stop every run that a panel started in the background, whatever happened in the test."""
+    try:
+        yield
+    finally:
+        for folder in researcher.studies.glob("*/"):
+            Study.open(researcher, folder.name).stop()
 
 
 def write_notebook(path, *cells):

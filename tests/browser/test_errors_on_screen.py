@@ -10,7 +10,7 @@ from fedpriv.experiments.lab import JOIN, open_or_create
 from fedpriv.researcher import Study
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.widgets import start_run, wait_until
-from tests.browser.lab_page import NotebookPage, browser_page, jupyter, needs_browser, write_notebook
+from tests.browser.lab_page import NotebookPage, browser_page, jupyter, needs_browser, stopping_studies, write_notebook
 
 pytestmark = [pytest.mark.e2e, needs_browser, pytest.mark.timeout(600)]
 
@@ -27,6 +27,7 @@ def place(tmp_path_factory):
     (root / "notebooks").mkdir()
     with (
         open_or_create(root / "lab") as federation,
+        stopping_studies(federation.researcher),
         jupyter(root / "notebooks", {JOIN: str(root / "lab")}) as url,
         browser_page() as page,
     ):

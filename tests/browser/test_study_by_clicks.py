@@ -6,7 +6,7 @@ from fedpriv.domain import sandbox
 from fedpriv.experiments.lab import JOIN, open_or_create
 from fedpriv.researcher import Study
 from fedpriv.training.recipe import stock_recipe
-from tests.browser.lab_page import NotebookPage, browser_page, jupyter, needs_browser, write_notebook
+from tests.browser.lab_page import NotebookPage, browser_page, jupyter, needs_browser, stopping_studies, write_notebook
 
 pytestmark = [
     pytest.mark.e2e,
@@ -76,6 +76,7 @@ def place(tmp_path):
     write_notebook(tmp_path / "notebooks" / "study.ipynb", *RESEARCHER)
     with (
         open_or_create(tmp_path / "lab") as federation,
+        stopping_studies(federation.researcher),
         jupyter(tmp_path / "notebooks", {JOIN: str(tmp_path / "lab")}) as url,
         browser_page() as owners_page,
     ):

@@ -81,6 +81,7 @@ def test_every_command_has_help(tmp_path):
     ("arguments", "sentence"),
     [
         (["domain", "status", "nowhere"], "nowhere is no domain"),
+        (["lab", "--notebooks", "nowhere"], "There is no folder nowhere"),
         (["study", "run", "icu"], "is no researcher's home"),
         (["study", "init", "--email", "NOT AN ADDRESS", "--store", "s"], "email"),
         (["domain", "init", "d", "--email", "a@x.org", "--store", "s", "--data", "none"], "none"),
