@@ -142,6 +142,7 @@ def test_a_data_owner_s_day_by_clicks_alone(domain, ada, console):
     console.tab("decide")
     assert page.locator('[data-do="reject"]').is_disabled(), "no rejection without a reason"
     page.fill('[data-field="reject-reason"]', "It opens a connection.")
+    console.see('[data-do="reject"]:enabled')  # drawn with the next frame; a button that is off takes no key
     page.locator('[data-do="reject"]').press("Enter")
     page.wait_for_function("document.activeElement.dataset.focus?.endsWith(' no')")  # a second Enter rejects nothing
     console.picture("reject")
