@@ -6,7 +6,7 @@ from fedpriv.leakage.membership import Membership, membership, membership_score
 from fedpriv.leakage.rate import LeakageRate, Trial, leakage_rate
 from fedpriv.leakage.rehearsal import Published, Rehearsal
 from fedpriv.leakage.tokens import ADAPTIVE_NOISE, Dictionary, recover_tokens, token_dictionary
-from fedpriv.leakage.views import View, aggregator_view, sum_view
+from fedpriv.leakage.views import View, aggregator_view, domain_view, sum_view
 
 __all__ = [
     "ADAPTIVE_NOISE",
@@ -19,6 +19,7 @@ __all__ = [
     "Trial",
     "View",
     "aggregator_view",
+    "domain_view",
     "gradient_of",
     "leakage_rate",
     "membership",
