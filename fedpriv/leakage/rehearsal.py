@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpriv.errors import ProtectionError
-from fedpriv.leakage.views import View, aggregator_view, sum_view
+from fedpriv.leakage.views import AGGREGATOR, STORE, View, aggregator_view, domain_view, sum_view
 from fedpriv.protection import (
     IdentityKeys,
     MaskSource,
@@ -109,15 +109,56 @@ class Rehearsal:
         self._attempt += 1  # masks are never used twice
         return [self._seal(keys, flatten(update)) for keys, update in zip(self._keys, updates, strict=True)]
 
-    def aggregator_view(self, published: Published) -> View:
+    def unlock(self, published: Sequence[Published]) -> Unlocked:
+        """Return the combined unlocks of these updates: what is known to all parties after the round.
+
+        Raises
+        ------
+        FedprivError
+            If these are not one update each of two members or more.
+        """
+        if not needs_unlock(self.protection):
+            return Unlocked()
+        signed = [part.signed for part in published]
+        sources = {keys.email: self._masks(keys) for keys in self._keys}
+        return combine_unlocks(signed, {s.header.member: sources[s.header.member].unlock(signed) for s in signed})
+
+    def aggregator_view(self, published: Published, *, unlocked: Unlocked | None = None) -> View:
         """Return what the aggregator holds of one of them; see :func:`fedpriv.leakage.views.aggregator_view`."""
-        return aggregator_view(
+        return self._outside(published, AGGREGATOR, unlocked)
+
+    def store_view(self, published: Published) -> View:
+        """Return what the store, or anybody on the way, holds of one of them: the aggregator's bytes, no unlocks."""
+        return self._outside(published, STORE, None)
+
+    def domain_view(self, published: Published, *, colluding: Sequence[int], unlocked: Unlocked | None = None) -> View:
+        """Return what these members hold of another one's single update that they got hold of.
+
+        Parameters
+        ----------
+        published : Published
+            The update.
+        colluding : sequence of int
+            Numbers of the members, not that of the update's own one.
+        unlocked : Unlocked, optional
+            As :meth:`unlock` gives; by default the round is not over.
+
+        Raises
+        ------
+        ProtectionError
+            If the update is a colluding member's own.
+        """
+        few = "a domain" if len(colluding) == 1 else f"{len(colluding)} colluding domains"
+        return domain_view(
             published.signed,
             published.path,
-            public=self._key.public,
+            key=self._key,
+            sources=[self._masks(self._keys[member]) for member in colluding],
             protection=self.protection,
             layout=self.layout,
             scales=self._scales,
+            unlocked=unlocked,
+            party=f"{few} with the store's bytes",
         )
 
     def sum_view(self, published: Sequence[Published], *, colluding: Sequence[int] = ()) -> View:
@@ -131,12 +172,6 @@ class Rehearsal:
         signed = [part.signed for part in published]
         path = self._folder / f"sum-{secrets.token_hex(8)}"
         digest, _ = adder_for(self._key.public).add([(part.signed, part.path) for part in published], path)
-        unlocked = Unlocked()
-        if needs_unlock(self.protection):
-            sources = {keys.email: self._masks(keys) for keys in self._keys}
-            unlocked = combine_unlocks(
-                signed, {s.header.member: sources[s.header.member].unlock(signed) for s in signed}
-            )
         first = signed[0].header
         manifest = AggregateManifest(
             study=first.study,
@@ -144,7 +179,7 @@ class Rehearsal:
             attempt=first.attempt,
             updates=tuple(signed),
             aggregate_sha256=digest,
-            unlocked=unlocked,
+            unlocked=self.unlock(published),
         )
         opened = opener_for(self.protection, self._key, self._tensors).open(
             path, manifest=manifest, scales=self._scales
@@ -152,6 +187,18 @@ class Rehearsal:
         known = [published[member].sent for member in colluding]
         party = f"{len(known)} colluding domains" if len(known) > 1 else "a domain"
         return sum_view(opened.sum, layout=self.layout, known=known, party=party)
+
+    def _outside(self, published: Published, party: str, unlocked: Unlocked | None) -> View:
+        return aggregator_view(
+            published.signed,
+            published.path,
+            public=self._key.public,
+            protection=self.protection,
+            layout=self.layout,
+            scales=self._scales,
+            unlocked=unlocked,
+            party=party,
+        )
 
     def _seal(self, keys: IdentityKeys, update: Float32) -> Published:
         masks = self._masks(keys)

@@ -17,19 +17,22 @@ import numpy as np
 from fedpriv.errors import ProtectionError
 from fedpriv.files import sha256_hex
 from fedpriv.leakage.pursuit import Float64
-from fedpriv.protection.container import Container, open_container
+from fedpriv.leakage.readings import Secrets, readings, secrets_of
+from fedpriv.protection.container import open_container
 from fedpriv.protection.groups import groups_of, live
-from fedpriv.protection.levels import blocks_of, describe, packing_of, shape_of
+from fedpriv.protection.levels import blocks_of, describe, shape_of
 from fedpriv.protection.manifest import require_update_header
-from fedpriv.protection.packed import sent_words
-from fedpriv.protection.packing import Packing
+from fedpriv.protection.masks import MaskSource
 from fedpriv.protection.places import Places
 from fedpriv.protection.scales import Scales
-from fedpriv.protection.study_key import KeyParameters, read_parameters
+from fedpriv.protection.study_key import StudyKey, read_parameters
 from fedpriv.study.averaging import Turn, is_live
-from fedpriv.study.messages import SignedUpdate
+from fedpriv.study.messages import SignedUpdate, Unlocked
 from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.training.adapter import Layout
+
+AGGREGATOR = "the aggregator"
+STORE = "the store"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,8 @@ class View:
     party : str
         Whose view it is, in words.
     levels : dict of str
-        How each tensor is protected from this party: a level of the plan, or ``sum``.
+        How each tensor is protected from this party: a level of the plan, ``sum``, or ``opened`` where a key holder
+        reads it in full.
     tensors : dict of ndarray of float64
         The numbers that the party can make of it, by tensor, in the tensor's shape. Tensors that were not sent are
         missing.
@@ -61,8 +65,10 @@ def aggregator_view(
     layout: Layout,
     scales: Scales | None = None,
     turns: Mapping[str, Turn] | None = None,
+    unlocked: Unlocked | None = None,
+    party: str = AGGREGATOR,
 ) -> View:
-    """Read a published update as the aggregator can, or anybody who has its container and no secret.
+    """Read a published update as the aggregator can, or anybody who has its container and no secret, such as the store.
 
     Parameters
     ----------
@@ -77,34 +83,84 @@ def aggregator_view(
     scales : tuple of float, optional
         One for each tensor. The aggregator knows those of round 1, from the plan; later ones only domains know, and
         numbers are then in units of them.
+    unlocked : Unlocked, optional
+        The round's combined unlocks, which the aggregator has once the sum is made: the masks in them are taken off.
+    party : str
+        Whose view it is, in words.
 
     Raises
     ------
     ContainerError
         If the container is not the one that was signed, or malformed.
     ProtectionError
-        If it is of another key or plan, or a tensor is at a level (CKKS) of which no view can be made yet.
+        If it is of another key or plan.
     """
-    parameters = read_parameters(public)
-    header = signed.header
-    groups = groups_of(protection, {name: int(np.prod(shape)) for name, shape in layout.items()}, turns)
-    planned = tuple(describe(group, clients=parameters.clients, security=protection.security) for group in groups)
-    if header.key_id != sha256_hex(public) or planned != parameters.groups:
-        raise ProtectionError("The update was sealed for another study key or plan", kept="No view was made")
-    places = Places(groups, live(groups, header.round, header.bits))
-    size = signed.container_bytes
-    container = open_container(path, max_bytes=size, expect_bytes=size, expect_sha256=signed.container_sha256)
-    require_update_header(container.header, header)
-    shapes = {i: (blocks_of(parameters, i), shape_of(parameters, i).row_bytes) for i in places.groups}
-    container.require({f"group-{i}": shape for i, shape in shapes.items()})
-    flat, levels = np.empty(places.size), {}
-    for index, group in places.groups.items():
-        values = _readings(container, parameters, index)
-        for place in places.of(index, 0, group.parameters):
-            scale = 1.0 if scales is None else scales[place.tensor]
-            flat[place.update] = values[place.within] * scale
-        levels |= {span.name: group.level for span in group.spans}
-    return View(party="the aggregator", levels=levels, tensors=_by_tensor(flat, _sent(layout, turns, header.round)))
+    secrets = secrets_of(signed.header, unlocked=unlocked)
+    return _view(
+        signed,
+        path,
+        secrets,
+        public=public,
+        protection=protection,
+        layout=layout,
+        scales=scales,
+        turns=turns,
+        party=party,
+    )
+
+
+def domain_view(
+    signed: SignedUpdate,
+    path: Path,
+    *,
+    key: StudyKey,
+    sources: Sequence[MaskSource] = (),
+    protection: ProtectionChoice,
+    layout: Layout,
+    scales: Scales | None = None,
+    turns: Mapping[str, Turn] | None = None,
+    unlocked: Unlocked | None = None,
+    party: str = "a domain that reads the store",
+) -> View:
+    """Read another domain's single update as a domain can that gets hold of it, from the store or the aggregator.
+
+    Every domain has the study key, so every ciphertext opens. At levels ``ckks`` and ``ckks-tuned`` that is the update.
+    At ``sealed`` and ``masked`` it is words under masks: of these, each domain that colludes takes off the one that it
+    shares with the update's own domain, and after the round everybody takes off the self mask. One honest domain more
+    leaves one mask.
+
+    Parameters
+    ----------
+    signed, path, protection, layout, scales, turns, party
+        As for :func:`aggregator_view`; domains know the scales of every round.
+    key : StudyKey
+        The study key, with its secrets.
+    sources : sequence of MaskSource
+        The masks of each domain that colludes, not those of the update's own domain.
+    unlocked : Unlocked, optional
+        The round's combined unlocks, which travel to every domain with the sum.
+
+    Raises
+    ------
+    ContainerError
+        If the container is not the one that was signed, or malformed.
+    ProtectionError
+        If it is of another key or plan, or a source is of the update's own domain.
+    TamperedError
+        If what it holds is not of this key (levels ckks and ckks-tuned).
+    """
+    secrets = secrets_of(signed.header, key=key, sources=sources, unlocked=unlocked)
+    return _view(
+        signed,
+        path,
+        secrets,
+        public=key.public,
+        protection=protection,
+        layout=layout,
+        scales=scales,
+        turns=turns,
+        party=party,
+    )
 
 
 def sum_view(
@@ -143,6 +199,41 @@ def sum_view(
     return View(party=party, levels=dict.fromkeys(layout, "sum"), tensors=_by_tensor(left, layout))
 
 
+def _view(
+    signed: SignedUpdate,
+    path: Path,
+    secrets: Secrets,
+    *,
+    public: bytes,
+    protection: ProtectionChoice,
+    layout: Layout,
+    scales: Scales | None,
+    turns: Mapping[str, Turn] | None,
+    party: str,
+) -> View:
+    parameters = read_parameters(public)
+    header = signed.header
+    groups = groups_of(protection, {name: int(np.prod(shape)) for name, shape in layout.items()}, turns)
+    planned = tuple(describe(group, clients=parameters.clients, security=protection.security) for group in groups)
+    if header.key_id != sha256_hex(public) or planned != parameters.groups:
+        raise ProtectionError("The update was sealed for another study key or plan", kept="No view was made")
+    places = Places(groups, live(groups, header.round, header.bits))
+    size = signed.container_bytes
+    container = open_container(path, max_bytes=size, expect_bytes=size, expect_sha256=signed.container_sha256)
+    require_update_header(container.header, header)
+    blocks = {i: blocks_of(parameters, i) for i in places.groups}
+    container.require({f"group-{i}": (blocks[i], shape_of(parameters, i).row_bytes) for i in places.groups})
+    flat, levels = np.empty(places.size), {}
+    for index, group in places.groups.items():
+        rows = container.rows(f"group-{index}", 0, blocks[index])
+        values = readings(rows, header, public, index, secrets)
+        for place in places.of(index, 0, group.parameters):
+            scale = 1.0 if scales is None else scales[place.tensor]
+            flat[place.update] = values[place.within] * scale
+        levels |= {span.name: secrets.level(group.level) for span in group.spans}
+    return View(party=party, levels=levels, tensors=_by_tensor(flat, _sent(layout, turns, header.round)))
+
+
 def _sent(layout: Layout, turns: Mapping[str, Turn] | None, number: int) -> Layout:
     return {name: shape for name, shape in layout.items() if turns is None or is_live(turns[name], number)}
 
@@ -155,48 +246,3 @@ def _by_tensor(flat: Float64, layout: Layout) -> dict[str, Float64]:
         tensors[name] = flat[start:stop].reshape(layout[name])
         start = stop
     return tensors
-
-
-def _readings(container: Container, parameters: KeyParameters, index: int) -> Float64:
-    """Return the values of a group in units of its tensors' scales, read without a secret: (parameters,)."""
-    group = parameters.groups[index]
-    rows = container.rows(f"group-{index}", 0, blocks_of(parameters, index))
-    match group.level:
-        case "plain":
-            return rows.reshape(-1).view("<f4")[: group.parameters].astype(np.float64)
-        case "sealed" | "masked":
-            packing = packing_of(parameters, index)
-            return read_without_secrets(packing, sent_words(packing, rows))[: group.parameters]
-        case _:
-            raise ProtectionError(
-                f"No view of level {group.level} can be made yet", todo="choose sealed, masked or plain"
-            )
-
-
-def read_without_secrets(packing: Packing, words: np.ndarray) -> Float64:
-    """Return the values that words stand for if no mask and no secret key is in them.
-
-    A ciphertext is ``c0 = round(q x / 2^m) + a s + e``: with ``s = 0`` it decrypts to ``round(2^m c0 / q)``.
-
-    Parameters
-    ----------
-    packing : Packing
-        The group's.
-    words : ndarray of uint64, shape (blocks, 4096)
-        From :func:`fedpriv.protection.packed.sent_words`.
-
-    Returns
-    -------
-    ndarray of float64, shape (blocks * width,)
-        In units of the tensors' scales: within ±1 if the words are of one update, without masks and key.
-    """
-    words = words[:, : packing.value_words]
-    if packing.prime:  # exact integers of Python's: the product has more than 64 bits
-        scaled = (words.astype(object) * 2 ** (packing.plain_bits + 1) + packing.prime) // (2 * packing.prime)
-        words = (scaled % 2**packing.plain_bits).astype(np.uint64)
-    rest = words.reshape(-1).copy()
-    digits = np.empty((rest.size, packing.digits))
-    for column in range(packing.digits):
-        digits[:, column] = rest % np.uint64(packing.radix)
-        rest //= np.uint64(packing.radix)
-    return (digits.reshape(-1) - packing.half) / packing.half

@@ -189,15 +189,25 @@ class CkksTunedOpener:
 
     def open(self, first: int, rows: np.ndarray, number: int) -> np.ndarray:
         """Decrypt rows; see :class:`fedpriv.protection.blocks.BlockOpener`."""
-        words = _residues(rows, self._clients)
-        beside = rows[:, : self._clients * SEED_BYTES]
-        _require_fresh(beside)
-        seeds = beside.reshape(len(rows), self._clients, SEED_BYTES)
-        slots = np.array([self._slots(block, seed) for block, seed in zip(words, seeds, strict=True)])
+        slots = self.slots(rows)
         if not (np.abs(slots[:, VALUES] - self._clients) < _COUNT_TOLERANCE).all():
             what = "the sum does not hold the updates that its manifest lists, or the key is another"
             raise TamperedError(what, kept="It was not used")
         return slots[:, :VALUES].reshape(-1)[:number]
+
+    def slots(self, rows: np.ndarray) -> np.ndarray:
+        """Decrypt rows whatever they hold: float64, shape (blocks, :data:`VALUES` + 1), the last one the count.
+
+        Raises
+        ------
+        ContainerError
+            If a row is malformed.
+        """
+        words = _residues(rows, self._clients)
+        beside = rows[:, : self._clients * SEED_BYTES]
+        _require_fresh(beside)
+        seeds = beside.reshape(len(rows), self._clients, SEED_BYTES)
+        return np.array([self._slots(block, seed) for block, seed in zip(words, seeds, strict=True)])
 
     def _slots(self, words: np.ndarray, seeds: np.ndarray) -> list[float]:
         from tenseal import sealapi

@@ -227,11 +227,11 @@ def _packed_keys(key: StudyKey, index: int, headers: Sequence[UpdateHeader], mas
     return PackedKeys(
         bfv=BfvKeys.of(key.secrets.get(secret_name(index), b""), headers, index) if encrypted else None,
         masks=masks,
-        offset=_offset(key.parameters, index),
+        offset=mask_offset(key.parameters, index),
         tags=TagKeys.of(key.secrets["tag"], headers, index),
     )
 
 
-def _offset(parameters: KeyParameters, index: int) -> int:
+def mask_offset(parameters: KeyParameters, index: int) -> int:
     """Return a group's first block in the mask streams, which run on from group to group."""
     return sum(blocks_of(parameters, before) for before in range(index))

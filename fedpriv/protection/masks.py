@@ -170,6 +170,20 @@ class MaskSource:
             subtracted=tuple(key for other, key in pairs.items() if self.member > other),
         )
 
+    def shared_with(self, header: UpdateHeader) -> bytes:
+        """Return the key of the mask on another member's update that this member has, too (SECRET).
+
+        The one of the two whose address sorts first adds the stream, the other subtracts it.
+
+        Raises
+        ------
+        ProtectionError
+            If the header is this member's own, or of another study or cohort.
+        """
+        if header.member not in self._secrets or (header.study, header.cohort) != (self.study, self.cohort):
+            raise ProtectionError("the update is not of another member that sealed together with this one")
+        return self._pair_key(shared_facts(header), header.member)
+
     def unlock(self, updates: Sequence[SignedUpdate]) -> Unlock:
         """Return what opens the sum of exactly these updates, together with what the other members of it give.
 

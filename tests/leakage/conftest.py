@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedpriv.leakage import Dictionary, View, token_dictionary
+from fedpriv.leakage import CanaryFormat, Dictionary, View, overfitted, token_dictionary
 from fedpriv.study.plan import LoraChoice, TrainingChoice
-from fedpriv.training.examples import Example
+from fedpriv.training.examples import Example, encode, read_texts
 
 LORA = LoraChoice()
 TRAINING = TrainingChoice(steps=8, batch_size=4, precision="float32")
@@ -54,7 +54,7 @@ def attacked(tmp_path_factory):
     pytest.importorskip("torch")
     from fedpriv.clinical.mock import write_mock
     from fedpriv.training import LocalContext, ensure_model, lora_layout, starting_adapter, train_local
-    from fedpriv.training.examples import encode, read_lines
+    from fedpriv.training.examples import read_lines
 
     work = tmp_path_factory.mktemp("leakage")
     folder = ensure_model("tiny", cache=work / "cache").folder
@@ -86,3 +86,58 @@ def attacked(tmp_path_factory):
     )
     attacked._private = [note for note in private if len(note) > 100]
     return attacked
+
+
+BY_HEART = LoraChoice(
+    rank=32, alpha=32, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+)
+"""Large enough to learn notes by heart, which the tiny model itself is not."""
+
+TOKENS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """An adapter that has learnt some patients' notes and some canaries by heart."""
+
+    folder: Path
+    start: dict
+    adapter: dict
+    members: list[str]
+    others: list[str]
+    canaries: CanaryFormat
+    inserted: list[str]
+    never: list[str]
+
+    def encoded(self, texts) -> list[Example]:
+        return encode(self.folder, texts, max_tokens=TOKENS)
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory):
+    pytest.importorskip("torch")
+    from fedpriv.clinical.mock import write_mock
+    from fedpriv.training import ensure_model, starting_adapter
+
+    work = tmp_path_factory.mktemp("released")
+    folder = ensure_model("tiny", cache=work / "cache").folder
+    notes = []
+    for seed in (1, 2):
+        (work / f"mock-{seed}").mkdir()
+        write_mock(work / f"mock-{seed}", seed=seed)
+        notes.append(read_texts(work / f"mock-{seed}" / "examples.jsonl"))
+    canaries = CanaryFormat()
+    fills = canaries.fills(16, seed=0)
+    start = starting_adapter(folder, BY_HEART, 0)
+    members, inserted = notes[0][:8], fills[:6]
+    learnt = encode(folder, [*members, *canaries.texts(inserted)], max_tokens=TOKENS)
+    return Released(
+        folder=folder,
+        start=start,
+        adapter=overfitted(folder, BY_HEART, start, learnt, steps=150),
+        members=members,
+        others=notes[1],
+        canaries=canaries,
+        inserted=inserted,
+        never=fills[6:],
+    )

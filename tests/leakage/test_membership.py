@@ -86,7 +86,7 @@ def test_negative_control_random_updates_tell_nothing(attacked):
     assert at_chance(scores(attacked, lambda _: [view_of(noise(attacked.layout, seed)) for seed in range(12)]))
 
 
-@pytest.mark.parametrize("level", ["masked", "sealed"])
+@pytest.mark.parametrize("level", ["masked", "sealed", "ckks-tuned"])
 def test_a_protected_update_tells_nothing(attacked, tmp_path, level):
     cohort = Rehearsal(ProtectionChoice(level=level), attacked.layout, tmp_path, clip=0.05)
     rest = [noise(attacked.layout, 1), noise(attacked.layout, 2)]

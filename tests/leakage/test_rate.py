@@ -107,9 +107,20 @@ def control(attacked):
     return trials
 
 
-@pytest.mark.parametrize("level", ["sealed", "masked"])
-def test_from_a_protected_update_nothing_is_recovered(attacked, tmp_path, control, level):
-    trials = cohort_trials(attacked, tmp_path, level, of_the_first)
+def one_domain(cohort, published):
+    return cohort.domain_view(published[0], colluding=[1], unlocked=cohort.unlock(published))
+
+
+@pytest.mark.parametrize(
+    ("level", "look"),
+    [
+        *((level, of_the_first) for level in ("sealed", "masked", "ckks-tuned")),
+        ("sealed", one_domain),
+        ("masked", one_domain),
+    ],
+)
+def test_from_a_protected_update_nothing_is_recovered(attacked, tmp_path, control, level, look):
+    trials = cohort_trials(attacked, tmp_path, level, look)
     rate = leakage_rate(trials, control=control, common=attacked.dictionary.common(COMMON))
     assert rate.control.value > 0.95
     assert abs(rate.above_chance.value) < 0.2  # some 50 telling tokens, each named by chance once in 20
@@ -131,3 +142,9 @@ def test_from_a_plain_update_it_is_and_so_it_is_when_all_others_collude(attacked
         cohort_trials(attacked, tmp_path / "collude", "sealed", all_others), control=control, common=common
     )
     assert left.above_chance.value > 0.8
+
+
+def test_in_he_fl_one_domain_with_the_stores_bytes_recovers_it(attacked, tmp_path, control):
+    trials = cohort_trials(attacked, tmp_path, "ckks", one_domain)
+    rate = leakage_rate(trials, control=control, common=attacked.dictionary.common(COMMON))
+    assert rate.above_chance.low > 0.5

@@ -150,6 +150,28 @@ def test_masks_of_another_member_study_or_cohort_are_refused(world):
             cohort.masks(first).streams(header)
 
 
+def test_the_mask_that_two_members_share_is_on_the_updates_of_both(world):
+    cohort, _ = world
+    for low, high in itertools.combinations(sorted(cohort.members), 2):
+        key = cohort.masks(high).shared_with(cohort.header(low))
+        assert key in streams_of(cohort, low).added
+        assert key in streams_of(cohort, high).subtracted
+        assert cohort.masks(low).shared_with(cohort.header(high)) == key
+
+
+def test_a_member_shares_no_mask_with_itself_or_with_another_study(world):
+    cohort, _ = world
+    first, second = cohort.members[:2]
+    for header in (
+        cohort.header(first),
+        cohort.header(second).model_copy(update={"study": "6" * 64}),
+        cohort.header(second).model_copy(update={"cohort": "6" * 64}),
+        cohort.header(second).model_copy(update={"member": "stranger@example.org"}),
+    ):
+        with pytest.raises(ProtectionError, match="another member"):
+            cohort.masks(first).shared_with(header)
+
+
 def test_one_member_alone_or_twice_has_no_masks(world):
     cohort, _ = world
     first, second = (cohort.keys[member] for member in cohort.members[:2])
