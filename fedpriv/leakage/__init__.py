@@ -5,6 +5,7 @@ from fedpriv.leakage.intervals import Interval
 from fedpriv.leakage.membership import Membership, membership, membership_score
 from fedpriv.leakage.rate import LeakageRate, Trial, leakage_rate
 from fedpriv.leakage.rehearsal import Published, Rehearsal
+from fedpriv.leakage.screening import recover_likely_tokens
 from fedpriv.leakage.tokens import ADAPTIVE_NOISE, Dictionary, recover_tokens, token_dictionary
 from fedpriv.leakage.views import View, aggregator_view, sum_view
 
@@ -24,6 +25,7 @@ __all__ = [
     "membership",
     "membership_score",
     "read_tokens",
+    "recover_likely_tokens",
     "recover_tokens",
     "sgd_update",
     "sum_view",
