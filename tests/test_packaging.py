@@ -134,7 +134,7 @@ FLOORS = (
     ("study",),
     ("protection", "clinical", "transport", "training"),
     ("aggregation", "domain", "leakage"),
-    ("researcher",),
+    ("audit", "researcher"),
     ("widgets", "experiments", "doctor"),
     ("cli",),
     ("__main__",),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fedpriv import __version__
+from fedpriv.cli.audit import app as audit_app
 from fedpriv.cli.bench import app as bench_app
 from fedpriv.cli.data import app as data_app
 from fedpriv.cli.demo import demo
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(domain_app, name="domain", help="The data owner's side: a domain and its requests.")
 app.add_typer(study_app, name="study", help="The researcher's side: studies and their rounds.")
+app.add_typer(audit_app, name="audit", help="The data owner's side: what others could read from updates, measured.")
 app.add_typer(data_app, name="data", help="MIMIC-III tables: look at, make up, divide.")
 app.add_typer(model_app, name="model", help="The base models on this machine.")
 app.add_typer(bench_app, name="bench", help="Measure what protection costs on this machine.")

@@ -25,6 +25,7 @@ _WORDS = {
     "key.made": "A study key was made",
     "key.received": "A study key was received",
     "key.retired": "A study key was retired: it is not used again",
+    "leakage.audited": "It was measured what others could read from updates of these data",
     "message.refused": "A message of a peer was refused",
     "release.agreed": "This domain's consent to the release was given to the researcher",
     "release.approved": "The data owner agreed to hand the adapter over",

@@ -9,6 +9,7 @@ from fedpriv.leakage.overfit import overfitted
 from fedpriv.leakage.rate import LeakageRate, Trial, leakage_rate
 from fedpriv.leakage.rehearsal import Published, Rehearsal
 from fedpriv.leakage.released import ReleasedMembership, calibrated_scores, loss_scores, released_membership
+from fedpriv.leakage.screening import recover_likely_tokens
 from fedpriv.leakage.tokens import ADAPTIVE_NOISE, Dictionary, recover_tokens, token_dictionary
 from fedpriv.leakage.views import View, aggregator_view, domain_view, sum_view
 
@@ -43,6 +44,7 @@ __all__ = [
     "overfitted",
     "questions",
     "read_tokens",
+    "recover_likely_tokens",
     "recover_tokens",
     "released_membership",
     "sgd_update",

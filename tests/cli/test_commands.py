@@ -34,6 +34,7 @@ COMMANDS = [
             "compare",
         )
     ),
+    ["audit", "leakage"],
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(
         ["study", name]
@@ -93,6 +94,8 @@ def test_every_command_has_help(tmp_path):
         (["demo", "--protection", "none"], "choose one of sealed, masked, ckks, ckks-tuned, plain"),
         (["domain", "keys", "nowhere"], "nowhere is no domain"),
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
+        (["audit", "leakage", "ab", "--domain", "nowhere"], "nowhere is no domain"),
+        (["audit", "leakage", "ab", "--epsilons", "few"], "is not a list of numbers"),
         (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),
         (["study", "events", "icu"], "is no researcher's home"),
         (["study", "sample", "icu"], "is no researcher's home"),

@@ -1,0 +1,171 @@
+"""Advice of an audit: what to change in a plan, each sentence with the numbers that it follows from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fedpriv.audit.result import Advice, Measure, PartyName
+from fedpriv.audit.words import in_words
+from fedpriv.study import Plan
+
+
+def advice_of(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> tuple[Advice, ...]:
+    """Return what follows from the measures, the gravest first.
+
+    Parameters
+    ----------
+    measures : sequence of Measure
+        All of an audit.
+    plan : Plan
+        The request's.
+    sent : sequence of str
+        Names of the tensors that a round sends.
+    """
+    return (
+        *_control(measures),
+        *_aggregator(measures, plan, sent),
+        *_sums(measures, plan),
+        *_collusion(measures, plan),
+        *_epsilons(measures, plan),
+    )
+
+
+def _of(measures: Sequence[Measure], party: PartyName) -> list[Measure]:
+    """Return a party's measures of the plan as it is: single passages first, as the attacker's best case."""
+    return [m for m in measures if m.party == party and m.epsilon is None]
+
+
+def _worst(measures: Sequence[Measure], party: PartyName) -> Measure | None:
+    """Return the first measure of a party that shows more than guessing."""
+    return next((m for m in _of(measures, party) if m.leaks), None)
+
+
+def _control(measures: Sequence[Measure]) -> Iterator[Advice]:
+    failed = sorted({m.attack for m in measures if m.found is None and m.control is not None and m.epsilon is None})
+    for attack in failed:
+        (first, *_) = [m for m in measures if m.attack == attack and m.found is None and m.control is not None]
+        what = {"tokens": "recovering word pieces", "membership": "telling which passage was in it"}[attack]
+        yield Advice(
+            kind="control",
+            text=f"Take no comfort from the attack {what}: {first.why_not}. Judge the plan by its protection "
+            "and by the other attack.",
+        )
+
+
+def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> Iterator[Advice]:
+    protection = plan.protection
+    open_ones = [name for name in sent if protection.of_tensor(name)[0] == "plain"]
+    weaker = [name for name in sent if protection.of_tensor(name)[0] in ("ckks", "ckks-tuned")]
+    worst = _worst(measures, "aggregator")
+    if worst is not None:
+        sealed = _same(measures, "aggregator-all-sealed", worst)
+        after = f" With every tensor sealed, the same attack gave {in_words(sealed)}." if sealed else ""
+        yield Advice(
+            kind="seal",
+            text=f"The researcher and the store get {in_words(worst)} from a single update of yours, because "
+            f"{_tensors(open_ones, sent)} {_are(open_ones)} not protected from them. Ask for a plan that seals "
+            f"{'every tensor' if len(open_ones) == len(sent) else _tensors(open_ones, sent)}.{after}",
+        )
+    elif open_ones:
+        yield Advice(
+            kind="seal",
+            text=f"The plan leaves {_tensors(open_ones, sent)} without protection. These attacks read nothing "
+            "from them above chance, but better ones exist: ask why they are not masked or sealed.",
+        )
+    if weaker:
+        yield Advice(
+            kind="seal",
+            text=f"The plan puts {_tensors(weaker, sent)} under CKKS, where no masks lie between the domains: a domain "
+            "that gets hold of your single update can read it. Ask for the level sealed.",
+        )
+    measured = [m for m in _of(measures, "aggregator") if m.found is not None]
+    if measured and worst is None and not open_ones and not weaker:
+        found = "; ".join(in_words(m) for m in measured if m.scene == measured[0].scene)
+        yield Advice(
+            kind="fine",
+            text=f"Nothing to change for the researcher and the store: from what they hold, the attacks gave {found}.",
+        )
+
+
+def _sums(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
+    worst = _worst(measures, "sum")
+    if worst is None:
+        return
+    more = _same(measures, "sum-of-all", worst)
+    cohort = len(plan.cohort)
+    if more is not None and more.found is not None and worst.found is not None:
+        better = not more.leaks or more.found.value < worst.found.low
+        yield Advice(
+            kind="cohort",
+            text=f"A sum of {worst.domains} domains, the fewest that you allow, gives whoever opens it "
+            f"{in_words(worst)}. A sum of all {more.domains} gives {in_words(more)}. "
+            + (
+                f"Approve with --minimum-cohort {more.domains}, or raise policy > minimum_cohort in domain.yaml."
+                if better
+                else "More domains did not help here; what a sum tells is bounded by differential privacy alone."
+            ),
+        )
+    else:
+        yield Advice(
+            kind="cohort",
+            text=f"A sum of {worst.domains} domains gives whoever opens it {in_words(worst)}. The plan has "
+            f"{cohort} domains"
+            + (
+                ", so that no larger sum can be asked for: ask for more domains, or for differential privacy."
+                if worst.domains >= cohort
+                else ": a larger --minimum-cohort mixes your update with more; it was not measured how much that helps."
+            ),
+        )
+
+
+def _collusion(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
+    worst = _worst(measures, "collusion")
+    if worst is None or plan.privacy is not None:
+        return
+    yield Advice(
+        kind="epsilon",
+        text=f"If all other domains of a sum put their own updates together, what is left is yours, and gives "
+        f"them {in_words(worst)}. No encryption prevents that, since they may open the sum; "
+        "differential privacy bounds it.",
+    )
+
+
+def _epsilons(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
+    tried = [m for m in measures if m.epsilon is not None and m.found is not None]
+    before = {m.attack: m for m in measures if m.party == "unprotected" and m.epsilon is None and m.scene == "alone"}
+    for attack in ("tokens", "membership"):
+        mine = sorted((m for m in tried if m.attack == attack), key=lambda m: m.epsilon or 0.0)
+        if not mine:
+            continue
+        parts = "; ".join(f"epsilon {m.epsilon:g}: {in_words(m)}" for m in mine)
+        now = "with the plan's own privacy" if plan.privacy else "without differential privacy"
+        reference = before.get(attack)
+        compared = f", against {in_words(reference)} {now}" if reference and reference.found else ""
+        loud = [m.epsilon or 0.0 for m in mine if m.leaks]
+        quiet = [m.epsilon or 0.0 for m in mine if not loud or (m.epsilon or 0.0) < min(loud)]
+        end = f" At epsilon {max(quiet):g} it could not be told from guessing." if quiet else ""
+        yield Advice(
+            kind="epsilon",
+            text=f"With differential privacy, an update that nothing else protects gives {parts}{compared}.{end} "
+            "How much the adapter loses by it was not measured here.",
+        )
+
+
+def _same(measures: Sequence[Measure], party: PartyName, like: Measure) -> Measure | None:
+    """Return the measure of another party by the same attack in the same scene."""
+    return next((m for m in _of(measures, party) if (m.attack, m.scene) == (like.attack, like.scene)), None)
+
+
+def _tensors(names: Sequence[str], sent: Sequence[str]) -> str:
+    if len(names) == len(sent):
+        return "all tensors of the adapter"
+    shown = ", ".join(_short(name) for name in names[:3])
+    return f"{len(names)} of {len(sent)} tensors ({shown}{', ...' if len(names) > 3 else ''})"
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("base_model.model.model.").removesuffix(".weight")
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"

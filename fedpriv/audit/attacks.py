@@ -1,0 +1,156 @@
+"""The attacks of an audit. Each gets what a party holds of every case; a new one is a class more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fedpriv.audit.result import AttackName, Range
+from fedpriv.errors import InputError
+from fedpriv.leakage import (
+    Dictionary,
+    Trial,
+    View,
+    leakage_rate,
+    membership,
+    membership_score,
+    recover_likely_tokens,
+)
+from fedpriv.leakage.rate import LEAST_CONTROL, LEAST_TRIALS
+from fedpriv.training.adapter import AdapterState
+
+_FAILED = (
+    "the attack did not reach what it must on plain gradients of what this plan sends, so its silence says nothing"
+)
+
+
+MOST_SOUGHT = 48
+"""Tokens that are looked for in one update; further guesses are by frequency. It bounds the time, and weakens the
+attack on rounds of many passages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One case as a party sees it.
+
+    Attributes
+    ----------
+    own, other : View
+        Of what holds the passages in question, and of the same with others in their place.
+    secret : frozenset of int
+        The tokens of the passages in question.
+    gradient : dict of ndarray
+        The gradient of the first of them.
+    """
+
+    own: View
+    other: View
+    secret: frozenset[int]
+    gradient: AdapterState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What an attack found, or why it did not measure."""
+
+    found: Range | None
+    control: Range | None
+    trials: int
+    why_not: str = ""
+
+
+class Attack(Protocol):
+    """An attack with a positive control: what it makes of views, given the views of plain gradients."""
+
+    @property
+    def name(self) -> AttackName:
+        """For data."""
+        ...
+
+    def tried(self, cases: Sequence[Seen]) -> Any:
+        """Return what the attack makes of updates as the plan computes them."""
+        ...
+
+    def controlled(self, cases: Sequence[Seen]) -> Any:
+        """Return what it makes of plain gradients, where it must succeed."""
+        ...
+
+    def judge(self, tried: Any, control: Any) -> Finding:
+        """Return what was found in the one; nothing where the other failed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAttack:
+    """Which tokens stood in the passages: :func:`fedpriv.leakage.recover_likely_tokens`.
+
+    Attributes
+    ----------
+    dictionary : Dictionary
+        For updates as the plan's steps make them.
+    plain : Dictionary
+        For plain gradients.
+    common : frozenset of int
+        Tokens that tell nothing.
+    """
+
+    dictionary: Dictionary
+    plain: Dictionary
+    common: frozenset[int]
+    name: AttackName = "tokens"
+
+    def tried(self, cases: Sequence[Seen]) -> list[Trial]:
+        return [self._trial(case, self.dictionary) for case in cases]
+
+    def controlled(self, cases: Sequence[Seen]) -> list[Trial]:
+        return [self._trial(case, self.plain) for case in cases]
+
+    def judge(self, tried: list[Trial], control: list[Trial]) -> Finding:
+        try:
+            rate = leakage_rate(tried, control=control, common=self.common)
+        except InputError as error:
+            return Finding(found=None, control=None, trials=0, why_not=error.what)
+        few = rate.trials < LEAST_TRIALS
+        return Finding(
+            found=rate.above_chance and Range.of(rate.above_chance),
+            control=Range.of(rate.control),
+            trials=rate.trials,
+            why_not="" if rate.measured else _too_few(rate.trials) if few else _FAILED,
+        )
+
+    def _trial(self, case: Seen, dictionary: Dictionary) -> Trial:
+        own, other = (self._guesses(view, dictionary, len(case.secret)) for view in (case.own, case.other))
+        return Trial(secret=case.secret, guesses=own, others=other)
+
+    @staticmethod
+    def _guesses(view: View, dictionary: Dictionary, count: int) -> list[int]:
+        sought = recover_likely_tokens(view, dictionary, min(count, MOST_SOUGHT))
+        return list(dict.fromkeys([*sought, *dictionary.by_frequency]))[:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembershipAttack:
+    """Was this very passage in it: :func:`fedpriv.leakage.membership`, over the tensors that are sent."""
+
+    name: AttackName = "membership"
+
+    def tried(self, cases: Sequence[Seen]) -> list[tuple[float, float]]:
+        return [(membership_score(c.own, c.gradient), membership_score(c.other, c.gradient)) for c in cases]
+
+    controlled = tried
+
+    def judge(self, tried: list[tuple[float, float]], control: list[tuple[float, float]]) -> Finding:
+        found, reached = (membership(*zip(*scores, strict=True)).auroc for scores in (tried, control))
+        few = len(tried) < LEAST_TRIALS
+        works = not few and reached.value >= LEAST_CONTROL and reached.low > 0.5
+        return Finding(
+            found=Range.of(found) if works else None,
+            control=Range.of(reached),
+            trials=len(tried),
+            why_not="" if works else _too_few(len(tried)) if few else _FAILED,
+        )
+
+
+def _too_few(count: int) -> str:
+    return f"only {count} passages could be attacked, and fewer than {LEAST_TRIALS} say nothing"

@@ -1,0 +1,118 @@
+"""The words of an audit, for people who are no programmers: who the parties are, and what a number means."""
+
+from __future__ import annotations
+
+from fedpriv.audit.result import GUESSING, AttackName, LeakageAudit, Measure, PartyName
+
+PARTIES: tuple[PartyName, ...] = (
+    "unprotected",
+    "aggregator",
+    "sum",
+    "sum-of-all",
+    "collusion",
+    "aggregator-all-sealed",
+)
+"""In the order in which they are told."""
+
+WHO: dict[PartyName, str] = {
+    "unprotected": "If nothing protected your update",
+    "aggregator": "The researcher, and the store",
+    "sum": "Every domain of a sum",
+    "sum-of-all": "Every domain, all taking part",
+    "collusion": "All other domains of a sum together",
+    "aggregator-all-sealed": "The researcher, if all were sealed",
+}
+
+HOLDS: dict[PartyName, str] = {
+    "unprotected": "The bare update, as plain federated learning sends it. Nobody holds it under this plan; it shows "
+    "what there is to protect.",
+    "aggregator": "Your single update as it leaves your domain under this plan. The researcher adds the updates up; "
+    "the store, and anybody on the way, has the same bytes. None of them has the keys.",
+    "sum": "The opened sum of {sum} domains' updates, the fewest that you allow. Each domain that takes part opens it, "
+    "and so does the researcher where the plan leaves it unencrypted.",
+    "sum-of-all": "The opened sum if all {sum-of-all} domains of the plan take part.",
+    "collusion": "The opened sum of {collusion} domains, from which all others take off what they put in themselves. "
+    "What is left is your update. This is the worst that other hospitals can do together.",
+    "aggregator-all-sealed": "For comparison: what the researcher would hold if the plan sealed all of the update.",
+}
+
+ASKS: dict[AttackName, str] = {
+    "tokens": "Which word pieces stood in the note?",
+    "membership": "Was this very note among those trained on?",
+}
+
+VERDICTS = {True: "above guessing", False: "no better than guessing"}
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, with a sign that reads as one."""
+    return f"{round(100 * share):d} %".replace("-", "\N{MINUS SIGN}")
+
+
+def between(low: float, high: float) -> str:
+    """Return an interval in percent."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+
+
+def verdict(measure: Measure) -> str:
+    """Return what a measure comes to."""
+    return "not measured" if measure.found is None else VERDICTS[measure.leaks]
+
+
+def in_words(measure: Measure) -> str:
+    """Return what was found, as a part of a sentence."""
+    found = measure.found
+    if found is None:
+        return "no number"
+    interval = f"95 % interval {between(found.low, found.high)}"
+    if measure.attack == "tokens":
+        return f"{percent(found.value)} of a note's telling word pieces above chance ({interval})"
+    return (
+        f"the right answer to “was this note in it?” {percent(found.value)} of the time ({interval}; guessing is 50 %)"
+    )
+
+
+def holds(audit: LeakageAudit, party: PartyName) -> str:
+    """Return what a party has in its hands."""
+    numbers = {name: found.domains for name in PARTIES if (found := audit.of(name))}
+    return HOLDS[party].format_map({name: str(number) for name, number in numbers.items()})
+
+
+def headline(audit: LeakageAudit) -> str:
+    """Return what the audit comes to, in two or three sentences, from its numbers alone."""
+    return " ".join(filter(None, (_researcher(audit), _unprotected(audit), _others(audit))))
+
+
+def _researcher(audit: LeakageAudit) -> str:
+    found = [m for attack in GUESSING if (m := audit.of("aggregator", attack=attack))]
+    measured = [m for m in found if m.found is not None]
+    if worst := next((m for m in measured if m.leaks), None):
+        return f"The researcher and the store can read from a single update of yours: {in_words(worst)}."
+    if not measured:
+        return "What the researcher and the store can read was not measured: do not take this page for an all-clear."
+    if len(measured) < len(found):
+        return (
+            "One of the two attacks could not be measured here; the other did no better than guessing on what the "
+            "researcher and the store hold."
+        )
+    return "On what the researcher and the store hold, the attacks did no better than guessing."
+
+
+def _unprotected(audit: LeakageAudit) -> str:
+    bare = audit.of("unprotected")
+    if bare is None or bare.found is None or not bare.leaks:
+        return ""
+    return f"Were your updates not protected at all, they would reach {in_words(bare)}."
+
+
+def _others(audit: LeakageAudit) -> str:
+    parts = []
+    told: dict[PartyName, str] = {
+        "sum": "the sum that every domain opens",
+        "collusion": "what all others hold together",
+    }
+    for party, who in told.items():
+        found = [m for attack in GUESSING if (m := audit.of(party, attack=attack)) and m.leaks]
+        if found:
+            parts.append(f"from {who}, {in_words(found[0])}")
+    return f"Other domains can read more than nothing: {'; '.join(parts)}." if parts else ""
