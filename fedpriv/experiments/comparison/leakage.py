@@ -1,0 +1,306 @@
+"""What each method's updates give away, by attack: the comparison's first figure.
+
+The passages are of the very shards that the methods train on; the attacks, views and the rate are those of
+:mod:`fedpriv.leakage`, as ``docs/leakage.md`` defines them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from dp_accounting import get_sigma_gaussian
+from pydantic import Field
+
+from fedpriv.audit.passages import Passage, draw_passages
+from fedpriv.audit.result import Range
+from fedpriv.audit.updates import PlannedWork
+from fedpriv.clinical import Telling, prepare, write_synthetic
+from fedpriv.domain.gatekeeper import privatise
+from fedpriv.domain.privacy_budget import delta_of
+from fedpriv.experiments.comparison.bed import Bed, cores
+from fedpriv.experiments.comparison.cases import Case
+from fedpriv.experiments.comparison.methods import METHODS, MethodName
+from fedpriv.experiments.comparison.record import Records
+from fedpriv.leakage import (
+    ADAPTIVE_NOISE,
+    Dictionary,
+    Rehearsal,
+    Trial,
+    View,
+    leakage_rate,
+    read_tokens,
+    recover_tokens,
+    sgd_update,
+    token_dictionary,
+)
+from fedpriv.study import Plan
+from fedpriv.study.protection_choice import ProtectionChoice
+from fedpriv.study.section import Section
+from fedpriv.training import LocalContext, starting_adapter, train_local
+from fedpriv.training.adapter import AdapterState, flatten, layout_of, unflatten
+from fedpriv.training.examples import Encoder, Example, encode, read_lines
+
+Work = Literal["one step, 1 note", "one step, 4 notes", "local round, 4 notes"]
+Holder = Literal["aggregator and store", "one colluding domain"]
+
+LEAKAGE = "leakage"
+PASSAGES = 10
+TOKENS = 32
+"""Of a passage, as in the published attacks that this one is held against."""
+
+MEMBERS = 3
+EPSILON = 8.0
+EPSILONS = (1.0, EPSILON, 64.0, 1e3, 1e4, 1e5)
+"""Of DP-FL's curve: the whole study's, at one domain."""
+
+_NOTES: dict[Work, int] = {"one step, 1 note": 1, "one step, 4 notes": 4, "local round, 4 notes": 4}
+_PUBLIC_SEED = 1
+_RATE = 0.1
+
+
+class LeakageCase(Section):
+    """One attack: on which method's updates, as whom."""
+
+    method: MethodName
+    holder: Holder
+    work: Work = "one step, 1 note"
+    epsilon: float | None = Field(default=None, gt=0)
+
+    @property
+    def name(self) -> str:
+        """A name that no other case has, for its file and for people."""
+        holder = self.holder.split()[0]
+        epsilon = "" if self.epsilon is None else f"-epsilon-{self.epsilon:g}"
+        return f"{self.method}-{holder}-{self.work.replace(', ', '-').replace(' ', '-')}{epsilon}"
+
+
+class LeakageRecord(Section):
+    """What an attack found.
+
+    ``rate`` is the leakage rate, None where it was not measured; ``named`` the share of the telling tokens that were
+    named, chance included; ``control`` the same where the attack must succeed.
+    """
+
+    record_version: Literal[1] = 1
+    case: LeakageCase
+    rate: Range | None
+    named: float
+    control: Range
+    trials: int
+
+
+def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
+    """Return the attacks of a comparison: every method as everybody, more work where something may show."""
+    cases = []
+    holders: tuple[Holder, ...] = ("aggregator and store", "one colluding domain")
+    for method in methods:
+        if METHODS[method].private:
+            cases += [LeakageCase(method=method, holder=holders[0], epsilon=epsilon) for epsilon in EPSILONS]
+            continue
+        cases += [LeakageCase(method=method, holder=holder) for holder in holders]
+        if method in ("fl", "fedpriv", "fedpriv-hybrid"):
+            works: tuple[Work, ...] = ("one step, 4 notes", "local round, 4 notes")
+            cases += [LeakageCase(method=method, holder=holders[0], work=work) for work in works]
+    return cases
+
+
+def measure_leakage(
+    bed: Bed,
+    records: Records,
+    methods: Sequence[MethodName],
+    on_progress: Callable[[str, float], None] = lambda what, done: None,
+) -> list[LeakageRecord]:
+    """Attack every case that is not there yet, and return the records of all.
+
+    Raises
+    ------
+    FedprivError
+        If the shards, the model or the attacks cannot be used.
+    """
+    cases = leakage_cases(methods)
+    attacker: _Attacker | None = None
+    found = []
+    for number, case in enumerate(cases):
+        on_progress(f"attack: {case.name}", number / len(cases))
+        record = records.find(LEAKAGE, case.name, LeakageRecord)
+        if record is None or record.case != case:
+            attacker = attacker or _Attacker(bed)
+            record = attacker.measure(case)
+            records.keep(LEAKAGE, case.name, record)
+        found.append(record)
+    return found
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The passages of one trial, and their update."""
+
+    secret: frozenset[int]
+    update: AdapterState
+
+
+class _Attacker:
+    """Holds what an attacker knows beforehand, and the updates of the passages that it does not know."""
+
+    def __init__(self, bed: Bed) -> None:
+        import torch
+
+        torch.set_num_threads(cores())
+        self._bed, self._folder = bed, bed.folder / "attacks"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._plan: Plan = bed.plan(Case(part="methods", method="fl", seed=0))
+        self._model, self._lora = bed.model.folder, self._plan.lora
+        public = self._public()
+        self._adapter = self._warm(public)
+        examples = encode(self._model, read_lines(public), max_tokens=self._plan.training.max_tokens)
+        self._plain = token_dictionary(self._model, self._lora, examples)
+        self._adaptive = token_dictionary(self._model, self._lora, examples, noise=ADAPTIVE_NOISE)
+        self._common = self._plain.common(min(300, len(self._plain.frequency) // 16))
+        self._passages = self._drawn()
+
+    def _public(self) -> Path:
+        """Return texts told as those of the shards are, of made-up patients."""
+        tables = self._folder / "public"
+        write_synthetic(tables, seed=_PUBLIC_SEED)
+        return prepare(tables, self._folder / "told", telling=Telling(task=self._plan.task)).train
+
+    def _warm(self, public: Path) -> AdapterState:
+        """Return the adapter of a study's second round: at the first one's start ``lora_A`` has no gradient."""
+        start = starting_adapter(self._model, self._lora, 0)
+        context = LocalContext(
+            model_folder=self._model,
+            adapter=start,
+            trained=tuple(start),
+            train=public,
+            heldout=public,
+            lora=self._lora,
+            training=self._plan.training.model_copy(update={"steps": 8, "precision": "float32"}),
+            round=1,
+            seed=0,
+            threads=cores(),
+        )
+        return train_local(context).adapter_after
+
+    def _drawn(self) -> list[Passage]:
+        encoder, rng = Encoder(self._model, self._plan.training.max_tokens), np.random.default_rng(0)
+        wanted = max(_NOTES.values()) * PASSAGES
+        length = min(TOKENS, self._plain.whitener.shape[0] * 3 // 8)
+        pools = [
+            draw_passages(data.train, encoder, count=-(-wanted // MEMBERS), length=length, rng=rng)
+            for data in self._bed.shards().values()
+        ]
+        return [passage for group in zip(*pools, strict=False) for passage in group]
+
+    def measure(self, case: LeakageCase) -> LeakageRecord:
+        """Attack the updates of every batch."""
+        trials = self._trials(case)
+        rate = leakage_rate(trials, control=self._control, common=self._common)
+        named = [share for trial in trials if (share := trial.named(self._common, trial.guesses)) is not None]
+        return LeakageRecord(
+            case=case,
+            rate=rate.above_chance and Range.of(rate.above_chance),
+            named=round(float(np.mean(named)), 4),
+            control=Range.of(rate.control),
+            trials=rate.trials,
+        )
+
+    @functools.cached_property
+    def _control(self) -> list[Trial]:
+        return self._trials(LeakageCase(method="fl", holder="aggregator and store"))
+
+    def _trials(self, case: LeakageCase) -> list[Trial]:
+        """Return the trials of the attack that knows what made the update; of noisy ones, of the better of two."""
+        if case.work == "local round, 4 notes":
+            return self._attacked(case, self._adaptive)
+        plain = self._attacked(case, self._plain)
+        if case.epsilon is None:
+            return plain
+        even = replace(self._adaptive, spread=np.ones_like(self._adaptive.spread))  # this noise is alike everywhere
+        return max(plain, self._attacked(case, even), key=self._named)
+
+    def _named(self, trials: Sequence[Trial]) -> float:
+        return float(np.mean([trial.above_chance(self._common) or 0.0 for trial in trials]))
+
+    def _attacked(self, case: LeakageCase, dictionary: Dictionary) -> list[Trial]:
+        batches = self._batches(case.work)
+        most = max(len(batch.secret) for batch in batches)
+        guesses = self._guesses(case, batches, dictionary, most)
+        others = [*guesses[1:], guesses[0]]  # what the same attack names in the update of other passages
+        return [
+            Trial(secret=batch.secret, guesses=own, others=other)
+            for batch, own, other in zip(batches, guesses, others, strict=True)
+        ]
+
+    def _guesses(
+        self, case: LeakageCase, batches: Sequence[_Batch], dictionary: Dictionary, most: int
+    ) -> list[Sequence[int]]:
+        method = METHODS[case.method]
+        if method.level is None:  # nobody needs to attack: who gets the notes reads them, who gets nothing guesses
+            read = case.method == "centralised"
+            return [
+                tuple(dict.fromkeys([*(batch.secret if read else ()), *dictionary.by_frequency]))[:most]
+                for batch in batches
+            ]
+        updates = [batch.update for batch in batches]
+        if case.epsilon is not None:
+            updates = [self._noised(update, case.epsilon) for update in updates]
+        protection = method.protection(10, list(self._adapter))
+        return [recover_tokens(view, dictionary, most) for view in self._views(case.holder, protection, updates)]
+
+    def _views(self, holder: Holder, protection: ProtectionChoice, updates: Sequence[AdapterState]) -> list[View]:
+        """Protect each update in a cohort whose others send the next ones, and look at it."""
+        clip = max(float(np.abs(values).max()) for update in updates for values in update.values())
+        views = []
+        with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
+            cohort = Rehearsal(protection, layout_of(self._adapter), Path(scratch), members=MEMBERS, clip=clip)
+            for number in range(len(updates)):
+                published = cohort.publish([updates[(number + ahead) % len(updates)] for ahead in range(MEMBERS)])
+                unlocked = cohort.unlock(published)
+                if holder == "aggregator and store":
+                    views.append(cohort.aggregator_view(published[0], unlocked=unlocked))
+                else:
+                    views.append(cohort.domain_view(published[0], colluding=[1], unlocked=unlocked))
+                for part in published:
+                    part.path.unlink(missing_ok=True)
+        return views
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - one attacker lives as long as its comparison
+    def _batches(self, work: Work) -> tuple[_Batch, ...]:
+        size = _NOTES[work]
+        groups = [self._passages[start : start + size] for start in range(0, PASSAGES * size, size)]
+        return tuple(self._batch(work, group) for group in groups if len(group) == size)
+
+    def _batch(self, work: Work, passages: Sequence[Passage]) -> _Batch:
+        examples: list[Example] = [passage.example for passage in passages]
+        if work == "local round, 4 notes":
+            round_ = PlannedWork(
+                plan=self._plan,
+                model_folder=self._model,
+                adapter=self._adapter,
+                round=2,
+                patients=len(passages),
+                threads=cores(),
+                scratch=self._folder,
+            )
+            update = round_.update(passages)
+        else:
+            update = sgd_update(self._model, self._lora, self._adapter, [examples], rate=_RATE)
+        return _Batch(secret=read_tokens(examples), update=update)
+
+    def _noised(self, update: AdapterState, epsilon: float) -> AdapterState:
+        """Return an update with the noise of a study with privacy of unit ``domain``.
+
+        The clip is the update's own norm, the most that is left of it. The noise multiplier is that of the Gaussian
+        mechanism once a round (Balle and Wang 2018), exact for any epsilon.
+        """
+        patients = max(2, min(data.patients for data in self._bed.shards().values()))
+        sigma = get_sigma_gaussian(epsilon, delta_of(patients)) * math.sqrt(self._plan.training.rounds)
+        flat = flatten(update)
+        return unflatten(privatise(flat, clip=float(np.linalg.norm(flat)), noise_multiplier=sigma), update)
