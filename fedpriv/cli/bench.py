@@ -288,6 +288,49 @@ def data(
         Console().print(_targets_table(targets(report)))
 
 
+@app.command()
+def figures(
+    mimic: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="MIMIC-III tables; synthetic ones without it.", file_okay=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Base model.")] = "smollm2-135m-instruct",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each method.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Of every study.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a round.")] = 4,
+    max_tokens: Annotated[int, typer.Option(min=8, help="An example is cut after so many.")] = 64,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure this alone; again for more: methods, leakage, mortality, epsilon, domains, alpha, "
+            "sealed-share or bits. [all]"
+        ),
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Compare this method; again for more. [all]")] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Records, figures and page; what is there is not measured again.")
+    ] = Path("fedpriv-figures"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make the paper's figures: leakage by attack, communication and computation of nine methods on the same shards.
+
+    Every number is measured: about an hour on two quiet cores with SmolLM2-135M, ten minutes with --model tiny. It can
+    be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is measured.
+    """
+    from fedpriv.experiments.comparison.bench import PAGE, figures_options, run_figures
+
+    given = {"mimic": mimic, "model": model, "seeds": seeds, "rounds": rounds, "steps": steps, "max_tokens": max_tokens}
+    options = figures_options(out=out, parts=part or (), methods=method or (), **given)
+    with _progress() as on_progress:
+        found = run_figures(options, on_progress=on_progress)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+        return
+    console = Console()
+    console.print(_targets_table(found.targets))
+    console.print(_targets_table(found.claims))
+    console.print(f"The figures are in {out}; begin with {out / PAGE}", soft_wrap=True)
+
+
 def _targets_table(found: Iterable[Target]) -> Table:
     view = Table("target", "wanted", "measured", "")
     for target in found:

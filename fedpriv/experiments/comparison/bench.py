@@ -1,24 +1,36 @@
-"""``fedpriv bench figures``: every case of a comparison, one after the other, each kept as soon as it is measured."""
+"""``fedpriv bench figures``: every case of a comparison, one after the other, each kept as soon as it is measured.
+
+The figures are drawn from the records that are there, so that a comparison that was ended has figures, too.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from fedpriv.errors import ConfigError
 from fedpriv.experiments.comparison.bed import Bed, digest_of_tables
 from fedpriv.experiments.comparison.cases import PARTS, Case, Part, cases_of
+from fedpriv.experiments.comparison.charts import write_pictures
 from fedpriv.experiments.comparison.federated import run_federated
-from fedpriv.experiments.comparison.methods import METHODS, MethodName
+from fedpriv.experiments.comparison.figures import charts_of
+from fedpriv.experiments.comparison.leakage import LeakageRecord, leakage_cases, measure_leakage
+from fedpriv.experiments.comparison.manifest import manifest_of
+from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
+from fedpriv.experiments.comparison.page import write_page
 from fedpriv.experiments.comparison.record import Record, Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
+from fedpriv.experiments.comparison.summary import Row, claims_of, rows_of, targets_of
 from fedpriv.experiments.comparison.unfederated import run_unfederated
-from fedpriv.files import folder_lock
+from fedpriv.experiments.target import Target
+from fedpriv.files import folder_lock, write_json
 from fedpriv.training.base_model import ensure_model
 
-RUNS = "runs"
-WORK = ".work"
+RUNS, WORK = "runs", ".work"
+PAGE = "figures.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +53,10 @@ class Options:
         An example is cut after so many.
     parts, methods : sequences
         What is measured; all of it by default.
+    leakage : bool
+        Whether the updates are attacked.
+    command : str
+        For the manifest.
     """
 
     out: Path
@@ -52,20 +68,77 @@ class Options:
     max_tokens: int = 64
     parts: Collection[Part] = PARTS
     methods: Sequence[MethodName] = tuple(METHODS)
+    leakage: bool = True
+    command: str = "fedpriv bench figures"
 
 
-def run_cases(
+def figures_options(*, out: Path, parts: Collection[str], methods: Collection[str], **given: Any) -> Options:
+    """Return the options for parts (of which ``leakage`` is one) and methods by their names; all where none is named.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such part or method.
+    """
+    every: list[str] = [*PARTS, "leakage"]
+    for kind, wanted, known in (("part", parts, every), ("method", methods, list(METHODS))):
+        if strange := sorted(set(wanted) - set(known)):
+            raise ConfigError(f"There is no {kind} {strange[0]}", todo=f"choose among {', '.join(known)}")
+    said = {
+        "--mimic": given.get("mimic"),
+        "--model": given.get("model"),
+        "--seeds": given.get("seeds"),
+        "--rounds": given.get("rounds"),
+        "--steps": given.get("steps"),
+        "--max-tokens": given.get("max_tokens"),
+    }
+    words = [f"{name} {'DIR' if name == '--mimic' else value}" for name, value in said.items() if value is not None]
+    words += [f"--part {part}" for part in parts] + [f"--method {method}" for method in methods]
+    return Options(
+        out=out,
+        parts=tuple(part for part in PARTS if not parts or part in parts),
+        methods=in_order(method for method in METHODS if not methods or method in methods),
+        leakage=not parts or "leakage" in parts,
+        command=" ".join(["fedpriv bench figures", *words]),
+        **given,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What was measured: the records, the rows of the table, what had to be reached, and the paper's claims."""
+
+    records: list[Record]
+    leaks: list[LeakageRecord]
+    rows: list[Row]
+    targets: list[Target]
+    claims: list[Target]
+
+    @classmethod
+    def of(cls, records: list[Record], leaks: list[LeakageRecord]) -> Comparison:
+        """Make the rest from the records."""
+        rows = rows_of(records, leaks)
+        return cls(records=records, leaks=leaks, rows=rows, targets=targets_of(rows, leaks), claims=claims_of(rows))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything."""
+        return {
+            "figures_version": 1,
+            "methods": [row.model_dump(mode="json") for row in self.rows],
+            "targets": [asdict(target) for target in self.targets],
+            "claims": [asdict(claim) for claim in self.claims],
+            "runs": [record.model_dump(mode="json") for record in self.records],
+            "leakage": [leak.model_dump(mode="json") for leak in self.leaks],
+        }
+
+
+def run_figures(
     options: Options,
     *,
     say: Callable[[str], None] = lambda sentence: None,
     on_progress: Callable[[str, float], None] = lambda what, done: None,
-) -> tuple[Records, list[Record]]:
-    """Measure every case that is not there yet.
-
-    Returns
-    -------
-    Records, list of Record
-        The folder; the records of all cases that were asked for.
+) -> Comparison:
+    """Measure every case that is not there yet, and write the figures, the page and the manifest.
 
     Raises
     ------
@@ -78,20 +151,44 @@ def run_cases(
     """
     records = Records(options.out, _settings(options))
     cases = cases_of(options.parts, options.methods, options.seeds)
-    found: list[Record] = []
+    attacks = leakage_cases(options.methods) if options.leakage else []
+    total = max(1, len(cases) + len(attacks))
     with (
         folder_lock(options.out / "bench.lock", holder="Another benchmark", todo="wait until it ends"),
         _bed(options, say) as bed,
     ):
-        for number, case in enumerate(cases):
-            on_progress(case.name, number / len(cases))
+        runs: list[Record] = []
+        for case in cases:
+            on_progress(case.name, len(runs) / total)
             record = records.find(RUNS, case.name, Record)
             if record is None or record.case != case:
                 record = _run(case, bed)
                 records.keep(RUNS, case.name, record)
-            found.append(record)
-    on_progress("done", 1.0)
-    return records, found
+            runs.append(record)
+        leaks = measure_leakage(
+            bed, records, attacks, lambda what, done: on_progress(what, (len(cases) + done * len(attacks)) / total)
+        )
+        on_progress("drawing", 1.0)
+        comparison = Comparison.of(runs, leaks)
+        _draw(comparison, records, options)
+    return comparison
+
+
+def _draw(comparison: Comparison, records: Records, options: Options) -> None:
+    charts = charts_of(comparison.records, comparison.leaks)
+    for chart in charts:
+        write_pictures(chart, options.out)
+    write_json(options.out / "figures.json", comparison.as_json(), mode=0o644)
+    manifest = manifest_of(records, options.command, options.seeds)
+    write_page(
+        options.out / PAGE,
+        charts=charts,
+        rows=comparison.rows,
+        targets=comparison.targets,
+        claims=comparison.claims,
+        manifest=manifest,
+    )
+    write_json(options.out / "manifest.json", manifest, mode=0o644)
 
 
 def _settings(options: Options) -> Settings:

@@ -114,7 +114,7 @@ def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
 def measure_leakage(
     bed: Bed,
     records: Records,
-    methods: Sequence[MethodName],
+    cases: Sequence[LeakageCase],
     on_progress: Callable[[str, float], None] = lambda what, done: None,
 ) -> list[LeakageRecord]:
     """Attack every case that is not there yet, and return the records of all.
@@ -124,7 +124,6 @@ def measure_leakage(
     FedprivError
         If the shards, the model or the attacks cannot be used.
     """
-    cases = leakage_cases(methods)
     attacker: _Attacker | None = None
     found = []
     for number, case in enumerate(cases):

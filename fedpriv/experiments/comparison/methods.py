@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice, ProtectionLevel
 
@@ -19,6 +19,11 @@ MethodName = Literal[
     "fedpriv",
     "fedpriv-hybrid",
 ]
+
+
+def in_order(names: Iterable[MethodName]) -> list[MethodName]:
+    """Return each of these methods once, in the order in which they are shown."""
+    return sorted(set(names), key=get_args(MethodName).index)
 
 
 @dataclass(frozen=True, kw_only=True)
