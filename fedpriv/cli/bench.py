@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -327,14 +327,18 @@ def figures(
         return
     console = Console()
     console.print(_targets_table(found.targets))
-    console.print(_targets_table(found.claims))
+    console.print(
+        _targets_table(found.claims, "what the paper claims", {True: "[green]holds[/]", False: "[red]does not hold[/]"})
+    )
     console.print(f"The figures are in {out}; begin with {out / PAGE}", soft_wrap=True)
 
 
-def _targets_table(found: Iterable[Target]) -> Table:
-    view = Table("target", "wanted", "measured", "")
+def _targets_table(
+    found: Iterable[Target], title: str = "target", states: Mapping[bool | None, str] = _STATES
+) -> Table:
+    view = Table(title, "wanted", "measured", "")
     for target in found:
-        state = _STATES[target.met]
+        state = states.get(target.met, _STATES[None])
         view.add_row(escape(target.what), target.wanted, target.measured, state)
     return view
 

@@ -62,6 +62,7 @@ class Bed:
         self._rounds, self._steps, self._max_tokens = rounds, steps, max_tokens
         self._name = model
         self._federation: Federation | None = None
+        self._runs = False
         self._judge: TrustedJobs | None = None
         self._shards: dict[tuple[int, str], dict[str, PreparedData]] = {}
 
@@ -92,7 +93,7 @@ class Bed:
 
     @property
     def federation(self) -> Federation:
-        """Three domains by care unit, each a process of its own."""
+        """Three domains by care unit; no process need run."""
         if self._federation is None:
             self._federation = Federation.create(
                 mimic=self.tables,
@@ -100,8 +101,15 @@ class Bed:
                 domains=DOMAINS,
                 work=self.folder / "federation",
                 say=self._say,
-            ).start()
+            )
         return self._federation
+
+    def running(self) -> Federation:
+        """Return the federation with each domain a process of its own."""
+        if not self._runs:
+            self.federation.start()
+            self._runs = True
+        return self.federation
 
     def judge(self, plan: Plan) -> TrustedJobs:
         """Return the worker that evaluates the adapters of all cases."""

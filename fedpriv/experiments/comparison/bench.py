@@ -29,7 +29,7 @@ from fedpriv.experiments.target import Target
 from fedpriv.files import folder_lock, write_json
 from fedpriv.training.base_model import ensure_model
 
-RUNS, WORK = "runs", ".work"
+RUNS = "runs"
 PAGE = "figures.html"
 
 
@@ -204,7 +204,7 @@ def _settings(options: Options) -> Settings:
 
 def _bed(options: Options, say: Callable[[str], None]) -> Bed:
     return Bed(
-        options.out / WORK,
+        options.out.with_name(f".{options.out.name}.work"),  # notes are in it: not where figures are shared from
         mimic=options.mimic,
         model=options.model,
         rounds=options.rounds,

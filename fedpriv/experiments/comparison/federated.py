@@ -24,7 +24,7 @@ def run_federated(case: Case, bed: Bed, folder: Path) -> Record:
     FedprivError
         Any of a study's.
     """
-    federation, plan = bed.federation, bed.plan(case)
+    federation, plan = bed.running(), bed.plan(case)
     rounds: list[RoundFinished] = []
 
     def keep(event: Event) -> None:

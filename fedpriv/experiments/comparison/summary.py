@@ -214,8 +214,14 @@ def claims_of(rows: Sequence[Row]) -> list[Target]:
         measured, met = "-", None
         if own is not None and len(known) == len(claim.others):
             words = zip((METHODS[name].title for name in claim.others), known, strict=True)
-            measured = f"{claim.unit}: fedpriv {own:,.4g}; " + ", ".join(f"{name} {n:,.4g}" for name, n in words)
+            measured = f"{claim.unit}: fedpriv {_number(own)}; " + ", ".join(
+                f"{name} {_number(n)}" for name, n in words
+            )
             met = own < min(known)
         wanted = "less than each" if len(claim.others) > 1 else "less"
         found.append(Target(what=claim.what, wanted=wanted, measured=measured, met=met))
     return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
