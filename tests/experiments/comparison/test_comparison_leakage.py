@@ -1,0 +1,72 @@
+"""The first figure on the tiny model: what each method's updates give away, and to whom."""
+
+import pytest
+
+from fedpriv.experiments.comparison.bed import Bed
+from fedpriv.experiments.comparison.leakage import EPSILON, LEAKAGE, LeakageCase, measure_leakage
+from fedpriv.experiments.comparison.record import Records, Settings
+from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE
+
+BOTH = [(method, holder) for method in ("he-fl", "fedpriv", "fedpriv-hybrid", "secagg") for holder in (OUTSIDE, INSIDE)]
+CASES = [
+    LeakageCase(method="centralised", holder=OUTSIDE),
+    LeakageCase(method="local-only", holder=OUTSIDE),
+    LeakageCase(method="fl", holder=OUTSIDE),
+    LeakageCase(method="fl", holder=OUTSIDE, work="one step, 4 notes"),
+    LeakageCase(method="dp-fl", holder=OUTSIDE, epsilon=EPSILON),
+    *(LeakageCase(method=method, holder=holder) for method, holder in BOTH),
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("leakage")
+    settings = Settings(model="tiny", model_digest="-", tables="synthetic", rounds=2, steps=4, max_tokens=64)
+    records = Records(folder / "out", settings)
+    with Bed(folder / "work", mimic=None, model="tiny", rounds=2, steps=4, max_tokens=64) as bed:
+        found = measure_leakage(bed, records, CASES)
+    assert not (folder / "work").exists(), "notes and plain updates are gone"
+    return records, {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in found}
+
+
+def test_the_positive_control_reads_plain_updates(measured):
+    _, found = measured
+    assert found["fl", OUTSIDE, "one step, 1 note"].named >= 0.95
+    assert found["fl", OUTSIDE, "one step, 4 notes"].named >= 0.95
+    assert found["fl", OUTSIDE, "one step, 1 note"].rate.low > 0.2
+
+
+def test_whoever_gets_the_notes_reads_most_and_who_gets_nothing_guesses(measured):
+    _, found = measured
+    top = found["centralised", OUTSIDE, "one step, 1 note"].rate.value
+    assert top >= found["fl", OUTSIDE, "one step, 1 note"].rate.value
+    assert found["local-only", OUTSIDE, "one step, 1 note"].rate.value == 0.0
+
+
+@pytest.mark.parametrize("method", ["fedpriv", "fedpriv-hybrid", "secagg"])
+@pytest.mark.parametrize("holder", [OUTSIDE, INSIDE])
+def test_protected_updates_are_at_chance_for_everybody(measured, method, holder):
+    _, found = measured
+    rate = found[method, holder, "one step, 1 note"].rate
+    assert rate.low <= 0.0 <= rate.high
+
+
+def test_he_fl_hides_updates_from_the_aggregator_and_not_from_a_domain(measured):
+    _, found = measured
+    assert found["he-fl", OUTSIDE, "one step, 1 note"].rate.low <= 0.0
+    assert found["he-fl", INSIDE, "one step, 1 note"].rate.low > 0.2
+
+
+def test_noise_keeps_back_most(measured):
+    _, found = measured
+    noisy, plain = (found[method, OUTSIDE, "one step, 1 note"] for method in ("dp-fl", "fl"))
+    assert noisy.rate.value < plain.rate.value / 2
+
+
+def test_what_is_there_is_not_measured_again(measured, tmp_path):
+    records, found = measured
+    with Bed(tmp_path / "work", mimic=None, model="tiny", rounds=2, steps=4, max_tokens=64) as bed:
+        again = measure_leakage(bed, records, CASES)
+        assert not (bed.folder / "synthetic").exists(), "nothing was even prepared"
+    assert {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in again} == found
+    assert len(list((records.folder / LEAKAGE).iterdir())) == len(CASES)
