@@ -4,11 +4,11 @@
     python benchmarks/released_adapter.py --model smollm2-135m-instruct --steps 60 --runs 1
 
 One domain's made-up patients, and some whose only note is a canary, written down once or several times. They are
-trained on in one long round: with fedpriv's own local round, with its private round without noise (clipping alone), and
-with its private round at each epsilon. Then whoever holds the adapter attacks it (docs/leakage.md): membership of
-notes, exposure of the canaries, and the care unit of a patient whose note is otherwise known; each by the adapter's
-loss alone, against the base model, and against a reference adapter of yet other patients. Who is trained on is drawn at
-random.
+trained on in one long round: with fedpriv's own local round, with the same stopped early (which learns as little as
+noise lets), with its private round without noise (clipping alone), and with its private round at each epsilon. Then
+whoever holds the adapter attacks it (docs/leakage.md): membership of notes, exposure of the canaries, and the care unit
+of a patient whose note is otherwise known; each by the adapter's loss alone, against the base model, and against a
+reference adapter of yet other patients. Who is trained on is drawn at random.
 
 Each attack is first tried on an adapter of the same kind that has learnt a few notes by heart. Where it fails there,
 the answer is "not measured". The last lines are the means over the runs, with the lowest and the highest.
@@ -63,7 +63,8 @@ MEMBERS, REFERENCES = 48, 48
 BY_HEART = 8
 """Notes, or canaries, that the control learns."""
 
-UNTRAINED, LOCAL, NO_NOISE = "untrained", "local round", "private round without noise"
+UNTRAINED, LOCAL, EARLY = "untrained", "local round", "local round, stopped early"
+NO_NOISE = "private round without noise"
 
 
 def made_up_patients(work: Path) -> list[list[str]]:
@@ -110,11 +111,11 @@ class Domain:
         found = losses(self.folder, self.lora, adapter, self.encoded(texts))
         return round(float(found.summed.sum() / found.tokens.sum()), 3)
 
-    def training(self, rate: float) -> TrainingChoice:
+    def training(self, rate: float, steps: int | None = None) -> TrainingChoice:
         choice = self.options
         return TrainingChoice(
             rounds=1,
-            steps=choice.steps,
+            steps=steps or choice.steps,
             batch_size=choice.batch_size,
             max_tokens=choice.max_tokens,
             learning_rate=rate,
@@ -122,11 +123,11 @@ class Domain:
             max_seconds=86_400,
         )
 
-    def by_local_round(self, patients: Sequence[list[str]]) -> AdapterState:
-        return train_local(self._context(patients, self.options.rate)).adapter_after
+    def by_local_round(self, patients: Sequence[list[str]], steps: int | None = None) -> AdapterState:
+        return train_local(self._context(patients, self.training(self.options.rate, steps))).adapter_after
 
     def privately(self, steps: PrivateSteps) -> AdapterState:
-        return train_private(self._context(self.patients, PRIVATE_RATE), steps).adapter_after
+        return train_private(self._context(self.patients, self.training(PRIVATE_RATE)), steps).adapter_after
 
     def steps(self, epsilon: float) -> PrivateSteps:
         """Return the mechanism that a domain accounts for, of a plan whose one round this is."""
@@ -145,7 +146,7 @@ class Domain:
         )
         return private_steps(privacy, planned_mechanism(plan, len(self.patients)), len(self.patients))
 
-    def _context(self, patients: Sequence[list[str]], rate: float) -> LocalContext:
+    def _context(self, patients: Sequence[list[str]], training: TrainingChoice) -> LocalContext:
         path = self.work / "train.jsonl"
         lines = [{"patient": number, "text": note} for number, notes in enumerate(patients) for note in notes]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -156,7 +157,7 @@ class Domain:
             train=path,
             heldout=path,
             lora=self.lora,
-            training=self.training(rate),
+            training=training,
             round=1,
             seed=self.run,
             threads=1,
@@ -251,13 +252,13 @@ def run_of(options: argparse.Namespace, patients: Sequence[list[str]], work: Pat
     """Yield what is measured of each kind of training in one run."""
     domain = Domain(options, patients, work, run)
     attacks = Attacks(domain)
-    for kind in (UNTRAINED, LOCAL, NO_NOISE, *options.epsilon):
+    for kind in (UNTRAINED, LOCAL, EARLY, NO_NOISE, *options.epsilon):
         started = time.perf_counter()
         line = {"model": options.model, "run": run, "training": kind, "patients": len(domain.patients)}
         if kind == UNTRAINED:
             adapter = domain.start
-        elif kind == LOCAL:
-            adapter = domain.by_local_round(domain.patients)
+        elif kind in {LOCAL, EARLY}:
+            adapter = domain.by_local_round(domain.patients, options.early if kind == EARLY else None)
         else:
             silent = {"noise_multiplier": 0.0} if kind == NO_NOISE else {}
             steps = domain.steps(options.epsilon[0] if kind == NO_NOISE else kind).model_copy(update=silent)
@@ -299,6 +300,7 @@ def main() -> None:
         help="by default all layers, which remember most",
     )
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--early", type=int, default=24, help="steps of the local round that is stopped early")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--rate", type=float, default=5e-3, help="learning rate of the local round")
