@@ -1,10 +1,10 @@
 """Attribute inference: given a patient's note but for one fact, does the adapter give that fact away?
 
-Every possible value is put in the place of the fact, and the value is guessed whose note the adapter foretells best,
-compared with the base model. What is guessed right for other patients, too, was learnt of the population and is what
-training is for. So the leakage is the difference: the share that is guessed right of patients whose notes were trained
-on, minus that of other patients. It is the attribute advantage of Yeom et al. 2018 (*Privacy Risk in Machine Learning*,
-arXiv 1709.01604).
+Every possible value is put in the place of the fact, and the value is guessed whose note the adapter foretells best: by
+its loss alone, or compared with the base model or with another adapter. What is guessed right for other patients, too,
+was learnt of the population and is what training is for. So the leakage is the difference: the share that is guessed
+right of patients whose notes were trained on, minus that of other patients. It is the attribute advantage of Yeom et
+al. 2018 (*Privacy Risk in Machine Learning*, arXiv 1709.01604).
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ def guesses(
     adapter: AdapterState,
     asked: Sequence[Question],
     *,
-    references: Sequence[AdapterState] = (),
+    references: Sequence[AdapterState] | None = (),
 ) -> list[int]:
-    """Return the number of the candidate that the adapter foretells best for each question, against the base model.
+    """Return the number of the candidate that the adapter foretells best for each question.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def guesses(
         The base model, the plan's section and the released adapter.
     asked : sequence of Question
         From :func:`questions`.
-    references : sequence of adapters
+    references : sequence of adapters, or None
         As for :func:`fedpriv.leakage.losses.gain`.
 
     Raises

@@ -12,8 +12,8 @@ assumed about how losses are distributed, as the paper's other estimate does wit
 beyond ``log2 (m + 1)`` can be found. A fill that was never inserted has a rank that is uniform: in the mean
 ``1 / ln 2 = 1.44`` bits, not zero.
 
-Losses are taken relative to the base model's, as the whole attack does that has both: some fills are easier for any
-model. The paper takes the model's alone.
+The paper orders fills by the model's loss alone (``references=None``). By default it is taken relative to the base
+model's, which the attacker has, too: some fills are easier for any model.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def exposures(
     max_tokens: int,
     samples: int = SAMPLES,
     seed: int = 0,
-    references: Sequence[AdapterState] = (),
+    references: Sequence[AdapterState] | None = (),
 ) -> Float64:
     """Return the exposure of each fill under a released adapter, in bits: (fills,).
 
@@ -150,7 +150,7 @@ def exposures(
         Other fills that the rank is taken among; none of ``fills`` is one of them.
     seed : int
         Of these.
-    references : sequence of adapters
+    references : sequence of adapters, or None
         As for :func:`fedpriv.leakage.losses.gain`.
 
     Raises

@@ -96,7 +96,7 @@ def gain(
     lora: LoraChoice,
     adapter: AdapterState,
     notes: Sequence[Example],
-    references: Sequence[AdapterState] = (),
+    references: Sequence[AdapterState] | None = (),
 ) -> Float64:
     """Return by how much the adapter foretells each note better than the reference does: nats a note, (notes,).
 
@@ -104,17 +104,20 @@ def gain(
     ----------
     model_folder, lora, adapter, notes
         As for :func:`losses`.
-    references : sequence of adapters
+    references : sequence of adapters, or None
         Adapters of the same kind of notes that were not trained on any of these: their mean loss is the reference. By
-        default it is the base model without an adapter.
+        default it is the base model without an adapter. With None there is no reference: minus the loss alone.
 
     Raises
     ------
     FedprivError
         As :func:`losses`.
     """
+    own = losses(model_folder, lora, adapter, notes).summed
+    if references is None:
+        return -own
     others = [losses(model_folder, lora, reference, notes).summed for reference in references or (None,)]
-    return np.mean(others, axis=0) - losses(model_folder, lora, adapter, notes).summed
+    return np.mean(others, axis=0) - own
 
 
 def _groups(notes: Sequence[Example]) -> Iterator[list[int]]:

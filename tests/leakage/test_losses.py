@@ -58,6 +58,8 @@ def test_the_reference_is_the_mean_of_those_given(released):
     np.testing.assert_allclose(own, 0, atol=1e-9)
     np.testing.assert_allclose(both, other / 2)
     np.testing.assert_allclose(other, gain(released.folder, BY_HEART, released.adapter, notes))
+    alone = gain(released.folder, BY_HEART, released.adapter, notes, None)
+    np.testing.assert_allclose(alone, -losses(released.folder, BY_HEART, released.adapter, notes).summed)
 
 
 def test_what_cannot_be_measured_is_refused(released):
