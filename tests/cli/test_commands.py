@@ -55,7 +55,7 @@ COMMANDS = [
             *("ping", "watch", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
-    *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud")),
+    *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "figures")),
     *(["model", name] for name in ("add", "list", "remove", "check")),
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
 ]

@@ -75,6 +75,7 @@ class Chart:
 
 def write_pictures(chart: Chart, folder: Path) -> list[Path]:
     """Write ``NAME.png`` and ``NAME.svg`` and return their paths."""
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -87,9 +88,10 @@ def write_pictures(chart: Chart, folder: Path) -> list[Path]:
     paths = []
     for kind in ("png", "svg"):
         data = io.BytesIO()
-        # no date in the file: the same records give the same picture
+        # neither dates nor random names in a file: the same records give the same picture
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(data, format=kind, dpi=160, facecolor="white", metadata=metadata)
+        with mpl.rc_context({"svg.hashsalt": "fedpriv", "svg.fonttype": "none"}):  # the second: text stays text
+            figure.savefig(data, format=kind, dpi=160, facecolor="white", metadata=metadata)
         paths.append(folder / f"{chart.name}.{kind}")
         write_atomic(paths[-1], data.getvalue(), mode=0o644)
     return paths

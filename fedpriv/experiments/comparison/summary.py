@@ -104,9 +104,7 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Targ
     for method in ("fedpriv", "fedpriv-hybrid"):
         found += [_at_chance(leaks, method, holder) for holder in (OUTSIDE, INSIDE)]
     found += [
-        _ratio(
-            "fedpriv's bytes up over plain FL's", own and fl and own.bytes_up / fl.bytes_up, most=MOST_BYTES_OVER_FL
-        ),
+        _ratio("fedpriv's bytes up over FL's", own and fl and own.bytes_up / fl.bytes_up, most=MOST_BYTES_OVER_FL),
         _ratio("HE-FL's bytes up over fedpriv's", own and he and he.bytes_up / own.bytes_up, least=LEAST_HE_OVER_BYTES),
         _share("CPU seconds that protection adds to FL", own and fl and _added(own, fl), most=MOST_CPU_OVER_FL),
         _share("fedpriv's held-out loss against FL's", own and fl and own.loss / fl.loss - 1, most=MOST_LOSS_OVER_FL),
