@@ -12,7 +12,7 @@ from tests.e2e.conftest import count, ledger, received, run, wait_for
 
 pytestmark = pytest.mark.e2e
 EPSILON = 8.0
-EVERY = int(os.environ.get("FEDPRIV_DIE_EVERY", "6"))
+EVERY = int(os.environ.get("FEDPRIV_DIE_EVERY", "12"))
 """At each how manyth of about 100 steps the domain is killed; 1 is at all of them, and takes seven minutes."""
 
 
