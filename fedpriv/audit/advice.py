@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fedpriv.audit.result import Advice, Measure, PartyName
-from fedpriv.audit.words import in_words
+from fedpriv.audit.result import GUESSING, Advice, Measure, PartyName, Range
+from fedpriv.audit.words import ASKS, between, in_words, percent
 from fedpriv.study import Plan
 
 
@@ -64,7 +64,7 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
             kind="seal",
             text=f"The researcher and the store get {in_words(worst)} from a single update of yours, because "
             f"{_tensors(open_ones, sent)} {_are(open_ones)} not protected from them. Ask for a plan that seals "
-            f"{'every tensor' if len(open_ones) == len(sent) else _tensors(open_ones, sent)}.{after}",
+            f"{'it' if len(open_ones) == 1 else 'them'}.{after}",
         )
     elif open_ones:
         yield Advice(
@@ -133,22 +133,27 @@ def _collusion(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
 def _epsilons(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
     tried = [m for m in measures if m.epsilon is not None and m.found is not None]
     before = {m.attack: m for m in measures if m.party == "unprotected" and m.epsilon is None and m.scene == "alone"}
-    for attack in ("tokens", "membership"):
+    for attack in ASKS:
         mine = sorted((m for m in tried if m.attack == attack), key=lambda m: m.epsilon or 0.0)
         if not mine:
             continue
-        parts = "; ".join(f"epsilon {m.epsilon:g}: {in_words(m)}" for m in mine)
-        now = "with the plan's own privacy" if plan.privacy else "without differential privacy"
+        parts = "; ".join(f"at epsilon {m.epsilon:g} {_range(m.found)}" for m in mine)
         reference = before.get(attack)
-        compared = f", against {in_words(reference)} {now}" if reference and reference.found else ""
+        now = "with the plan's own privacy" if plan.privacy else "without it"
+        compared = f"; {now} {_range(reference.found)}" if reference and reference.found else ""
         loud = [m.epsilon or 0.0 for m in mine if m.leaks]
         quiet = [m.epsilon or 0.0 for m in mine if not loud or (m.epsilon or 0.0) < min(loud)]
         end = f" At epsilon {max(quiet):g} it could not be told from guessing." if quiet else ""
         yield Advice(
             kind="epsilon",
-            text=f"With differential privacy, an update that nothing else protects gives {parts}{compared}.{end} "
+            text=f"Differential privacy, with nothing else around the update, changes how far the attack gets that "
+            f"asks “{ASKS[attack]}”: {parts}{compared} (guessing is {percent(GUESSING[attack])}).{end} "
             "How much the adapter loses by it was not measured here.",
         )
+
+
+def _range(found: Range | None) -> str:
+    return "" if found is None else f"{percent(found.value)} ({between(found.low, found.high)})"
 
 
 def _same(measures: Sequence[Measure], party: PartyName, like: Measure) -> Measure | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from fedpriv.audit.result import AttackName, Range
 from fedpriv.errors import InputError
 from fedpriv.leakage import (
@@ -13,10 +15,11 @@ from fedpriv.leakage import (
     Trial,
     View,
     leakage_rate,
-    membership,
     membership_score,
     recover_likely_tokens,
 )
+from fedpriv.leakage.intervals import bootstrap
+from fedpriv.leakage.membership import auroc
 from fedpriv.leakage.rate import LEAST_CONTROL, LEAST_TRIALS
 from fedpriv.training.adapter import AdapterState
 
@@ -131,7 +134,7 @@ class TokenAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class MembershipAttack:
-    """Was this very passage in it: :func:`fedpriv.leakage.membership`, over the tensors that are sent."""
+    """Was this very passage in it: :func:`fedpriv.leakage.membership_score`, over the tensors that are sent."""
 
     name: AttackName = "membership"
 
@@ -141,7 +144,7 @@ class MembershipAttack:
     controlled = tried
 
     def judge(self, tried: list[tuple[float, float]], control: list[tuple[float, float]]) -> Finding:
-        found, reached = (membership(*zip(*scores, strict=True)).auroc for scores in (tried, control))
+        found, reached = (bootstrap([*np.array(scores).T], auroc) for scores in (tried, control))
         few = len(tried) < LEAST_TRIALS
         works = not few and reached.value >= LEAST_CONTROL and reached.low > 0.5
         return Finding(

@@ -31,6 +31,7 @@ from fedpriv.domain.trial import model_of, trial_folder
 from fedpriv.errors import ConfigError, DataError
 from fedpriv.leakage import ADAPTIVE_NOISE, View, read_tokens, token_dictionary
 from fedpriv.leakage.rate import LEAST_TRIALS
+from fedpriv.leakage.telling import common_count, passage_length
 from fedpriv.study import Plan
 from fedpriv.study.averaging import trained_tensors
 from fedpriv.study.privacy import PrivacyChoice, PrivacyUnit
@@ -42,9 +43,6 @@ from fedpriv.training.local_round import LocalContext, train_local
 from fedpriv.training.recipe import stock_recipe
 
 Report = Callable[[str, int, int], None]
-
-MOST_TOKENS = 32
-"""Of a passage: longer ones the attack on tokens does not resolve, and its control would fail."""
 
 MOST_ROUND_NOTES = 64
 _WARM_STEPS = (8, 32)
@@ -70,7 +68,7 @@ class AuditChoice:
     """
 
     passages: int = 16
-    rounds: int = 6
+    rounds: int = 8
     epsilons: tuple[float, ...] = ()
     seed: int = 0
 
@@ -175,23 +173,25 @@ class _Audit:
         work, start = self._work(self._scratch / "public" / "examples.jsonl")
         plain = token_dictionary(self._model.folder, self._plan.lora, public)
         adaptive = token_dictionary(self._model.folder, self._plan.lora, public, noise=ADAPTIVE_NOISE)
-        common = min(300, len(plain.frequency) // 8)
+        common = common_count(len(plain.frequency))
         self._attacks = [
             TokenAttack(dictionary=adaptive, plain=plain, common=plain.common(common)),
             MembershipAttack(),
         ]
-        length = min(MOST_TOKENS, self._plan.training.max_tokens, plain.whitener.shape[0] * 3 // 8)
+        length = passage_length(plain.whitener.shape[0], self._plan.training.max_tokens)
         encoder = Encoder(self._model.folder, self._plan.training.max_tokens)
-        passages = self._draw(encoder, self._choice.passages, length)
-        measures = list(self._measures(work, self._scene("alone", work, [[p] for p in passages])))
+        telling = frozenset(range(len(plain.frequency))) - plain.common(common)
+        passages = self._draw(encoder, self._choice.passages, length, telling)
+        alone = self._scene("alone", work, [[p] for p in passages])
+        measures = list(self._measures(work, alone))
         by_patient = self._plan.privacy is not None and self._plan.privacy.unit == "patient"
         round_notes = self._round_notes()
         if self._choice.rounds and not by_patient:
-            grouped = self._rounds(encoder, length, round_notes)
-            measures += self._measures(work, self._scene("round", work, grouped))
+            grouped = self._rounds(encoder, length, round_notes, telling)
+            measures += self._measures(work, self._scene("round", work, grouped, controls=alone.controls))
         for epsilon, plan in others:
             private = replace(work, plan=plan)
-            scene = self._scene("alone", private, [[p] for p in passages], epsilon)
+            scene = self._scene("alone", private, [[p] for p in passages], epsilon=epsilon)
             measures += self._unprotected(scene, epsilon)
         self._say_what_was_measured(start)
         return LeakageAudit(
@@ -270,8 +270,8 @@ class _Audit:
         )
         return train_local(context).adapter_after
 
-    def _draw(self, encoder: Encoder, count: int, length: int) -> list[Passage]:
-        found = draw_passages(self._prepared.train, encoder, count=count, length=length, rng=self._rng)
+    def _draw(self, encoder: Encoder, count: int, length: int, telling: frozenset[int]) -> list[Passage]:
+        found = draw_passages(self._prepared.train, encoder, count=count, length=length, telling=telling, rng=self._rng)
         if len(found) < max(LEAST_TRIALS, self._members + 1):
             raise DataError(
                 f"The shard has {len(found)} usable passages, too few for an audit",
@@ -284,10 +284,10 @@ class _Audit:
         training = self._plan.training
         return min(training.batch_size * training.steps, MOST_ROUND_NOTES)
 
-    def _rounds(self, encoder: Encoder, length: int, notes: int) -> list[list[Passage]]:
+    def _rounds(self, encoder: Encoder, length: int, notes: int, telling: frozenset[int]) -> list[list[Passage]]:
         """Return the passages of several rounds, none of them in two."""
         count = max(self._choice.rounds, LEAST_TRIALS, self._members + 1)
-        pool = self._draw(encoder, count * notes, length)
+        pool = self._draw(encoder, count * notes, length, telling)
         each = min(notes, len(pool) // count)
         if each < notes:
             self._notes.append(
@@ -296,8 +296,15 @@ class _Audit:
         return [pool[n * each : (n + 1) * each] for n in range(count)]
 
     def _scene(
-        self, name: SceneName, work: PlannedWork, cases: Sequence[Sequence[Passage]], epsilon: float | None = None
+        self,
+        name: SceneName,
+        work: PlannedWork,
+        cases: Sequence[Sequence[Passage]],
+        *,
+        epsilon: float | None = None,
+        controls: dict[AttackName, Any] | None = None,
     ) -> _Scene:
+        """Compute the updates of cases; without an earlier scene's ``controls``, try the attacks on their gradients."""
         what = {"alone": "training on single passages", "round": "training whole rounds"}[name]
         stage = what if epsilon is None else f"{what} with epsilon {epsilon:g}"
         updates = []
@@ -305,26 +312,34 @@ class _Audit:
             updates.append(work.update(case))
             self._report(stage, number, len(cases))
         gradients = [work.gradient(case[0]) for case in cases]
-        descents = [_bare({name: -value for name, value in gradient.items()}) for gradient in gradients]
-        turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
-        control = _seen(turned, [read_tokens([case[0].example]) for case in cases], gradients)
-        controls: dict[AttackName, Any] = {}
-        for number, attack in enumerate(self._attacks, 1):
-            controls[attack.name] = attack.controlled(control)
-            self._report("trying the attacks where they must succeed", number, len(self._attacks))
+        secrets = [read_tokens([passage.example for passage in case]) for case in cases]
+        if controls is None:
+            descents = [_bare({tensor: -value for tensor, value in gradient.items()}) for gradient in gradients]
+            turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
+            controls = self._controls(_seen(turned, secrets, gradients))
         return _Scene(
             name=name,
             updates=updates,
-            secrets=[read_tokens([passage.example for passage in case]) for case in cases],
+            secrets=secrets,
             gradients=gradients,
             controls=controls,
         )
+
+    def _controls(self, cases: Sequence[Seen]) -> dict[AttackName, Any]:
+        """Return what each attack makes of plain gradients of single passages, where it must succeed."""
+        found: dict[AttackName, Any] = {}
+        for number, attack in enumerate(self._attacks, 1):
+            found[attack.name] = attack.controlled(cases)
+            self._report("trying the attacks where they must succeed", number, len(self._attacks))
+        return found
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def _measures(self, work: PlannedWork, scene: _Scene) -> Iterator[Measure]:
         everyone = self._cohort if self._members < self._cohort < len(scene.updates) else None
-        for stage in stages_of(_within(self._plan.protection, work.sent), members=self._members, everyone=everyone):
+        protection = _within(self._plan.protection, work.sent)
+        compared = scene.name == "alone"
+        for stage in stages_of(protection, members=self._members, everyone=everyone, compared=compared):
             both = self._looked(stage, scene, work)
             for party in stage.looks:
                 yield from self._attacked(scene, party, stage.domains, both.get(party))

@@ -77,7 +77,8 @@ def _table(measures: Sequence[Measure], what: str, labels: Sequence[str] = ()) -
     attack = ordered[0].attack
     return (
         f'<table class="bars"><caption>{escape(what[0].upper() + what[1:])}</caption><thead><tr><th scope="col">'
-        f'{"Epsilon" if labels else "Who looks"}</th><th scope="col" class="picture">{_scale(attack)}</th>'
+        f"{'Epsilon' if labels else 'Who looks'}</th>"
+        f'<th scope="col" class="picture"><span class="unseen">Bar</span>{_scale(attack)}</th>'
         f'<th scope="col">Found</th><th scope="col">95 % interval</th><th scope="col">That is</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )

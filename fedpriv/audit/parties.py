@@ -61,7 +61,9 @@ class Stage:
         return views
 
 
-def stages_of(protection: ProtectionChoice, *, members: int, everyone: int | None) -> list[Stage]:
+def stages_of(
+    protection: ProtectionChoice, *, members: int, everyone: int | None, compared: bool = True
+) -> list[Stage]:
     """Return who looks at a plan's updates.
 
     Parameters
@@ -72,6 +74,8 @@ def stages_of(protection: ProtectionChoice, *, members: int, everyone: int | Non
         The fewest domains in a sum that the data owner allows.
     everyone : int, optional
         All domains of the plan, where that is more.
+    compared : bool
+        Whether to look, for comparison, at what the researcher would hold if all were sealed.
     """
     inside: dict[PartyName, Look] = {"aggregator": _published, "sum": _sum, "collusion": _rest}
     stages = [
@@ -80,7 +84,7 @@ def stages_of(protection: ProtectionChoice, *, members: int, everyone: int | Non
     ]
     if everyone is not None:
         stages.append(Stage(protection=protection, domains=everyone, looks={"sum-of-all": _sum}))
-    if protection.levels != ("sealed",):
+    if compared and protection.levels != ("sealed",):
         sealed = ProtectionChoice(bits=protection.bits, security=protection.security)
         stages.append(Stage(protection=sealed, domains=members, looks={"aggregator-all-sealed": _published}))
     return stages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,9 @@ class Passage:
     example: Example
 
 
-def draw_passages(shard: Path, encoder: Encoder, *, count: int, length: int, rng: np.random.Generator) -> list[Passage]:
+def draw_passages(
+    shard: Path, encoder: Encoder, *, count: int, length: int, telling: Collection[int], rng: np.random.Generator
+) -> list[Passage]:
     """Return up to ``count`` passages of about ``length`` tokens, of as many patients as there are.
 
     A passage is cut out of what training would read of a note, and told as a text anew, so that the tokens are those
@@ -51,6 +53,8 @@ def draw_passages(shard: Path, encoder: Encoder, *, count: int, length: int, rng
         Of the plan's base model and ``max_tokens``.
     count, length : int
         How many, and the most tokens of the cut.
+    telling : collection of int
+        Tokens of which a passage has one at least, as far as there are such passages.
     rng : Generator
         Chooses lines and places.
 
@@ -63,17 +67,22 @@ def draw_passages(shard: Path, encoder: Encoder, *, count: int, length: int, rng
     order = rng.permutation(len(file))[: count * _TRIES].tolist()
     first: list[Passage] = []
     again: list[Passage] = []
+    empty: list[Passage] = []
     patients: set[int | None] = set()
+    telling = frozenset(telling)
     for index in order:
         (line,) = file.read([index])
         passage = _cut(line, encoder, length, rng)
         if passage is None:
             continue
+        if not set(passage.example[:-1]) & telling:
+            empty.append(passage)
+            continue
         (again if line.patient in patients else first).append(passage)
         patients.add(line.patient)
         if len(first) == count:
             break
-    found = [*first, *again][:count]
+    found = [*first, *again, *empty][:count]
     if not found:
         raise DataError(
             "The shard has no passage to audit", todo="look at the prepared data with `fedpriv domain show`"

@@ -72,6 +72,14 @@ def in_words(measure: Measure) -> str:
     )
 
 
+def briefly(measure: Measure) -> str:
+    """Return what was found without its interval, as a part of a sentence; for a measure that has a value."""
+    value = percent(measure.found.value) if measure.found else "no number"
+    if measure.attack == "tokens":
+        return f"{value} of a note's telling word pieces above chance"
+    return f"the right answer to “was this note in it?” {value} of the time, where guessing is 50 %"
+
+
 def holds(audit: LeakageAudit, party: PartyName) -> str:
     """Return what a party has in its hands."""
     numbers = {name: found.domains for name in PARTIES if (found := audit.of(name))}
@@ -87,7 +95,7 @@ def _researcher(audit: LeakageAudit) -> str:
     found = [m for attack in GUESSING if (m := audit.of("aggregator", attack=attack))]
     measured = [m for m in found if m.found is not None]
     if worst := next((m for m in measured if m.leaks), None):
-        return f"The researcher and the store can read from a single update of yours: {in_words(worst)}."
+        return f"The researcher and the store can read from a single update of yours: {briefly(worst)}."
     if not measured:
         return "What the researcher and the store can read was not measured: do not take this page for an all-clear."
     if len(measured) < len(found):
@@ -102,7 +110,7 @@ def _unprotected(audit: LeakageAudit) -> str:
     bare = audit.of("unprotected")
     if bare is None or bare.found is None or not bare.leaks:
         return ""
-    return f"Were your updates not protected at all, they would reach {in_words(bare)}."
+    return f"Were your updates not protected at all, they would reach {briefly(bare)}."
 
 
 def _others(audit: LeakageAudit) -> str:
@@ -114,5 +122,5 @@ def _others(audit: LeakageAudit) -> str:
     for party, who in told.items():
         found = [m for attack in GUESSING if (m := audit.of(party, attack=attack)) and m.leaks]
         if found:
-            parts.append(f"from {who}, {in_words(found[0])}")
+            parts.append(f"from {who}, {briefly(found[0])}")
     return f"Other domains can read more than nothing: {'; '.join(parts)}." if parts else ""

@@ -37,7 +37,7 @@ def leakage(
     passages: Annotated[int, typer.Option(min=5, max=1000, help="How many passages of your notes are tried.")] = 16,
     rounds: Annotated[
         int, typer.Option(min=0, max=200, help="How many whole rounds are tried, too; 0 leaves them out.")
-    ] = 6,
+    ] = 8,
     epsilons: Annotated[
         str, typer.Option(metavar="1,4,8", help="Also measure what differential privacy with these would do.")
     ] = "",

@@ -66,6 +66,9 @@ app.command()(new)
 @app.command()
 def sensitivity(
     name: Name,
+    by: Annotated[
+        str, typer.Option(help="spread: how gradients differ from note to note; attack: what is read from each tensor.")
+    ] = "spread",
     seal: Annotated[float, typer.Option(help="Part of what tells notes apart that stays sealed, up to 1.")] = 0.9,
     level: Annotated[str, typer.Option(help="Level of the other tensors.")] = "masked",
     notes: Annotated[int, typer.Option(min=2, max=1000, help="How many single notes to measure.")] = 16,
@@ -80,13 +83,16 @@ def sensitivity(
     """Measure on made-up notes which tensors tell notes apart, and give rules for a hybrid plan.
 
     After the plan's steps of one round (before them, half of the gradients are zero), single notes' gradients are
-    compared: the tensors that differ most stay sealed, the rest get --level.
+    compared: the tensors that differ most stay sealed, the rest get --level. With --by attack, an attack tries to read
+    passages from each tensor alone; all from which it reads something stay sealed.
     """
-    from fedpriv.researcher.sensitivity import keep_map, sensitivity_map, write_into_draft
+    from fedpriv.researcher.sensitivity import MapBasis, keep_map, sensitivity_map, write_into_draft
     from fedpriv.training.base_model import ensure_model
 
     if level not in _LEVELS:
         raise ConfigError(f"There is no protection {level!r}", todo=f"choose one of {', '.join(_LEVELS[1:])}")
+    if by not in get_args(MapBasis):
+        raise ConfigError(f"There is no map by {by!r}", todo=f"choose --by {' or --by '.join(get_args(MapBasis))}")
     study = Study.open(Researcher.open(home), name)
     if write:
         study.require_draft()  # before the measurement, which takes a while
@@ -99,6 +105,7 @@ def sensitivity(
         found = sensitivity_map(
             plan,
             model,
+            by=cast("MapBasis", by),
             seal=seal,
             level=cast("ProtectionLevel", level),
             notes=notes,
@@ -127,24 +134,30 @@ def _print_map(found: SensitivityMap) -> None:
     title = f"{found.measured.notes} single notes, after {found.measured.steps} steps on made-up notes"
     table = Table(title=title)
     table.add_column("tensor", overflow="fold")
-    for heading in ("parameters", "share", "so far"):
+    attacked = ("named",) if found.by == "attack" else ()
+    for heading in ("parameters", *attacked, "share", "so far"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("level")
-    so_far, sealed = 0.0, len(found.sealed)
+    sealed, rows = {share.tensor for share in found.sealed}, found.as_json()["tensors"]
+    so_far = 0.0
     for number, share in enumerate(found.shares):
         so_far += share.share
         if number < _ROWS_SHOWN:
-            level = "sealed" if number < sealed else found.level
+            level = "sealed" if share.tensor in sealed else found.level
+            row = rows[number]
+            named = (f"{row['named']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",) if attacked else ()
             name = share.tensor.removeprefix("base_model.model.model.").removesuffix(".weight")
-            table.add_row(escape(name), f"{share.parameters:,}", f"{share.share:.1%}", f"{so_far:.1%}", level)
+            cells = (f"{share.parameters:,}", *map(escape, named), f"{share.share:.1%}", f"{so_far:.1%}", level)
+            table.add_row(escape(name), *cells)
     console.print(table)
     if len(found.shares) > _ROWS_SHOWN:
         console.print(f"... and {len(found.shares) - _ROWS_SHOWN} more in the file.")
     total = sum(share.parameters for share in found.shares)
     other = sum(share.parameters for share in found.others)
     console.print(
-        f"Sealed: {sealed} of {len(found.shares)} tensors. {found.level}: the other {len(found.others)}, "
-        f"{other / total:.0%} of the parameters with {sum(s.share for s in found.others):.1%} of the differences."
+        f"Sealed: {len(sealed)} of {len(found.shares)} tensors. {found.level}: the other {len(found.others)}, "
+        f"{other / total:.0%} of the parameters with {sum(s.share for s in found.others):.1%} of "
+        f"{'what the attack names' if attacked else 'the differences'}."
     )
 
 

@@ -89,6 +89,35 @@ def measure_sensitivity(
     tokens = encode(model_folder, read_lines(examples), max_tokens=training.max_tokens)
     if len(tokens) < 2 or notes < 2:
         raise TrainingError("Sensitivity needs at least two notes of two tokens or more", todo="give more notes")
+    adapter = adapter_after_a_round(
+        model_folder, examples, lora=lora, training=training, threads=threads, report=report
+    )
+    chosen = itertools.islice(example_order(len(tokens), training.seed + _ORDER_SEED, 0), min(notes, len(tokens)))
+    count = min(notes, len(tokens))
+    spread = _spread(model_folder, lora, adapter, (tokens[n] for n in chosen), lambda n: report("measuring", n, count))
+    if not sum(spread.values()) > 0:
+        raise TrainingError("No gradient differs between the notes", todo="give notes that are not all the same")
+    return Sensitivity(spread=spread, notes=count, steps=training.steps)
+
+
+def adapter_after_a_round(
+    model_folder: Path,
+    examples: Path,
+    *,
+    lora: LoraChoice,
+    training: TrainingChoice,
+    threads: int = 1,
+    report: Report = lambda stage, done, total: None,
+) -> AdapterState:
+    """Return the adapter after the plan's steps of one round on some examples: the one whose gradients are looked at.
+
+    Raises
+    ------
+    TrainingError
+        If no example is usable, or the loss is not finite.
+    ModelError
+        If the model cannot be loaded or has none of the targeted layers.
+    """
     adapter = starting_adapter(model_folder, lora, training.seed)
     context = LocalContext(
         model_folder=model_folder,
@@ -103,13 +132,7 @@ def measure_sensitivity(
         threads=threads,
         report=lambda done, total: report("training", done, total),
     )
-    adapter = train_local(context).adapter_after
-    chosen = itertools.islice(example_order(len(tokens), training.seed + _ORDER_SEED, 0), min(notes, len(tokens)))
-    count = min(notes, len(tokens))
-    spread = _spread(model_folder, lora, adapter, (tokens[n] for n in chosen), lambda n: report("measuring", n, count))
-    if not sum(spread.values()) > 0:
-        raise TrainingError("No gradient differs between the notes", todo="give notes that are not all the same")
-    return Sensitivity(spread=spread, notes=count, steps=training.steps)
+    return train_local(context).adapter_after
 
 
 def _spread(

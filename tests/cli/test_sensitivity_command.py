@@ -53,6 +53,17 @@ def test_json_is_one_object_and_bad_options_are_refused_before_measuring(home):
     assert new(home).exit_code == 0
     done = run("study", "sensitivity", "icu", "--notes", 3, "--seal", 0.5, "--level", "plain", "--json", home=home)
     assert json.loads(done.stdout)["level"] == "plain"
-    for options in (("--seal", 0), ("--level", "sealed"), ("--level", "no")):
+    for options in (("--seal", 0), ("--level", "sealed"), ("--level", "no"), ("--by", "luck")):
         assert isinstance(run("study", "sensitivity", "icu", *options, home=home).exception, ConfigError)
     assert isinstance(run("study", "sensitivity", "none", home=home).exception, ConfigError)
+
+
+def test_a_map_by_attack_shows_what_was_named_from_each_tensor(home):
+    assert new(home).exit_code == 0
+    done = run("study", "sensitivity", "icu", "--by", "attack", "--notes", 8, home=home)
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.output.split())
+    assert "named" in shown
+    assert "of what the attack names" in shown
+    study = Study.open(Researcher.open(home), "icu")
+    assert json.loads((study.folder.root / "sensitivity.json").read_text())["by"] == "attack"

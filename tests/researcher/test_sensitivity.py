@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 from math import prod
 
 import pytest
 
-from fedpriv.errors import ConfigError, ExistsError
+from fedpriv.errors import ConfigError, ExistsError, TrainingError
 from fedpriv.files import write_json
 from fedpriv.protection.groups import groups_of
 from fedpriv.researcher.sensitivity import (
@@ -139,3 +140,37 @@ def test_where_lora_a_is_never_sent_no_rule_names_it(tiny):
     found = sensitivity_map(parse_plan(PLAN + "aggregation: {averaging: b_only}\n"), tiny, notes=4)
     assert all(share.tensor.endswith("lora_B.weight") for share in found.shares)
     assert sum(share.share for share in found.shares) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def by_attack(tiny):
+    return sensitivity_map(parse_plan(PLAN), tiny, by="attack", notes=10)
+
+
+def test_by_attack_the_first_block_s_first_factor_stays_sealed(by_attack):
+    assert by_attack.by == "attack"
+    top = {share.tensor for share in by_attack.shares[:2]}
+    assert top == {f"base_model.model.model.layers.0.self_attn.{x}_proj.lora_A.weight" for x in "qv"}
+    assert all(share.leaks for share in by_attack.shares[:2])
+    assert top <= {share.tensor for share in by_attack.sealed}
+    row = by_attack.as_json()["tensors"][0]
+    assert row["low"] <= row["named"] <= row["high"]
+    assert "spread" not in row
+    assert sum(share.share for share in by_attack.shares) == pytest.approx(1)
+
+
+def test_by_attack_whatever_leaks_stays_sealed_though_the_seal_is_reached(by_attack):
+    small = replace(by_attack, seal=1e-9)
+    leaking = {share.tensor for share in small.shares if share.leaks}
+    assert leaking <= {share.tensor for share in small.sealed}
+    assert not leaking & {share.tensor for share in small.others}
+    assert {*small.sealed, *small.others} == set(small.shares)
+
+
+def test_too_few_or_too_short_notes_for_an_attack_are_refused(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="too few to attack"):
+        sensitivity_map(parse_plan(PLAN), tiny, by="attack", notes=4)
+    path = tmp_path / "short.jsonl"
+    path.write_text('{"text": "stable"}\n' * 12)
+    with pytest.raises(TrainingError, match="No note has"):
+        sensitivity_map(parse_plan(PLAN), tiny, by="attack", notes=5, examples=path)
