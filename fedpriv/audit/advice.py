@@ -57,7 +57,14 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
     open_ones = [name for name in sent if protection.of_tensor(name)[0] == "plain"]
     weaker = [name for name in sent if protection.of_tensor(name)[0] in ("ckks", "ckks-tuned")]
     worst = _worst(measures, "aggregator")
-    if worst is not None:
+    if worst is not None and not open_ones:
+        yield Advice(
+            kind="limits",
+            text=f"The plan leaves nothing open to the researcher and the store, and yet the attack reached "
+            f"{in_words(worst)}. Once in forty that is chance. Measure again with --seed 1 and more --passages; if "
+            "it comes again, do not approve, and report it.",
+        )
+    elif worst is not None:
         sealed = _same(measures, "aggregator-all-sealed", worst)
         after = f" With every tensor sealed, the same attack gave {in_words(sealed)}." if sealed else ""
         yield Advice(
@@ -72,14 +79,16 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
             text=f"The plan leaves {_tensors(open_ones, sent)} without protection. These attacks read nothing "
             "from them above chance, but better ones exist: ask why they are not masked or sealed.",
         )
-    if weaker:
+    reader = _worst(measures, "reader")
+    if reader is not None and weaker:
         yield Advice(
             kind="seal",
-            text=f"The plan puts {_tensors(weaker, sent)} under CKKS, where no masks lie between the domains: a domain "
-            "that gets hold of your single update can read it. Ask for the level sealed.",
+            text=f"One other domain that gets hold of your single update reads {in_words(reader)} from it: the plan "
+            f"puts {_tensors(weaker, sent)} under CKKS, where every domain has the one key and no masks lie between "
+            "them. Ask for the level sealed.",
         )
     measured = [m for m in _of(measures, "aggregator") if m.found is not None]
-    if measured and worst is None and not open_ones and not weaker:
+    if measured and worst is None and not open_ones:
         found = "; ".join(in_words(m) for m in measured if m.scene == measured[0].scene)
         yield Advice(
             kind="fine",

@@ -153,6 +153,8 @@ def _curve(audit: LeakageAudit) -> str:
     parts = []
     for attack, words in ASKS.items():
         mine = sorted((m for m in tried if m.attack == attack), key=lambda m: m.epsilon or 0.0)
+        if not mine:
+            continue
         now = audit.of("unprotected", attack=attack)
         labels = [f"{m.epsilon:g}" for m in mine] + (["the plan as it is"] if now else [])
         parts.append(_table([*mine, *([now] if now else [])], words, labels))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpriv.audit.result import PartyName
-from fedpriv.errors import ProtectionError
 from fedpriv.leakage import Published, Rehearsal, View
 from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.training.adapter import AdapterState, Layout
@@ -39,8 +38,6 @@ class Stage:
     ) -> dict[PartyName, list[View]]:
         """Protect the updates of each round as domains do, and return what each party holds of the first one.
 
-        A party at whose level no view can be made is missing.
-
         Raises
         ------
         ProtectionError
@@ -51,11 +48,8 @@ class Stage:
             cohort = Rehearsal(self.protection, layout, Path(folder), members=self.domains, clip=clip)
             for updates in rounds:
                 published = cohort.publish(updates)
-                for name in list(views):
-                    try:
-                        views[name].append(self.looks[name](cohort, published))
-                    except ProtectionError:  # no view of this level: said as "not measured", never as nothing
-                        del views[name]
+                for name, look in self.looks.items():
+                    views[name].append(look(cohort, published))
                 for path in Path(folder).iterdir():  # a container of a plain plan is as private as the shard
                     path.unlink()
         return views
@@ -77,7 +71,12 @@ def stages_of(
     compared : bool
         Whether to look, for comparison, at what the researcher would hold if all were sealed.
     """
-    inside: dict[PartyName, Look] = {"aggregator": _published, "sum": _sum, "collusion": _rest}
+    inside: dict[PartyName, Look] = {
+        "aggregator": _after_the_round,
+        "reader": _another_domain,
+        "sum": _sum,
+        "collusion": _rest,
+    }
     stages = [
         Stage(protection=ProtectionChoice(level="plain"), domains=members, looks={"unprotected": _published}),
         Stage(protection=protection, domains=members, looks=inside),
@@ -92,6 +91,14 @@ def stages_of(
 
 def _published(cohort: Rehearsal, published: Sequence[Published]) -> View:
     return cohort.aggregator_view(published[0])
+
+
+def _after_the_round(cohort: Rehearsal, published: Sequence[Published]) -> View:
+    return cohort.aggregator_view(published[0], unlocked=cohort.unlock(published))
+
+
+def _another_domain(cohort: Rehearsal, published: Sequence[Published]) -> View:
+    return cohort.domain_view(published[0], colluding=[1], unlocked=cohort.unlock(published))
 
 
 def _sum(cohort: Rehearsal, published: Sequence[Published]) -> View:

@@ -12,7 +12,7 @@ from fedpriv.study.section import Section
 
 AttackName = Literal["tokens", "membership"]
 SceneName = Literal["alone", "round"]
-PartyName = Literal["unprotected", "aggregator", "sum", "sum-of-all", "collusion", "aggregator-all-sealed"]
+PartyName = Literal["unprotected", "aggregator", "reader", "sum", "sum-of-all", "collusion", "aggregator-all-sealed"]
 
 GUESSING: dict[AttackName, float] = {"tokens": 0.0, "membership": 0.5}
 """What an attack reaches that has seen nothing."""

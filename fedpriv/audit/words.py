@@ -7,6 +7,7 @@ from fedpriv.audit.result import GUESSING, AttackName, LeakageAudit, Measure, Pa
 PARTIES: tuple[PartyName, ...] = (
     "unprotected",
     "aggregator",
+    "reader",
     "sum",
     "sum-of-all",
     "collusion",
@@ -17,6 +18,7 @@ PARTIES: tuple[PartyName, ...] = (
 WHO: dict[PartyName, str] = {
     "unprotected": "If nothing protected your update",
     "aggregator": "The researcher, and the store",
+    "reader": "One other domain, with the store's bytes",
     "sum": "Every domain of a sum",
     "sum-of-all": "Every domain, all taking part",
     "collusion": "All other domains of a sum together",
@@ -27,7 +29,10 @@ HOLDS: dict[PartyName, str] = {
     "unprotected": "The bare update, as plain federated learning sends it. Nobody holds it under this plan; it shows "
     "what there is to protect.",
     "aggregator": "Your single update as it leaves your domain under this plan. The researcher adds the updates up; "
-    "the store, and anybody on the way, has the same bytes. None of them has the keys.",
+    "the store, and anybody on the way, has the same bytes. None of them has the keys. When the round is over, the "
+    "researcher also knows what takes the masks off the sum.",
+    "reader": "The same single update in the hands of one other domain of the study, which has the study's key and its "
+    "own secrets beside: as if somebody at another hospital got into the store.",
     "sum": "The opened sum of {sum} domains' updates, the fewest that you allow. Each domain that takes part opens it, "
     "and so does the researcher where the plan leaves it unencrypted.",
     "sum-of-all": "The opened sum if all {sum-of-all} domains of the plan take part.",
@@ -116,8 +121,9 @@ def _unprotected(audit: LeakageAudit) -> str:
 def _others(audit: LeakageAudit) -> str:
     parts = []
     told: dict[PartyName, str] = {
-        "sum": "the sum that every domain opens",
-        "collusion": "what all others hold together",
+        "reader": "your single update in the hands of one of them",
+        "sum": "the sum that each of them opens",
+        "collusion": "what all of them hold together",
     }
     for party, who in told.items():
         found = [m for attack in GUESSING if (m := audit.of(party, attack=attack)) and m.leaks]

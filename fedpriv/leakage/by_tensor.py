@@ -79,8 +79,14 @@ class TensorDictionaries:
         (atoms, *_) = self.inputs.values()
         return tuple(f"{layer}{_A}" for layer, other in self.inputs.items() if np.array_equal(atoms, other))
 
-    def of(self, *tensors: str) -> Dictionary:
+    def of(self, *tensors: str, noise: float | None = None) -> Dictionary:
         """Return the dictionary of some tensors with the same inputs, whose tokens count as in ``candidates``.
+
+        Parameters
+        ----------
+        noise : float, optional
+            What the atoms do not explain, see :class:`fedpriv.leakage.tokens.Dictionary`; by default nothing in the
+            first layers, and :data:`DEEPER_NOISE` behind them.
 
         Raises
         ------
@@ -96,7 +102,8 @@ class TensorDictionaries:
         atoms = self.inputs[layer]
         if name.endswith(_B):
             atoms = atoms @ self.adapter[f"{layer}{_A}"].T.astype(np.float64)
-        noise = 0.0 if name in self.first else DEEPER_NOISE
+        if noise is None:
+            noise = 0.0 if name in self.first else DEEPER_NOISE
         white = whitener(atoms, self.frequency, noise=noise)
         return Dictionary(
             tensors=tensors,

@@ -43,17 +43,17 @@ def test_positive_control_one_tensor_of_the_first_block_gives_the_tokens_away(ra
 
 
 def test_positive_control_a_token_in_the_very_context_of_the_dictionary_is_named_from_any_block(attacked, known):
-    """Where the text before is the public one, the atoms are exact, however deep the layer. Chance names one in fifty."""
+    """Where the text before is the public one, the atoms are exact, however deep the layer: nothing is noise."""
     before, usual = attacked.public[0].ids[:CONTEXT_TOKENS], set(np.argsort(-known.frequency)[:COMMON].tolist())
     telling = [token for token in {t for note in attacked.public for t in note} if token not in usual][:16]
     for tensor in (BLOCK.format(block, f"{layer}.lora_A") for block in (0, 1) for layer in ("q_proj", "v_proj")):
-        dictionary = known.of(tensor)
+        dictionary = known.of(tensor, noise=0.0)
         found = 0
         for token in telling:
             text = Example((*before, token, 3))
             view = view_of(gradient_of(attacked.folder, LORA, attacked.adapter, [text]))
             found += token in known.recover(view, dictionary, 9)
-        assert found >= (12 if tensor in known.first else 6), (tensor, found)
+        assert found >= 12, (tensor, found)
 
 
 def test_a_deeper_block_tells_less_than_the_first(rates):
