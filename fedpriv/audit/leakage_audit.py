@@ -188,6 +188,7 @@ class _Audit:
         round_notes = self._round_notes()
         if self._choice.rounds and not by_patient:
             grouped = self._rounds(encoder, length, round_notes, telling)
+            round_notes = len(grouped[0])
             measures += self._measures(work, self._scene("round", work, grouped, controls=alone.controls))
         for epsilon, plan in others:
             private = replace(work, plan=plan)

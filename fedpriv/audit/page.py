@@ -141,8 +141,8 @@ def _round(audit: LeakageAudit) -> str:
     parts = [_table([m for m in measures if m.attack == attack], words) for attack, words in ASKS.items()]
     return (
         f"<h2>The same, of whole rounds</h2><p>Here each update is of {audit.round_notes} notes, as many as one round "
-        "of the plan reads. Fewer rounds than passages were measured, so that the intervals are wide.</p>"
-        + "".join(parts)
+        "of the plan reads or the shard has. Fewer rounds than passages were measured, so that the intervals are "
+        "wide.</p>" + "".join(parts)
     )
 
 

@@ -46,7 +46,7 @@ ASKS: dict[AttackName, str] = {
     "membership": "Was this very note among those trained on?",
 }
 
-VERDICTS = {True: "above guessing", False: "no better than guessing"}
+VERDICTS = {True: "above guessing", False: "not told from guessing"}
 
 
 def percent(share: float) -> str:
@@ -105,10 +105,10 @@ def _researcher(audit: LeakageAudit) -> str:
         return "What the researcher and the store can read was not measured: do not take this page for an all-clear."
     if len(measured) < len(found):
         return (
-            "One of the two attacks could not be measured here; the other did no better than guessing on what the "
-            "researcher and the store hold."
+            "One of the two attacks could not be measured here; what the other made of what the researcher and the "
+            "store hold could not be told from guessing."
         )
-    return "On what the researcher and the store hold, the attacks did no better than guessing."
+    return "What the attacks made of what the researcher and the store hold could not be told from guessing."
 
 
 def _unprotected(audit: LeakageAudit) -> str:

@@ -199,17 +199,20 @@ def _decision(console: Console, review: Review, folder: str) -> None:
     place = shlex.quote(folder)
     for phrase in limits_in_words(decision.limits) if decision.limits else ():
         console.print(Text(f"  - {phrase}"))
-    for command, why in _commands(review, f"{place} {review.study[:12]}"):
+    for command, why in _commands(review, place):
         console.print(Text.assemble("  ", (command, "bold")), Text(f"    {why}", "dim"), sep="\n", soft_wrap=True)
     if not review.within_limits:
         console.print(Text("It is outside your limits, so it cannot be approved as it is.", "red"))
 
 
-def _commands(review: Review, which: str) -> Iterator[tuple[str, str]]:
+def _commands(review: Review, place: str) -> Iterator[tuple[str, str]]:
     """Yield what a data owner can type next, and what it does."""
-    state = review.decision.decision
+    state, study = review.decision.decision, review.study[:12]
+    which = f"{place} {study}"
     if review.dry_run is None and state != "rejected":
         yield f"fedpriv domain try {which}", "run it on made-up patients first"
+    if state != "rejected":
+        yield f"fedpriv audit leakage {study} --domain {place}", "measure what others could read from your updates"
     if review.within_limits and state != "approved":
         yield f"fedpriv domain approve {which}", "allow the rounds of the plan"
         yield f"fedpriv domain approve {which} --rounds 1", "allow fewer"

@@ -82,7 +82,9 @@ def kinds(found):
 
 def test_the_headline_says_what_was_found_of_whom():
     text = headline(audit(*CALM))
-    assert text.startswith("On what the researcher and the store hold, the attacks did no better than guessing.")
+    assert text.startswith(
+        "What the attacks made of what the researcher and the store hold could not be told from guessing."
+    )
     assert "Were your updates not protected at all, they would reach 60 %" in text
     assert "from the sum that each of them opens, 20 %" in text
     leaky = headline(audit(measure("aggregator", 0.4), plan=OPEN))
