@@ -24,6 +24,7 @@ def advice_of(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> t
     return (
         *_control(measures),
         *_aggregator(measures, plan, sent),
+        *_pair(measures, plan),
         *_sums(measures, plan),
         *_collusion(measures, plan),
         *_epsilons(measures, plan),
@@ -94,6 +95,19 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
             kind="fine",
             text=f"Nothing to change for the researcher and the store: from what they hold, the attacks gave {found}.",
         )
+
+
+def _pair(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
+    """Where a sum of two is allowed, each of the two knows the other's update."""
+    reader = _worst(measures, "reader")
+    if reader is None or reader.domains > 2:
+        return
+    more = "Approve with --minimum-cohort 3" if len(plan.cohort) > 2 else "Ask for a plan with more domains"
+    yield Advice(
+        kind="cohort",
+        text=f"You allow sums of two domains. The other one can take its own part off and gets {in_words(reader)} from "
+        f"what is left, whatever protects it. {more}.",
+    )
 
 
 def _sums(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:

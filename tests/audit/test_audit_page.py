@@ -121,6 +121,14 @@ def test_a_larger_cohort_is_advised_only_where_it_was_measured_to_help():
     assert kinds(audit(measure("sum", 0.0))) == []
 
 
+def test_where_two_may_make_a_sum_each_knows_the_other_and_three_are_advised():
+    (advice,) = audit(measure("reader", 0.6)).advice
+    assert "60 %" in advice.text
+    assert "--minimum-cohort 3" in advice.text
+    assert audit(measure("reader", 0.0)).advice == ()
+    assert audit(measure("reader", 0.6, domains=3)).advice == ()
+
+
 def test_an_epsilon_is_called_quiet_only_below_every_one_that_leaks():
     tried = [
         measure("unprotected", value, attack="membership", epsilon=e) for e, value in ((1, 0.5), (4, 0.9), (8, 0.5))
