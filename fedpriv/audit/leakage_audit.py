@@ -19,6 +19,7 @@ from fedpriv.audit.advice import advice_of
 from fedpriv.audit.attacks import Attack, MembershipAttack, Seen, TokenAttack
 from fedpriv.audit.parties import Stage, stages_of
 from fedpriv.audit.passages import Passage, draw_passages
+from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy, within
 from fedpriv.audit.result import AttackName, LeakageAudit, Measure, PartyName, SceneName
 from fedpriv.audit.updates import PlannedWork
 from fedpriv.clinical import PreparedData, write_mock
@@ -34,8 +35,6 @@ from fedpriv.leakage.rate import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
 from fedpriv.study import Plan
 from fedpriv.study.averaging import trained_tensors
-from fedpriv.study.privacy import PrivacyChoice, PrivacyUnit
-from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.training.adapter import AdapterState, Layout, load_state, lora_layout, starting_adapter
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.examples import Encoder, Example, encode, read_lines
@@ -121,7 +120,7 @@ def audit_leakage(
     if choice.passages < LEAST_TRIALS:
         raise ConfigError(f"{choice.passages} passages say nothing", todo=f"take {LEAST_TRIALS} or more")
     started, plan = time.monotonic(), stored.request.plan
-    others = [(epsilon, _with_privacy(plan, epsilon)) for epsilon in choice.epsilons]
+    others = [(epsilon, with_privacy(plan, epsilon)) for epsilon in choice.epsilons]
     model = model_of(plan, cache)
     report("preparing the data", 0, 1)
     record = read_record(domain)
@@ -211,7 +210,7 @@ class _Audit:
             round_notes=round_notes,
             members=self._members,
             cohort=self._cohort,
-            steps=_steps_in_words(self._plan),
+            steps=steps_in_words(self._plan),
             stock_recipe=self._is_stock,
             notes=tuple(self._notes),
             measures=tuple(measures),
@@ -230,8 +229,8 @@ class _Audit:
     def _work(self, public: Path) -> tuple[PlannedWork, str]:
         """Return the local round, and in words where it begins: the study's newest adapter here, or a warmed one."""
         layout = lora_layout(self._model.folder, self._plan.lora)
-        newest = _newest_adapter(StudyFolder(self._domain.folder.study(self._request.study)))
-        number = _round_to_look_at(self._plan, layout, (newest or 0) + 1)
+        newest = newest_adapter(StudyFolder(self._domain.folder.study(self._request.study)))
+        number = round_to_look_at(self._plan, layout, (newest or 0) + 1)
         if newest:
             path = StudyFolder(self._domain.folder.study(self._request.study)).adapter(newest)
             adapter, start = load_state(path, layout), f"the study's own adapter after its round {newest}"
@@ -338,7 +337,7 @@ class _Audit:
 
     def _measures(self, work: PlannedWork, scene: _Scene) -> Iterator[Measure]:
         everyone = self._cohort if self._members < self._cohort < len(scene.updates) else None
-        protection = _within(self._plan.protection, work.sent)
+        protection = within(self._plan.protection, work.sent)
         compared = scene.name == "alone"
         for stage in stages_of(protection, members=self._members, everyone=everyone, compared=compared):
             both = self._looked(stage, scene, work)
@@ -428,44 +427,6 @@ def _seen(
 def _bare(update: AdapterState) -> View:
     tensors = {name: value.astype(np.float64) for name, value in update.items()}
     return View(party="everybody", levels=dict.fromkeys(update, "plain"), tensors=tensors)
-
-
-def _within(protection: ProtectionChoice, sent: Layout) -> ProtectionChoice:
-    """Leave out rules about tensors that this round does not send."""
-    rules = tuple(rule for rule in protection.rules if any(rule.matches(name) for name in sent))
-    return protection.model_copy(update={"rules": rules})
-
-
-def _newest_adapter(folder: StudyFolder) -> int | None:
-    """Return the last round whose adapter is here; None where there is none but the first."""
-    numbers = [int(path.stem) for path in folder.adapters.glob("[0-9][0-9][0-9][0-9].safetensors")]
-    return max(numbers, default=0) or None
-
-
-def _round_to_look_at(plan: Plan, layout: Layout, following: int) -> int:
-    """Return the next round, or where factors take turns the next that sends the first ones, which tell most."""
-    sent = trained_tensors(plan.averaging, layout, following)
-    return following if any(".lora_A." in name for name in sent) or plan.averaging != "alternate" else following + 1
-
-
-def _with_privacy(plan: Plan, epsilon: float) -> Plan:
-    """Return the plan with another epsilon: of its own unit, else by patients, or by domains where that cannot be."""
-    units: list[PrivacyUnit] = [plan.privacy.unit] if plan.privacy else ["patient", "domain"]
-    for unit in units:
-        try:
-            privacy = PrivacyChoice(epsilon=epsilon, unit=unit)
-            changed = plan.model_copy(update={"privacy": privacy})
-            return Plan.model_validate(changed.model_dump())
-        except ValueError:
-            continue
-    raise ConfigError(f"An epsilon of {epsilon:g} does not go with this plan", todo="choose one above 0, up to 100")
-
-
-def _steps_in_words(plan: Plan) -> str:
-    training, privacy = plan.training, plan.privacy
-    kind = "of DP-SGD" if privacy is not None and privacy.unit == "patient" else "of AdamW"
-    plural = "" if training.steps == 1 else "s"
-    return f"{training.steps} step{plural} {kind} with the learning rate {training.learning_rate:g}"
 
 
 def _in_short(measure: Measure) -> str:
