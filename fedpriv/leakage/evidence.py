@@ -48,8 +48,8 @@ class Evidence:
     def gains(self, inputs: Float64) -> Float64:
         """Return for each input the gain in log-likelihood for each half of a dimension: ``-log(1 - s)``.
 
-        ``s`` is the (soft) share of the input, as far as it is not known, that lies in the span of the rows. Of a random
-        direction it is beta-distributed, and its density falls with ``(1 - s)^((width - rows) / 2)``.
+        ``s`` is the (soft) share of the input, as far as it is not known, that lies in the span of the rows. Of random
+        directions it is beta-distributed, and its density falls with ``(1 - s)^((width - rows) / 2)``.
 
         Parameters
         ----------

@@ -115,12 +115,14 @@ class LayerInputs:
         return model
 
     def _run(self, tree: Tree, names: Sequence[str] | None) -> tuple[list[str], list[Any]]:
-        """Return layers and their inputs, in the order of the model: of all adapted ones, or of those of these names."""
+        """Return layers and their inputs, in the model's order: of all adapted ones, or of those of these names."""
         import torch
         from peft.tuners.lora import LoraLayer
 
         model = self._model()
-        layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+        layers: dict[str, Any] = {
+            name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)
+        }
         reached: list[str] = []
         found: list[torch.Tensor] = []
 

@@ -70,9 +70,7 @@ class SequenceRate:
         return "not measured" if self.above_chance is None else str(self.above_chance)
 
 
-def sequence_rate(
-    trials: Sequence[SequenceTrial], *, control: Sequence[SequenceTrial], seed: int = 0
-) -> SequenceRate:
+def sequence_rate(trials: Sequence[SequenceTrial], *, control: Sequence[SequenceTrial], seed: int = 0) -> SequenceRate:
     """Return the mean ROUGE-L above chance, with a bootstrap interval over trials.
 
     *Guarantee*: where the positive control of the same run fails, or there are too few trials, nothing is reported.

@@ -1,9 +1,9 @@
 """Sequence recovery: the very text that an update was computed from, word for word.
 
-The inputs of deeper layers depend on all that stands before a position. So whoever knows the base model can compute what
-a layer would have got for a guess at the text's beginning, and compare: does it lie in what the update of that layer's
-``lora_A`` spans? One position after the other, over all layers that are visible, as in DAGER (Petrov et al. 2024, arXiv
-2405.15586, section 4), with a beam and with what public text says about which token follows which.
+The inputs of deeper layers depend on all that stands before a position. So whoever knows the base model can compute
+what a layer would have got for a guess at the text's beginning, and compare: does it lie in what the update of that
+layer's ``lora_A`` spans? One position after the other, over all layers that are visible, in the manner of DAGER (Petrov
+et al. 2024, arXiv 2405.15586), with a beam and with what public text says about which token follows which.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from fedpriv.leakage.known_layers import KnownLayers, known_layers
 from fedpriv.leakage.language import Bigrams
 from fedpriv.leakage.layer_inputs import Tree
 from fedpriv.leakage.layered import presence, pursue_layers
-from fedpriv.leakage.pursuit import Float64
 from fedpriv.leakage.views import View
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import AdapterState
@@ -29,15 +28,18 @@ from fedpriv.training.examples import Example
 _TRUST = 1.0
 """Part of the layers' mean log-likelihood that counts beside what public text says: all layers tell much the same."""
 
-_CANDIDATES, _FOLLOWERS = 96, 32
+_CANDIDATES, _FOLLOWERS = 192, 32
 """Tokens that are tried everywhere, if none are given; and those that are tried after another one in addition."""
 
 _STARTS, _EXPLAINED = 3, 1e-3
-"""Beginnings that are tried, the likeliest first, and the share of the rows' energy that a passage may leave unexplained
-for the others to be left out: after a wrong beginning all that follows is wrong, and only the end shows it."""
+"""Beginnings that are tried, the likeliest first; and the share of the rows' energy that a passage may leave unexplained
+if nothing else is to be tried: after a wrong token what follows is wrong, too, and only the end shows it."""
 
-_BEAM, _BRANCHES, _SURVIVORS, _EARLY = 8, 3, 48, 6
-"""Beginnings that are kept; most of them that go on from the same one; those that all layers judge; and the number of
+BEAMS = (8, 24)
+"""Texts that are kept at each position, first and then where that explained too little."""
+
+_BRANCHES, _SIFTED, _EARLY = 3, 6, 6
+"""Most texts that go on from the same one; for each that is kept, as many that all layers judge; and the number of
 layers that sift them before."""
 
 
@@ -75,7 +77,13 @@ class _Guess:
 
 
 def recover_sequences(
-    view: View, reader: Reader, *, length: int, passages: int = 1, candidates: Sequence[int] = ()
+    view: View,
+    reader: Reader,
+    *,
+    length: int,
+    passages: int = 1,
+    candidates: Sequence[int] = (),
+    beams: Sequence[int] = BEAMS,
 ) -> list[tuple[int, ...]]:
     """Guess the texts behind an update, token for token.
 
@@ -92,6 +100,9 @@ def recover_sequences(
     candidates : sequence of int
         Tokens that may be in them, such as those that :func:`fedpriv.leakage.tokens.recover_tokens` names; by default
         those that are likely by the first layers that are visible.
+    beams : sequence of int
+        How many texts to keep at each position; the next one is tried where a passage explains too little of a plain
+        update. The time grows with each.
 
     Returns
     -------
@@ -109,7 +120,7 @@ def recover_sequences(
     tokens = list(candidates) or _likely(reader, evidence)
     found = []
     for _ in range(passages):
-        best = _read(reader, evidence, tokens, length)
+        best = _read(reader, evidence, tokens, length, beams)
         found.append(best.tokens)
         evidence = best.evidence
     return found
@@ -122,45 +133,50 @@ def _likely(reader: Reader, evidence: dict[int, Evidence]) -> list[int]:
     return pursue_layers(reader.layers.typical(groups), evidence, _CANDIDATES, prior)
 
 
-def _read(reader: Reader, evidence: dict[int, Evidence], tokens: Sequence[int], length: int) -> _Guess:
+def _read(
+    reader: Reader, evidence: dict[int, Evidence], tokens: Sequence[int], length: int, beams: Sequence[int]
+) -> _Guess:
     """Return the passage that explains most, of those that the likeliest first tokens lead to."""
     nothing = _Guess(tokens=(), score=0.0, evidence=evidence)
     first = _judged(reader, [nothing], [list(tokens)], sorted(evidence))
+    starts = sorted(first, key=lambda item: -item[2])[:_STARTS]
     best = nothing
-    for start in sorted(first, key=lambda item: -item[2])[:_STARTS]:
-        found = _read_on(reader, _extended(reader, [nothing], [start]), tokens, length)
-        best = min(best, found, key=lambda guess: _left(guess, evidence))
-        if _left(best, evidence) < _EXPLAINED:
-            break
+    for beam in beams[:1] if reader.layers.noise else beams:  # under noise nothing is explained entirely
+        for start in starts:
+            found = _read_on(reader, _extended(reader, [nothing], [start])[0], tokens, length, beam)
+            best = min(best, found, key=lambda guess: _left(guess, evidence))
+            if _left(best, evidence) < _EXPLAINED:
+                return best
     return best
 
 
-def _read_on(reader: Reader, beam: list[_Guess], tokens: Sequence[int], length: int) -> _Guess:
+def _read_on(reader: Reader, start: _Guess, tokens: Sequence[int], length: int, width: int) -> _Guess:
     """Return what a beam search makes of a beginning: the passage that explains most."""
-    evidence = beam[0].evidence
-    for _ in range(length - len(beam[0].tokens)):
-        early = sorted(evidence)[:_EARLY]
-        sifted = _judged(reader, beam, [_next(reader, guess, tokens) for guess in beam], early)
-        best = sorted(sifted, key=lambda item: -item[2])[:_SURVIVORS]
-        per_guess = [[token for place, token, _ in best if place == number] for number in range(len(beam))]
-        beam = _extended(reader, beam, _kept(_judged(reader, beam, per_guess, sorted(evidence))))
-    return min(beam, key=lambda guess: _left(guess, evidence))
+    groups, beam = sorted(start.evidence), [start]
+    for _ in range(length - len(start.tokens)):
+        sifted = _judged(reader, beam, [_next(reader, guess, tokens) for guess in beam], groups[:_EARLY])
+        best = sorted(sifted, key=lambda item: -item[2])[: _SIFTED * width]
+        following = [[token for place, token, _ in best if place == number] for number in range(len(beam))]
+        beam = _extended(reader, beam, _kept(_judged(reader, beam, following, groups), width))
+    return min(beam, key=lambda guess: _left(guess, start.evidence))
 
 
 def _left(guess: _Guess, evidence: dict[int, Evidence]) -> float:
     """Return the share of the energy of all rows that a guess does not explain."""
-    return float(np.mean([np.square(guess.evidence[g].rows).sum() / np.square(evidence[g].rows).sum() for g in evidence]))
+    return float(
+        np.mean([np.square(guess.evidence[g].rows).sum() / np.square(evidence[g].rows).sum() for g in evidence])
+    )
 
 
-def _kept(judged: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+def _kept(judged: Sequence[tuple[int, int, float]], width: int) -> list[tuple[int, int, float]]:
     """Return the best of a judgement, not all of them from one guess if there are several: the first may be wrong."""
-    most = _BRANCHES if len({number for number, _, _ in judged}) > 1 else _BEAM
+    most = _BRANCHES if len({number for number, _, _ in judged}) > 1 else width
     kept, branches = [], Counter[int]()
     for item in sorted(judged, key=lambda item: -item[2]):
         branches[item[0]] += 1
         if branches[item[0]] <= most:
             kept.append(item)
-    return kept[:_BEAM]
+    return kept[:width]
 
 
 def _next(reader: Reader, guess: _Guess, tokens: Sequence[int]) -> list[int]:
