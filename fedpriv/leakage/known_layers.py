@@ -11,6 +11,7 @@ import numpy as np
 
 from fedpriv.errors import InputError
 from fedpriv.leakage.evidence import Evidence
+from fedpriv.leakage.factors import first_factors
 from fedpriv.leakage.layer_inputs import LayerInputs, Tree
 from fedpriv.leakage.pursuit import Float64, inverse_root
 from fedpriv.leakage.views import View
@@ -49,15 +50,13 @@ class KnownLayers:
     _whiteners: dict[int, Float32] = field(repr=False, default_factory=dict)
     _typical: dict[int, Float32] = field(repr=False, default_factory=dict)
 
-    def evidence(self, view: View, groups: Sequence[int] | None = None) -> dict[int, Evidence]:
+    def evidence(self, view: View) -> dict[int, Evidence]:
         """Return the evidence of each group of layers of which a view shows anything but zeros.
 
         Parameters
         ----------
         view : View
-            What a party holds.
-        groups : sequence of int, optional
-            Look at these only.
+            What a party holds. Only tensors that it sees in full count, if there are any.
 
         Raises
         ------
@@ -65,10 +64,9 @@ class KnownLayers:
             If a value that is visible is not finite.
         """
         found: dict[int, Evidence] = {}
+        factors = first_factors(view)
         for number, names in enumerate(self.inputs.groups):
-            if groups is not None and number not in groups:
-                continue
-            seen = [view.tensors[name] for name in names if name in view.tensors]
+            seen = [factors[name] for name in names if name in factors]
             if not all(np.isfinite(tensor).all() for tensor in seen):
                 raise InputError("The view holds values that are not finite", todo="look at how this update was made")
             rows = [tensor / size for tensor in seen if (size := float(np.linalg.norm(tensor)))]

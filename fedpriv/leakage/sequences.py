@@ -32,7 +32,7 @@ _CANDIDATES, _FOLLOWERS = 192, 32
 """Tokens that are tried everywhere, if none are given; and those that are tried after another one in addition."""
 
 _STARTS, _EXPLAINED = 3, 1e-3
-"""Beginnings that are tried, the likeliest first; and the share of the rows' energy that a passage may leave unexplained
+"""Beginnings that are tried, the likeliest first; and the share of the rows' energy that a passage may leave out
 if nothing else is to be tried: after a wrong token what follows is wrong, too, and only the end shows it."""
 
 BEAMS = (8, 24)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpriv.errors import InputError
+from fedpriv.leakage.factors import first_factors
 from fedpriv.leakage.first_inputs import first_inputs
 from fedpriv.leakage.known_layers import KnownLayers, known_layers
 from fedpriv.leakage.language import frequency_of
@@ -122,7 +123,8 @@ def recover_tokens(view: View, dictionary: Dictionary, count: int) -> tuple[int,
     InputError
         If a value that is visible is not finite.
     """
-    seen = [view.tensors[name] for name in dictionary.tensors if name in view.tensors]
+    factors = first_factors(view)
+    seen = [factors[name] for name in dictionary.tensors if name in factors]
     rows = [tensor / size for tensor in seen if (size := float(np.linalg.norm(tensor)))]
     if not all(np.isfinite(tensor).all() for tensor in seen):
         raise InputError("The view holds values that are not finite", todo="look at how this update was made")
