@@ -23,8 +23,11 @@ def test_with_as_many_rows_as_inputs_what_is_there_lies_in_their_span(seed, inpu
 
 
 def test_with_more_inputs_than_rows_what_is_there_still_stands_out():
-    shares = [case(seed, 10, 5) for seed in range(20)]
-    inside, outside = (np.mean([c[2].gains(c[place]).mean() for c in shares]) for place in (0, 1))
+    gains = []
+    for seed in range(20):
+        there, others, evidence = case(seed, 10, 5)
+        gains.append((evidence.gains(there).mean(), evidence.gains(others).mean()))
+    inside, outside = np.mean(gains, axis=0)
     assert inside > 2 * outside
 
 
