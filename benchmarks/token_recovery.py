@@ -100,9 +100,9 @@ def named(tokens: frozenset[int], guesses: tuple[int, ...] | list[int]) -> float
 def measured(client: Client, options: argparse.Namespace, count: int, length: int) -> dict[str, list[list[float]]]:
     """Return for each kind of work a row of numbers for each trial."""
     plain = token_dictionary(client.folder, LORA, client.public)
-    adaptive = token_dictionary(client.folder, LORA, client.public, noise=ADAPTIVE_NOISE)
+    adaptive = token_dictionary(client.folder, LORA, client.public, noise=ADAPTIVE_NOISE, adapter=client.adapter)
     common, frequent = plain.common(options.common), plain.by_frequency
-    folder, adapter, draw = client.folder, client.adapter, random.Random(0)
+    folder, adapter, draw = client.folder, client.adapter, random.Random(options.seed)
     rows: dict[str, list[list[float]]] = {}
     for _ in range(options.trials):
         batches = [client.passages(draw, count, length) for _ in range(BATCHES)]
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--passages", nargs="+", default=["1x24", "2x24"], help="batch x tokens")
     parser.add_argument("--common", type=int, default=60)
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of passages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         client = Client(options.model, Path(folder))

@@ -9,7 +9,10 @@ from fedpriv.leakage.overfit import overfitted
 from fedpriv.leakage.rate import LeakageRate, Trial, leakage_rate
 from fedpriv.leakage.rehearsal import Published, Rehearsal
 from fedpriv.leakage.released import ReleasedMembership, calibrated_scores, loss_scores, released_membership
+from fedpriv.leakage.rouge import exact_positions, rouge_l, rouge_n
 from fedpriv.leakage.screening import recover_likely_tokens
+from fedpriv.leakage.sequence_rate import SequenceRate, SequenceTrial, sequence_rate
+from fedpriv.leakage.sequences import Reader, recover_sequences, sequence_reader
 from fedpriv.leakage.tokens import ADAPTIVE_NOISE, Dictionary, recover_tokens, token_dictionary
 from fedpriv.leakage.views import View, aggregator_view, domain_view, sum_view
 
@@ -25,14 +28,18 @@ __all__ = [
     "Membership",
     "Published",
     "Question",
+    "Reader",
     "Rehearsal",
     "ReleasedMembership",
+    "SequenceRate",
+    "SequenceTrial",
     "Trial",
     "View",
     "aggregator_view",
     "attribute_inference",
     "calibrated_scores",
     "domain_view",
+    "exact_positions",
     "exposure",
     "exposures",
     "gradient_of",
@@ -45,8 +52,13 @@ __all__ = [
     "questions",
     "read_tokens",
     "recover_likely_tokens",
+    "recover_sequences",
     "recover_tokens",
     "released_membership",
+    "rouge_l",
+    "rouge_n",
+    "sequence_rate",
+    "sequence_reader",
     "sgd_update",
     "sum_view",
     "token_dictionary",

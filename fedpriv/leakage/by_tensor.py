@@ -23,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpriv.errors import InputError
+from fedpriv.leakage.evidence import Evidence
 from fedpriv.leakage.gradients import gradient_of, read_tokens
-from fedpriv.leakage.pursuit import Float64, whitener
+from fedpriv.leakage.language import SMOOTHING
+from fedpriv.leakage.layered import presence, pursue_layers
+from fedpriv.leakage.pursuit import Float64, pursue, whitener
 from fedpriv.leakage.rate import LeakageRate, Trial, leakage_rate
-from fedpriv.leakage.tokens import SMOOTHING, Dictionary, recover_tokens
 from fedpriv.leakage.views import View
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import PREFIX, AdapterState
@@ -44,6 +46,35 @@ CONTEXT_TOKENS = 6
 DEEPER_NOISE = 3.0
 """Energy in the rows, as a part of the atoms', that the atoms of deeper blocks do not explain; from 0.3 to 3 it makes
 little difference."""
+
+
+_SOFTNESS = 0.1
+"""Of the evidence, see :class:`fedpriv.leakage.evidence.Evidence`: the small directions of the rows are noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorDictionary:
+    """What the rows of some tensors are mixtures of.
+
+    Attributes
+    ----------
+    tensors : tuple of str
+        Whose layers have these inputs.
+    noise : float
+        Energy in the rows that the atoms do not explain, as a part of theirs; 0 where they are exact.
+    frequency : ndarray of float64, (candidates,)
+        How often each token occurs in public text.
+    whitener : ndarray of float64, (width, width)
+        For rows and atoms, from the right.
+    whitened : ndarray of float64, (candidates, width)
+        The atoms.
+    """
+
+    tensors: tuple[str, ...]
+    noise: float
+    frequency: Float64 = field(repr=False)
+    whitener: Float64 = field(repr=False)
+    whitened: Float64 = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +110,13 @@ class TensorDictionaries:
         (atoms, *_) = self.inputs.values()
         return tuple(f"{layer}{_A}" for layer, other in self.inputs.items() if np.array_equal(atoms, other))
 
-    def of(self, *tensors: str, noise: float | None = None) -> Dictionary:
+    def of(self, *tensors: str, noise: float | None = None) -> TensorDictionary:
         """Return the dictionary of some tensors with the same inputs, whose tokens count as in ``candidates``.
 
         Parameters
         ----------
         noise : float, optional
-            What the atoms do not explain, see :class:`fedpriv.leakage.tokens.Dictionary`; by default nothing in the
+            What the atoms do not explain, see :class:`TensorDictionary`; by default nothing in the
             first layers, and :data:`DEEPER_NOISE` behind them.
 
         Raises
@@ -105,18 +136,43 @@ class TensorDictionaries:
         if noise is None:
             noise = 0.0 if name in self.first else DEEPER_NOISE
         white = whitener(atoms, self.frequency, noise=noise)
-        return Dictionary(
+        return TensorDictionary(
             tensors=tensors,
             noise=noise,
-            spread=np.ones(atoms.shape[1]),  # these are gradients: no coordinate was scaled
             frequency=self.frequency,
             whitener=white,
             whitened=atoms @ white,
         )
 
-    def recover(self, view: View, dictionary: Dictionary, count: int) -> tuple[int, ...]:
-        """Guess ``count`` tokens with a dictionary of :meth:`of`; see :func:`fedpriv.leakage.tokens.recover_tokens`."""
-        return tuple(int(self.candidates[place]) for place in recover_tokens(view, dictionary, count))
+    def recover(self, view: View, dictionary: TensorDictionary, count: int) -> tuple[int, ...]:
+        """Guess ``count`` distinct tokens with a dictionary of :meth:`of`, the likeliest first.
+
+        What the pursuit does not name is filled up with the most frequent tokens.
+
+        Raises
+        ------
+        InputError
+            If a value that is visible is not finite.
+        """
+        seen = [view.tensors[name] for name in dictionary.tensors if name in view.tensors]
+        if not all(np.isfinite(tensor).all() for tensor in seen):
+            raise InputError("The view holds values that are not finite", todo="look at how this update was made")
+        rows = [tensor / size for tensor in seen if (size := float(np.linalg.norm(tensor)))]
+        found: list[int] = []
+        if rows:
+            white = np.concatenate(rows) @ dictionary.whitener
+            found = _pursue(dictionary, white, count)
+        usual = np.argsort(-dictionary.frequency, kind="stable").tolist()
+        return tuple(int(self.candidates[place]) for place in list(dict.fromkeys([*found, *usual]))[:count])
+
+
+def _pursue(dictionary: TensorDictionary, rows: Float64, count: int) -> list[int]:
+    """Name the atoms that rows are mixtures of, up to ``count``."""
+    if not dictionary.noise:
+        return pursue(dictionary.whitened, rows, count)
+    lengths = np.maximum(np.linalg.norm(dictionary.whitened, axis=1, keepdims=True), 1e-30)
+    atoms = {0: (dictionary.whitened / lengths).astype(np.float32)}
+    return pursue_layers(atoms, {0: Evidence.of(rows, _SOFTNESS)}, count, presence(dictionary.frequency, count))
 
 
 def tensor_dictionaries(
@@ -204,7 +260,7 @@ def leakage_by_tensor(
     secrets = [read_tokens([passage]) for passage in passages]
     views = [_view(gradient_of(model_folder, lora, adapter, [passage])) for passage in passages]
 
-    def trials(dictionary: Dictionary) -> list[Trial]:
+    def trials(dictionary: TensorDictionary) -> list[Trial]:
         named = []
         for place, secret in enumerate(secrets):
             mine, other = views[place], views[(place + 1) % len(views)]

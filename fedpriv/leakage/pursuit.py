@@ -43,19 +43,21 @@ def whitener(atoms: Float64, weights: Float64, *, noise: float = 0.0, ridge: flo
     ndarray of float64, (width, width)
         Symmetric; multiply atoms and rows by it from the right.
     """
-    moment = (atoms * (weights / weights.sum())[:, np.newaxis]).T @ atoms
-    moment += noise * np.diag(np.diag(moment))
+    return inverse_root((atoms * (weights / weights.sum())[:, np.newaxis]).T @ atoms, noise=noise, ridge=ridge)
+
+
+def inverse_root(moment: Float64, *, noise: float = 0.0, ridge: float = 1e-6) -> Float64:
+    """Return ``(C + nu diag C)^(-1/2)`` for a second moment ``C``, (width, width); see :func:`whitener`."""
+    moment = moment + noise * np.diag(np.diag(moment))
     values, vectors = np.linalg.eigh(moment)
     return (vectors / np.sqrt(np.maximum(values, 0.0) + ridge * values[-1])) @ vectors.T
 
 
-def pursue(atoms: Float64, rows: Float64, count: int, *, prior: Float64 | None = None) -> list[int]:
+def pursue(atoms: Float64, rows: Float64, count: int) -> list[int]:
     """Name up to ``count`` atoms that together span the rows, the one that explains most first.
 
-    Without noise, every direction of what is left of the rows counts alike. Where there is noise the small ones are
-    made of it: then an atom counts by what it explains, ``||P a||^2 / ||a||^2`` over the noise's ``2 s^2``, plus the
-    logarithm of how probable it was before: the gain in the logarithm of the posterior. ``s^2`` is the mean square of
-    what is left. (Simultaneous pursuit of Tropp, Gilbert and Strauss 2006, with a prior.)
+    Every direction of what is left of the rows counts alike. For rows with noise there is
+    :func:`fedpriv.leakage.layered.pursue_layers`.
 
     Parameters
     ----------
@@ -65,8 +67,6 @@ def pursue(atoms: Float64, rows: Float64, count: int, *, prior: Float64 | None =
         What was seen.
     count : int
         Most atoms to name.
-    prior : ndarray of float64, (number,), optional
-        How probable each atom is, positive; given where the rows hold noise.
 
     Returns
     -------
@@ -90,11 +90,7 @@ def pursue(atoms: Float64, rows: Float64, count: int, *, prior: Float64 | None =
         usable = remaining > _DEPENDENT * lengths
         if not usable.any():
             break
-        seen = left if prior is None else rows
-        scores = np.square(atoms @ seen.T).sum(axis=1) / np.where(usable, remaining, np.inf)
-        if prior is not None:
-            noise = np.square(rows).sum() / (len(rows) * (rows.shape[1] - len(chosen)))
-            scores = scores / (2 * noise) + np.log(prior)
+        scores = np.square(atoms @ left.T).sum(axis=1) / np.where(usable, remaining, np.inf)
         best = int(np.argmax(np.where(usable, scores, -np.inf)))
         chosen.append(best)
         fresh = _beyond(atoms[best], basis)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedpriv.leakage.factors import first_factors
 from fedpriv.leakage.pursuit import RANK_TOLERANCE
 from fedpriv.leakage.tokens import Dictionary, recover_tokens
 from fedpriv.leakage.views import View
@@ -33,18 +34,23 @@ def recover_likely_tokens(view: View, dictionary: Dictionary, count: int, *, mos
 
 
 def likely(view: View, dictionary: Dictionary, most: int) -> np.ndarray | None:
-    """Return the tokens whose atoms explain most of a view, (most,) in ascending order; None if all may stay."""
-    seen = [view.tensors[name] for name in dictionary.tensors if name in view.tensors]
+    """Return the tokens whose atoms explain most of a view, (most,) in ascending order; None if all may stay.
+
+    Where several layers are asked, as under AdamW, the attack does the like itself, with all of them.
+    """
+    factors = first_factors(view)
+    seen = [factors[name] for name in dictionary.tensors if name in factors]
     rows = [tensor / size for tensor in seen if (size := float(np.linalg.norm(tensor)))]
-    if len(dictionary.frequency) <= most or not rows or not all(np.isfinite(row).all() for row in rows):
+    if (
+        dictionary.noise
+        or len(dictionary.frequency) <= most
+        or not rows
+        or not all(np.isfinite(row).all() for row in rows)
+    ):
         return None
-    white = (np.concatenate(rows) * (dictionary.spread if dictionary.noise else 1.0)) @ dictionary.whitener
+    white = np.concatenate(rows) @ dictionary.whitener
     lengths = np.einsum("nw,nw->n", dictionary.whitened, dictionary.whitened)
-    if dictionary.noise:
-        scores = np.square(dictionary.whitened @ white.T).sum(axis=1) / lengths
-        scores = scores / (2 * np.square(white).mean()) + np.log(dictionary.frequency)
-    else:
-        _, sizes, directions = np.linalg.svd(white, full_matrices=False)
-        directions = directions[sizes > RANK_TOLERANCE * sizes[0]]
-        scores = np.square(dictionary.whitened @ directions.T).sum(axis=1) / lengths
+    _, sizes, directions = np.linalg.svd(white, full_matrices=False)
+    directions = directions[sizes > RANK_TOLERANCE * sizes[0]]
+    scores = np.square(dictionary.whitened @ directions.T).sum(axis=1) / lengths
     return np.sort(np.argpartition(-scores, most)[:most])

@@ -94,6 +94,19 @@ def test_adamw_hides_less_than_it_seems_from_an_attack_that_knows_of_it(attacked
     assert adapted[1] > 0.3
 
 
+def test_hiding_the_first_block_hides_less_than_all_from_an_attack_that_knows_the_adapter(attacked):
+    """Not much less here: in a random model an input of the second block is mostly its context."""
+    knowing = token_dictionary(attacked.folder, LORA, attacked.public, adapter=attacked.adapter)
+    hidden = frozenset(attacked.dictionary.tensors)
+
+    def make(batch, _seed):
+        gradient = gradient_of(attacked.folder, LORA, attacked.adapter, batch)
+        return {name: value for name, value in gradient.items() if name not in hidden}
+
+    assert attack(attacked, make, range(8))[1] == 0  # by frequency alone
+    assert attack(attacked, make, range(8), dictionary=knowing)[1] > 0.04
+
+
 def test_at_the_very_start_the_first_factor_tells_nothing(attacked):
     """Where all of lora_B is zero, the gradient of lora_A is: the guesses are those of frequency alone."""
     cold = {name: np.zeros_like(value) if ".lora_B." in name else value for name, value in attacked.adapter.items()}

@@ -10,7 +10,7 @@ import functools
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -52,9 +52,6 @@ Holder = Literal["aggregator and store", "one colluding domain"]
 
 LEAKAGE = "leakage"
 PASSAGES = 10
-TOKENS = 32
-"""Of a passage, as in the published attacks that this one is held against."""
-
 MEMBERS = 3
 EPSILON = 8.0
 EPSILONS = (1.0, EPSILON, 64.0, 1e3, 1e4, 1e5)
@@ -160,8 +157,12 @@ class _Attacker:
         self._adapter = self._warm(public)
         examples = encode(self._model, read_lines(public), max_tokens=self._plan.training.max_tokens)
         self._plain = token_dictionary(self._model, self._lora, examples)
-        self._adaptive = token_dictionary(self._model, self._lora, examples, noise=ADAPTIVE_NOISE)
-        self._common = self._plain.common(min(300, len(self._plain.frequency) // 16))
+        self._adaptive = token_dictionary(
+            self._model, self._lora, examples, noise=ADAPTIVE_NOISE, adapter=self._adapter
+        )
+        vocabulary = len(self._plain.frequency)
+        self._common = self._plain.common(common_count(vocabulary))
+        self._telling = frozenset(range(vocabulary)) - self._common
         self._passages = self._drawn()
 
     def _public(self) -> Path:
@@ -190,11 +191,9 @@ class _Attacker:
     def _drawn(self) -> list[Passage]:
         encoder, rng = Encoder(self._model, self._plan.training.max_tokens), np.random.default_rng(0)
         wanted = max(_NOTES.values()) * PASSAGES
-        length = min(TOKENS, self._plain.whitener.shape[0] * 3 // 8)
-        pools = [
-            draw_passages(data.train, encoder, count=-(-wanted // MEMBERS), length=length, rng=rng)
-            for data in self._bed.shards().values()
-        ]
+        length = passage_length(self._plain.whitener.shape[0], self._plan.training.max_tokens)
+        each = {"count": -(-wanted // MEMBERS), "length": length, "telling": self._telling}
+        pools = [draw_passages(data.train, encoder, rng=rng, **each) for data in self._bed.shards().values()]
         return [passage for group in zip(*pools, strict=False) for passage in group]
 
     def measure(self, case: LeakageCase) -> LeakageRecord:
@@ -221,8 +220,7 @@ class _Attacker:
         plain = self._attacked(case, self._plain)
         if case.epsilon is None:
             return plain
-        even = replace(self._adaptive, spread=np.ones_like(self._adaptive.spread))  # this noise is alike everywhere
-        return max(plain, self._attacked(case, even), key=self._named)
+        return max(plain, self._attacked(case, self._adaptive), key=self._named)
 
     def _named(self, trials: Sequence[Trial]) -> float:
         return float(np.mean([trial.above_chance(self._common) or 0.0 for trial in trials]))
