@@ -5,10 +5,13 @@ from __future__ import annotations
 MOST_TOKENS = 32
 """Of a passage: longer ones the attack on tokens does not resolve, and its control would fail."""
 
+MOST_COMMON = 300
+"""Tokens of a real model that tell nothing."""
+
 
 def common_count(vocabulary: int) -> int:
     """Return how many of the most frequent tokens tell nothing: 300 for a real model, fewer for a small vocabulary."""
-    return min(300, vocabulary // 8)
+    return min(MOST_COMMON, vocabulary // 8)
 
 
 def passage_length(width: int, max_tokens: int) -> int:

@@ -17,7 +17,7 @@ from fedpriv.experiments.comparison.cases import PARTS, Case, Part, cases_of
 from fedpriv.experiments.comparison.charts import write_pictures
 from fedpriv.experiments.comparison.federated import run_federated
 from fedpriv.experiments.comparison.figures import charts_of
-from fedpriv.experiments.comparison.leakage import LeakageRecord, leakage_cases, measure_leakage
+from fedpriv.experiments.comparison.leakage import LEAKAGE, LeakageRecord, leakage_cases, measure_leakage
 from fedpriv.experiments.comparison.manifest import manifest_of
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
 from fedpriv.experiments.comparison.page import write_page
@@ -140,6 +140,11 @@ def run_figures(
 ) -> Comparison:
     """Measure every case that is not there yet, and write the figures, the page and the manifest.
 
+    Returns
+    -------
+    Comparison
+        Of all records in the folder, those of earlier calls too.
+
     Raises
     ------
     ExistsError
@@ -157,19 +162,16 @@ def run_figures(
         folder_lock(options.out / "bench.lock", holder="Another benchmark", todo="wait until it ends"),
         _bed(options, say) as bed,
     ):
-        runs: list[Record] = []
-        for case in cases:
-            on_progress(case.name, len(runs) / total)
+        for number, case in enumerate(cases):
+            on_progress(case.name, number / total)
             record = records.find(RUNS, case.name, Record)
             if record is None or record.case != case:
-                record = _run(case, bed)
-                records.keep(RUNS, case.name, record)
-            runs.append(record)
-        leaks = measure_leakage(
+                records.keep(RUNS, case.name, _run(case, bed))
+        measure_leakage(
             bed, records, attacks, lambda what, done: on_progress(what, (len(cases) + done * len(attacks)) / total)
         )
         on_progress("drawing", 1.0)
-        comparison = Comparison.of(runs, leaks)
+        comparison = Comparison.of(records.every(RUNS, Record), records.every(LEAKAGE, LeakageRecord))
         _draw(comparison, records, options)
     return comparison
 
@@ -179,7 +181,7 @@ def _draw(comparison: Comparison, records: Records, options: Options) -> None:
     for chart in charts:
         write_pictures(chart, options.out)
     write_json(options.out / "figures.json", comparison.as_json(), mode=0o644)
-    manifest = manifest_of(records, options.command, options.seeds)
+    manifest = manifest_of(records, options.command)
     write_page(
         options.out / PAGE,
         charts=charts,

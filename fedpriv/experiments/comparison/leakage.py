@@ -40,6 +40,7 @@ from fedpriv.leakage import (
     sgd_update,
     token_dictionary,
 )
+from fedpriv.leakage.telling import MOST_COMMON, passage_length
 from fedpriv.study import Plan
 from fedpriv.study.protection_choice import ProtectionChoice
 from fedpriv.study.section import Section
@@ -161,7 +162,7 @@ class _Attacker:
             self._model, self._lora, examples, noise=ADAPTIVE_NOISE, adapter=self._adapter
         )
         vocabulary = len(self._plain.frequency)
-        self._common = self._plain.common(common_count(vocabulary))
+        self._common = self._plain.common(min(MOST_COMMON, vocabulary // 16))
         self._telling = frozenset(range(vocabulary)) - self._common
         self._passages = self._drawn()
 

@@ -11,14 +11,17 @@ import psutil
 
 from fedpriv import __version__
 from fedpriv.experiments.comparison.methods import METHODS
-from fedpriv.experiments.comparison.record import Records
+from fedpriv.experiments.comparison.record import Record, Records
 from fedpriv.files import file_sha256
 
 _PACKAGES = ("torch", "transformers", "peft", "tenseal", "numpy", "opacus", "dp-accounting", "syft")
 
 
-def manifest_of(records: Records, command: str, seeds: int) -> dict[str, Any]:
-    """Return versions, seeds, the machine, the settings, and the digests of all records and figures that are there."""
+def manifest_of(records: Records, command: str) -> dict[str, Any]:
+    """Return versions, seeds, the machine, the settings, and the digests of all records and figures that are there.
+
+    ``command`` is the last of those that measured.
+    """
     folder = records.folder
     files = sorted(
         path
@@ -28,7 +31,7 @@ def manifest_of(records: Records, command: str, seeds: int) -> dict[str, Any]:
     return {
         "manifest_version": 1,
         "command": command,
-        "seeds": list(range(seeds)),
+        "seeds": sorted({record.case.seed for record in records.every("runs", Record)}),
         "settings": records.settings.model_dump(mode="json"),
         "methods": {name: method.about for name, method in METHODS.items()},
         "versions": {"fedpriv": __version__, "python": platform.python_version()} | _versions(),

@@ -144,6 +144,16 @@ class Records:
         path = self.path(kind, name)
         return self._read(path, of) if path.exists() else None
 
+    def every(self, kind: str, of: type[S]) -> list[S]:
+        """Return all records of a kind, by their names.
+
+        Raises
+        ------
+        ExistsError
+            If a file is not what this version writes.
+        """
+        return [self._read(path, of) for path in sorted((self.folder / kind).glob("*.json"))]
+
     @staticmethod
     def _read(path: Path, of: type[S]) -> S:
         try:
