@@ -295,7 +295,9 @@ def figures(
     ] = None,
     model: Annotated[str, typer.Option(help="Base model.")] = "smollm2-135m-instruct",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each method.")] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help="Of every study.")] = 2,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Of every study; sweeps of bytes and seconds have two at the most.")
+    ] = 6,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a round.")] = 4,
     max_tokens: Annotated[int, typer.Option(min=8, help="An example is cut after so many.")] = 64,
     part: Annotated[

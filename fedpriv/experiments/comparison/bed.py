@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedpriv.clinical import ClinicalTables, PreparedData, Telling, prepare, write_shard, write_synthetic
 from fedpriv.clinical.shards import shard_by_hash
-from fedpriv.experiments.comparison.cases import Case
+from fedpriv.experiments.comparison.cases import WHOLE, Case
 from fedpriv.experiments.comparison.methods import METHODS
 from fedpriv.experiments.federation import Federation
 from fedpriv.experiments.trusted_jobs import TrustedJobs
@@ -21,6 +21,9 @@ from fedpriv.training.base_model import LocalModel, ensure_model
 
 DOMAINS = 3
 """Of every case but those that vary it: the three largest care units."""
+
+SWEPT_ROUNDS = 2
+"""Most rounds of a case that varies bytes or seconds, which are alike in every round."""
 
 _QUESTIONED_TOKENS = 160
 """Of a mortality example: two days are not told in as few tokens as a plan's loss on texts needs."""
@@ -143,7 +146,7 @@ class Bed:
         """Return the plan of a case, with the federation's cohort."""
         method = METHODS[case.method]
         base = self.federation.plan(
-            rounds=self._rounds,
+            rounds=self._rounds if case.part in WHOLE else min(self._rounds, SWEPT_ROUNDS),
             steps=self._steps,
             seed=case.seed,
             epsilon=case.epsilon if method.private else None,

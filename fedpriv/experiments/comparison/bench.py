@@ -13,7 +13,7 @@ from typing import Any
 
 from fedpriv.errors import ConfigError
 from fedpriv.experiments.comparison.bed import Bed, digest_of_tables
-from fedpriv.experiments.comparison.cases import PARTS, Case, Part, cases_of
+from fedpriv.experiments.comparison.cases import PARTS, WHOLE, Case, Part, cases_of
 from fedpriv.experiments.comparison.charts import write_pictures
 from fedpriv.experiments.comparison.federated import run_federated
 from fedpriv.experiments.comparison.figures import charts_of
@@ -48,7 +48,7 @@ class Options:
     seeds : int
         How often each method is run: with the seeds 0, 1, ...
     rounds, steps : int
-        Of every study; optimiser steps of a round.
+        Of every study, but for sweeps of what is alike in every round; optimiser steps of a round.
     max_tokens : int
         An example is cut after so many.
     parts, methods : sequences
@@ -63,7 +63,7 @@ class Options:
     mimic: Path | None = None
     model: str = "smollm2-135m-instruct"
     seeds: int = 3
-    rounds: int = 2
+    rounds: int = 6
     steps: int = 4
     max_tokens: int = 64
     parts: Collection[Part] = PARTS
@@ -221,7 +221,7 @@ def _run(case: Case, bed: Bed) -> Record:
     try:
         if METHODS[case.method].level is None:
             return run_unfederated(case, bed, folder)
-        if case.part in ("methods", "mortality", "epsilon"):
+        if case.part in WHOLE:
             return run_federated(case, bed, folder)
         return run_simulated(case, bed, folder)
     finally:

@@ -15,6 +15,9 @@ Part = Literal["methods", "mortality", "epsilon", "domains", "alpha", "sealed-sh
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
+WHOLE: tuple[Part, ...] = ("methods", "mortality", "epsilon")
+"""Those in which what is learnt counts: they run all rounds, in processes of their own."""
+
 EPSILON = 8.0
 """Of DP-FL where it is not varied, over the whole study."""
 
