@@ -67,8 +67,8 @@ app.command()(new)
 def sensitivity(
     name: Name,
     by: Annotated[
-        str, typer.Option(help="spread: how gradients differ from note to note; attack: what is read from each tensor.")
-    ] = "spread",
+        str, typer.Option(help="attack: what is read from each tensor; spread: how gradients differ from note to note.")
+    ] = "attack",
     seal: Annotated[float, typer.Option(help="Part of what tells notes apart that stays sealed, up to 1.")] = 0.9,
     level: Annotated[str, typer.Option(help="Level of the other tensors.")] = "masked",
     notes: Annotated[int, typer.Option(min=2, max=1000, help="How many single notes to measure.")] = 16,
@@ -80,11 +80,11 @@ def sensitivity(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Measure on made-up notes which tensors tell notes apart, and give rules for a hybrid plan.
+    """Measure on made-up notes which tensors give notes away, and give rules for a hybrid plan.
 
-    After the plan's steps of one round (before them, half of the gradients are zero), single notes' gradients are
-    compared: the tensors that differ most stay sealed, the rest get --level. With --by attack, an attack tries to read
-    passages from each tensor alone; all from which it reads something stay sealed.
+    After the plan's steps of one round (before them, half of the gradients are zero), an attack tries to read passages
+    from each tensor alone: all from which it reads something stay sealed, the rest get --level. With --by spread, which
+    is faster, single notes' gradients are compared, and the tensors that differ most stay sealed.
     """
     from fedpriv.researcher.sensitivity import MapBasis, keep_map, sensitivity_map, write_into_draft
     from fedpriv.training.base_model import ensure_model

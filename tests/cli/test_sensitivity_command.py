@@ -32,7 +32,7 @@ def new(home, *options):
 
 def test_the_map_is_shown_kept_and_written_into_the_draft(home):
     assert new(home, "--bits", 6).exit_code == 0
-    done = run("study", "sensitivity", "icu", "--notes", 4, "--write", home=home)
+    done = run("study", "sensitivity", "icu", "--by", "spread", "--notes", 4, "--write", home=home)
     assert done.exit_code == 0, done.output
     shown = " ".join(done.output.split())
     assert "4 single notes, after 2 steps on made-up notes" in shown
@@ -45,13 +45,27 @@ def test_the_map_is_shown_kept_and_written_into_the_draft(home):
     assert set(rule.tensors) == {row["tensor"] for row in kept["tensors"] if row["level"] == "masked"}
     assert study.plan.protection.bits == 6
     write_json(study.folder.state / "submitted.json", {"study": study.folder.draft().study})
-    again = run("study", "sensitivity", "icu", "--write", home=home)
+    again = run("study", "sensitivity", "icu", "--by", "spread", "--write", home=home)
     assert isinstance(again.exception, ExistsError)
 
 
 def test_json_is_one_object_and_bad_options_are_refused_before_measuring(home):
     assert new(home).exit_code == 0
-    done = run("study", "sensitivity", "icu", "--notes", 3, "--seal", 0.5, "--level", "plain", "--json", home=home)
+    done = run(
+        "study",
+        "sensitivity",
+        "icu",
+        "--by",
+        "spread",
+        "--notes",
+        3,
+        "--seal",
+        0.5,
+        "--level",
+        "plain",
+        "--json",
+        home=home,
+    )
     assert json.loads(done.stdout)["level"] == "plain"
     for options in (("--seal", 0), ("--level", "sealed"), ("--level", "no"), ("--by", "luck")):
         assert isinstance(run("study", "sensitivity", "icu", *options, home=home).exception, ConfigError)
@@ -60,7 +74,7 @@ def test_json_is_one_object_and_bad_options_are_refused_before_measuring(home):
 
 def test_a_map_by_attack_shows_what_was_named_from_each_tensor(home):
     assert new(home).exit_code == 0
-    done = run("study", "sensitivity", "icu", "--by", "attack", "--notes", 8, home=home)
+    done = run("study", "sensitivity", "icu", "--notes", 8, home=home)
     assert done.exit_code == 0, done.output
     shown = " ".join(done.output.split())
     assert "named" in shown
