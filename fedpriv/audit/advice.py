@@ -27,6 +27,7 @@ def advice_of(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> t
         *_pair(measures, plan),
         *_sums(measures, plan),
         *_collusion(measures, plan),
+        *_released(measures, plan),
         *_epsilons(measures, plan),
     )
 
@@ -151,6 +152,19 @@ def _collusion(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
         f"them {in_words(worst)}. No encryption prevents that, since they may open the sum; "
         "differential privacy bounds it.",
     )
+
+
+def _released(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
+    worst = _worst(measures, "released")
+    if worst is None:
+        return
+    bound = (
+        "The plan's differential privacy bounds how far this can go; ask for a smaller epsilon if it is too far."
+        if plan.privacy is not None
+        else "Nothing bounds how far better attacks go: before you consent to its release, ask for differential "
+        "privacy, or for fewer rounds."
+    )
+    yield Advice(kind="epsilon", text=f"Whoever gets the adapter as it is now gets {in_words(worst)}. {bound}")
 
 
 def _epsilons(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:

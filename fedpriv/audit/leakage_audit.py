@@ -20,6 +20,7 @@ from fedpriv.audit.attacks import Attack, MembershipAttack, Seen, TokenAttack
 from fedpriv.audit.parties import Stage, stages_of
 from fedpriv.audit.passages import Passage, draw_passages
 from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy, within
+from fedpriv.audit.released import MOST_NOTES, released_measure
 from fedpriv.audit.result import AttackName, LeakageAudit, Measure, PartyName, SceneName
 from fedpriv.audit.updates import PlannedWork
 from fedpriv.clinical import PreparedData, write_mock
@@ -38,6 +39,7 @@ from fedpriv.study.averaging import trained_tensors
 from fedpriv.training.adapter import AdapterState, Layout, load_state, lora_layout, starting_adapter
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.examples import Encoder, Example, encode, read_lines
+from fedpriv.training.lines import LineFile
 from fedpriv.training.local_round import LocalContext, train_local
 from fedpriv.training.recipe import stock_recipe
 
@@ -165,6 +167,7 @@ class _Audit:
         self._cohort = len(self._plan.cohort)
         self._members = min(least, self._cohort)
         self._notes: list[str] = []
+        self._newest: int | None = None
         self._attacks: list[Attack] = []
 
     def run(self, others: Sequence[tuple[float, Plan]], started: float) -> LeakageAudit:
@@ -193,6 +196,8 @@ class _Audit:
             private = replace(work, plan=plan)
             scene = self._scene("alone", private, [[p] for p in passages], epsilon=epsilon)
             measures += self._unprotected(scene, epsilon)
+        if self._newest:
+            measures.append(self._released(work.adapter, encoder))
         self._say_what_was_measured(start)
         return LeakageAudit(
             fedpriv_version=__version__,
@@ -229,7 +234,7 @@ class _Audit:
     def _work(self, public: Path) -> tuple[PlannedWork, str]:
         """Return the local round, and in words where it begins: the study's newest adapter here, or a warmed one."""
         layout = lora_layout(self._model.folder, self._plan.lora)
-        newest = newest_adapter(StudyFolder(self._domain.folder.study(self._request.study)))
+        newest = self._newest = newest_adapter(StudyFolder(self._domain.folder.study(self._request.study)))
         number = round_to_look_at(self._plan, layout, (newest or 0) + 1)
         if newest:
             path = StudyFolder(self._domain.folder.study(self._request.study)).adapter(newest)
@@ -382,6 +387,23 @@ class _Audit:
             yield Measure(**known, **vars(finding))
             self._report(f"attacking what {_WHO[party]} holds", number, len(self._attacks))
 
+    def _released(self, adapter: AdapterState, encoder: Encoder) -> Measure:
+        """Ask the study's newest adapter about notes that it was trained on, and about others."""
+        sides = []
+        for path in (self._prepared.train, self._prepared.heldout):
+            lines = LineFile(path)
+            order = self._rng.permutation(len(lines))[:MOST_NOTES].tolist()
+            sides.append([note for note in encoder.encode(lines.read(order)) if len(note) > 1])
+        return released_measure(
+            self._model.folder,
+            self._plan.lora,
+            adapter,
+            members=sides[0],
+            others=sides[1],
+            domains=self._cohort,
+            report=lambda done, total: self._report("asking the adapter about notes", done, total),
+        )
+
     # -- telling -----------------------------------------------------------------------------------------------------
 
     @property
@@ -414,6 +436,7 @@ _WHO: dict[PartyName, str] = {
     "sum-of-all": "every domain of the whole cohort",
     "collusion": "colluding domains",
     "aggregator-all-sealed": "the researcher if all were sealed",
+    "released": "whoever gets the adapter",
 }
 
 

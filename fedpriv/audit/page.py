@@ -17,6 +17,10 @@ from fedpriv.files import write_atomic
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _LEAST = {"tokens": -0.1, "membership": 0.0}
+_UNRELEASED = (
+    "What the trained adapter tells about a patient after its release was not measured: there is none here yet. Audit "
+    "again when the study has had a round."
+)
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -34,6 +38,8 @@ def write_page(audit: LeakageAudit, path: Path) -> Path:
         tokens=_table([m for m in alone if m.attack == "tokens"], "one note in each update"),
         membership=_table([m for m in alone if m.attack == "membership"], "one note in each update"),
         round=_round(audit),
+        adapter=_adapter(audit),
+        unreleased="" if _released(audit) else f"<li>{_UNRELEASED}</li>",
         curve=_curve(audit),
         parties="".join(
             f"<dt>{escape(WHO[name])}</dt><dd>{escape(holds(audit, name))}</dd>" for name in PARTIES if audit.of(name)
@@ -77,7 +83,7 @@ def _table(measures: Sequence[Measure], what: str, labels: Sequence[str] = ()) -
     attack = ordered[0].attack
     return (
         f'<table class="bars"><caption>{escape(what[0].upper() + what[1:])}</caption><thead><tr><th scope="col">'
-        f"{'Epsilon' if labels else 'Who looks'}</th>"
+        f"{'Epsilon' if ordered[0].epsilon is not None else 'Who looks'}</th>"
         f'<th scope="col" class="picture"><span class="unseen">Bar</span>{_scale(attack)}</th>'
         f'<th scope="col">Found</th><th scope="col">95 % interval</th><th scope="col">That is</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
@@ -143,6 +149,23 @@ def _round(audit: LeakageAudit) -> str:
         f"<h2>The same, of whole rounds</h2><p>Here each update is of {audit.round_notes} notes, as many as one round "
         "of the plan reads or the shard has. Fewer rounds than passages were measured, so that the intervals are "
         "wide.</p>" + "".join(parts)
+    )
+
+
+def _released(audit: LeakageAudit) -> list[Measure]:
+    return [measure for measure in audit.measures if measure.scene == "adapter"]
+
+
+def _adapter(audit: LeakageAudit) -> str:
+    measures = _released(audit)
+    if not measures:
+        return ""
+    return (
+        "<h2>What the adapter itself tells</h2><p>The study's newest adapter foretells notes that it was trained on "
+        "better than others, the more so the longer it was trained. How often that tells rightly which of two notes "
+        "was trained on, one of yours and one of your held-out patients: 50 % is a coin's toss. Held-out patients are "
+        "your latest; if your notes have changed with time, that shows here too.</p>"
+        + _table(measures, ASKS["membership"], [WHO["released"]])
     )
 
 

@@ -11,8 +11,10 @@ from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
 
 AttackName = Literal["tokens", "membership"]
-SceneName = Literal["alone", "round"]
-PartyName = Literal["unprotected", "aggregator", "reader", "sum", "sum-of-all", "collusion", "aggregator-all-sealed"]
+SceneName = Literal["alone", "round", "adapter"]
+PartyName = Literal[
+    "unprotected", "aggregator", "reader", "sum", "sum-of-all", "collusion", "aggregator-all-sealed", "released"
+]
 
 GUESSING: dict[AttackName, float] = {"tokens": 0.0, "membership": 0.5}
 """What an attack reaches that has seen nothing."""
@@ -37,6 +39,7 @@ class Measure(Section):
     ----------
     scene : str
         ``alone``: a local round over a single passage, the attacker's best case. ``round``: as many as the plan reads.
+        ``adapter``: no update, but the study's newest adapter.
     party : str
         Who looks.
     domains : int

@@ -23,6 +23,7 @@ WHO: dict[PartyName, str] = {
     "sum-of-all": "Every domain, all taking part",
     "collusion": "All other domains of a sum together",
     "aggregator-all-sealed": "The researcher, if all were sealed",
+    "released": "Whoever gets the adapter",
 }
 
 HOLDS: dict[PartyName, str] = {
@@ -39,6 +40,7 @@ HOLDS: dict[PartyName, str] = {
     "collusion": "The opened sum of {collusion} domains, from which all others take off what they put in themselves. "
     "What is left is your update. This is the worst that other hospitals can do together.",
     "aggregator-all-sealed": "For comparison: what the researcher would hold if the plan sealed all of the update.",
+    "released": "The study's newest adapter: every domain has it in each round, and others once it is released.",
 }
 
 ASKS: dict[AttackName, str] = {

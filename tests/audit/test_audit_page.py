@@ -166,3 +166,19 @@ def test_the_page_needs_no_network_escapes_titles_and_has_each_number_as_text(tm
 def test_a_measure_without_a_number_has_its_reason_in_its_place(tmp_path):
     text = write_page(audit(measure("sum", None, why_not="it failed")), tmp_path / "page.html").read_text()
     assert "not measured<small>it failed</small>" in text
+
+
+def test_the_adapter_has_a_part_of_its_own_where_there_is_one(tmp_path):
+    without = write_page(audit(measure("aggregator", 0.0)), tmp_path / "without.html").read_text()
+    assert "there is none here yet" in without
+    assert "What the adapter itself tells" not in without
+    told = measure("released", 0.8, attack="membership", scene="adapter", domains=3)
+    found = audit(measure("aggregator", 0.0), told)
+    page = write_page(found, tmp_path / "with.html").read_text()
+    assert "What the adapter itself tells" in page
+    assert "Whoever gets the adapter" in page
+    assert "there is none here yet" not in page
+    (advice,) = [a for a in advice_of([told], parse_plan(PLAN), SENT) if a.kind == "epsilon"]
+    assert "80 % of the time" in advice.text
+    assert "before you consent to its release" in advice.text
+    assert not advice_of([measure("released", 0.5, attack="membership", scene="adapter")], parse_plan(PLAN), SENT)

@@ -8,9 +8,12 @@ import pytest
 import fedpriv.audit
 from fedpriv.audit import AuditChoice, audit_leakage, write_page
 from fedpriv.domain.ledger_export import words_of
+from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import ConfigError
 from fedpriv.study import privacy, protection_choice
+from fedpriv.study.plan import TrainingChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
+from fedpriv.training.adapter import save_state, starting_adapter
 from fedpriv.training.base_model import ensure_model
 from fedpriv.training.examples import Encoder, read_lines
 
@@ -71,6 +74,19 @@ def test_under_ckks_another_domain_reads_the_update_and_code_of_its_own_is_not_r
     assert any("CKKS" in advice.text for advice in found.advice)
     assert not found.stock_recipe
     assert any("the stock recipe's steps were measured" in note for note in found.notes)
+
+
+def test_the_study_s_newest_adapter_is_asked_about_notes(asked):
+    request = asked.request(title="With a round behind it", training=TrainingChoice(steps=1, precision="float32"))
+    folder = StudyFolder(asked.domain.folder.study(request.study))
+    model = ensure_model("tiny", cache=asked.cache).folder
+    folder.adapter(2).parent.mkdir(parents=True, exist_ok=True)
+    save_state(starting_adapter(model, request.plan.lora, 0), folder.adapter(2))
+    found = audit_leakage(asked.domain, asked.stored(request), AuditChoice(passages=5, rounds=0), cache=asked.cache)
+    (measure,) = [m for m in found.measures if m.scene == "adapter"]
+    assert (measure.party, measure.attack, measure.domains) == ("released", "membership", 3)
+    assert measure.found.low <= 0.5, "it was trained on nothing"
+    assert any("after its round 2" in note for note in found.notes)
 
 
 def test_too_few_passages_or_an_odd_epsilon_are_refused_before_anything_is_done(asked):
