@@ -76,16 +76,25 @@ class TrustedJobs:
         return path
 
     def train(
-        self, data: PreparedData, adapter: Path, number: int, out: Path, *, private: PrivateSteps | None = None
+        self,
+        data: PreparedData,
+        adapter: Path,
+        number: int,
+        out: Path,
+        *,
+        private: PrivateSteps | None = None,
+        evaluate: bool = False,
     ) -> Path:
         """Train a round from ``adapter`` and return the file of the adapter after it.
+
+        With ``evaluate``, the held-out loss of ``adapter`` is measured first, as in a study's rounds.
 
         Raises
         ------
         TrainingError
             If the job fails.
         """
-        self._run("train", data, adapter, number, out, private=private)
+        self._run("train", data, adapter, number, out, private=private, evaluate=evaluate)
         return out / "adapter_after.safetensors"
 
     def evaluate(self, data: PreparedData, adapter: Path, out: Path) -> dict[str, float]:
@@ -108,10 +117,12 @@ class TrustedJobs:
         out: Path,
         *,
         private: PrivateSteps | None = None,
+        evaluate: bool = False,
     ) -> None:
         training = self._plan.training
         job: dict[str, Any] = {
             "job": kind,
+            "evaluate": evaluate,
             "private": None if private is None else private.model_dump(mode="json"),
             "model_folder": str(self._model.folder),
             "adapter": str(adapter),

@@ -54,8 +54,7 @@ def _trained(jobs: TrustedJobs, plan: Plan, data: PreparedData, folder: Path) ->
     """Train all rounds, with the losses that a study measures on its way."""
     adapter = jobs.start_adapter()
     for number in range(1, plan.training.rounds + 1):
-        jobs.evaluate(data, adapter, folder / f"before-{number}")
-        adapter = jobs.train(data, adapter, number, folder / f"round-{number}")
+        adapter = jobs.train(data, adapter, number, folder / f"round-{number}", evaluate=True)
     jobs.evaluate(data, adapter, folder / "after")
     return adapter
 
