@@ -3,8 +3,10 @@
 import pytest
 
 from fedpriv.experiments.comparison.bed import Bed
+from fedpriv.experiments.comparison.cases import Case
 from fedpriv.experiments.comparison.leakage import EPSILON, LEAKAGE, LeakageCase, measure_leakage
 from fedpriv.experiments.comparison.record import Records, Settings
+from fedpriv.experiments.comparison.simulated import run_simulated
 from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE
 
 BOTH = [(method, holder) for method in ("he-fl", "fedpriv", "fedpriv-hybrid", "secagg") for holder in (OUTSIDE, INSIDE)]
@@ -19,13 +21,18 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("leakage")
+def bed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bed") / "work"
+    with Bed(folder, mimic=None, model="tiny", rounds=2, steps=4, max_tokens=64) as bed:
+        yield bed
+    assert not folder.exists(), "notes and plain updates are gone"
+
+
+@pytest.fixture(scope="module")
+def measured(bed, tmp_path_factory):
     settings = Settings(model="tiny", model_digest="-", tables="synthetic", rounds=2, steps=4, max_tokens=64)
-    records = Records(folder / "out", settings)
-    with Bed(folder / "work", mimic=None, model="tiny", rounds=2, steps=4, max_tokens=64) as bed:
-        found = measure_leakage(bed, records, CASES)
-    assert not (folder / "work").exists(), "notes and plain updates are gone"
+    records = Records(tmp_path_factory.mktemp("leakage"), settings)
+    found = measure_leakage(bed, records, CASES)
     return records, {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in found}
 
 
@@ -61,6 +68,17 @@ def test_noise_keeps_back_most(measured):
     _, found = measured
     noisy, plain = (found[method, OUTSIDE, "one step, 1 note"] for method in ("dp-fl", "fl"))
     assert noisy.rate.value < plain.rate.value / 2
+
+
+def test_a_case_of_a_sweep_runs_in_one_process_with_real_protection(bed, tmp_path):
+    case = Case(part="alpha", method="fedpriv", seed=0, alpha=1.0)
+    found = run_simulated(case, bed, tmp_path)
+    assert (found.how, found.rounds, found.parameters) == ("one process", 2, 4096)
+    assert found.quality.loss < found.quality.loss_before
+    assert found.cost.training_cpu_s > 0
+    assert set(found.weights) == set(bed.shards())
+    assert sum(found.weights.values()) == pytest.approx(1.0)
+    assert found.link_s > 0
 
 
 def test_what_is_there_is_not_measured_again(measured, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 COMMAND = [
     *(sys.executable, "-m", "fedpriv", "bench", "figures", "--model", "tiny", "--seeds", "1"),
-    *("--rounds", "1", "--steps", "2", "--part", "methods", "--part", "bits"),
+    *("--rounds", "1", "--steps", "2", "--part", "methods"),
     *("--method", "centralised", "--method", "fl", "--method", "fedpriv"),
 ]
 
@@ -42,8 +42,8 @@ def test_it_goes_on_after_a_kill(measured):
 
 
 def test_every_method_learnt_from_the_same_start(measured):
-    runs = {run["case"]["method"]: run for run in measured[3]["runs"] if run["case"]["part"] == "methods"}
-    assert list(runs) == ["centralised", "fl", "fedpriv"]
+    runs = {run["case"]["method"]: run for run in measured[3]["runs"]}
+    assert set(runs) == {"centralised", "fl", "fedpriv"}
     assert len({run["quality"]["loss_before"] for run in runs.values()}) == 1
     assert all(run["quality"]["loss"] < run["quality"]["loss_before"] for run in runs.values())
     assert runs["fedpriv"]["quality"]["loss"] == pytest.approx(runs["fl"]["quality"]["loss"], rel=0.01)
@@ -51,12 +51,9 @@ def test_every_method_learnt_from_the_same_start(measured):
 
 
 def test_costs_are_measured(measured):
-    runs = {run["case"]["method"]: run for run in measured[3]["runs"] if run["case"]["part"] == "methods"}
+    runs = {run["case"]["method"]: run for run in measured[3]["runs"]}
     assert runs["fl"]["bytes_up"] >= 4 * runs["fl"]["parameters"]
     assert all(run["cost"]["training_cpu_s"] > 1 and run["cost"]["peak_bytes"] > 10**8 for run in runs.values())
-    bits = {run["case"]["bits"]: run for run in measured[3]["runs"] if run["case"]["part"] == "bits"}
-    assert all(run["how"] == "one process" for run in bits.values())
-    assert abs(bits[16]["quality"]["loss"] - bits[4]["quality"]["loss"]) < 0.01
 
 
 def test_figures_page_and_manifest_are_there(measured):
