@@ -24,6 +24,7 @@ from fedpriv.experiments.comparison.page import write_page
 from fedpriv.experiments.comparison.record import Record, Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
 from fedpriv.experiments.comparison.summary import Row, claims_of, rows_of, targets_of
+from fedpriv.experiments.comparison.summary_page import write_summary
 from fedpriv.experiments.comparison.unfederated import run_unfederated
 from fedpriv.experiments.target import Target
 from fedpriv.files import folder_lock, write_json
@@ -182,14 +183,9 @@ def _draw(comparison: Comparison, records: Records, options: Options) -> None:
         write_pictures(chart, options.out)
     write_json(options.out / "figures.json", comparison.as_json(), mode=0o644)
     manifest = manifest_of(records, options.command)
-    write_page(
-        options.out / PAGE,
-        charts=charts,
-        rows=comparison.rows,
-        targets=comparison.targets,
-        claims=comparison.claims,
-        manifest=manifest,
-    )
+    told = {"charts": charts, "rows": comparison.rows, "targets": comparison.targets, "claims": comparison.claims}
+    write_page(options.out / PAGE, **told, manifest=manifest)
+    write_summary(options.out / "README.md", **told, manifest=manifest)
     write_json(options.out / "manifest.json", manifest, mode=0o644)
 
 

@@ -60,7 +60,10 @@ def test_figures_page_and_manifest_are_there(measured):
     _, out, _, _ = measured
     names = {path.name for path in out.iterdir()}
     pictures = {f"{name}.{kind}" for name in ("communication", "computation", "quality") for kind in ("png", "svg")}
-    assert pictures | {"figures.html", "figures.json", "manifest.json", "settings.json"} <= names
+    assert pictures | {"figures.html", "figures.json", "manifest.json", "settings.json", "README.md"} <= names
+    told = (out / "README.md").read_text()
+    assert "| fedpriv | 1 | " in told
+    assert "![Bytes that a domain sends" in told
     page = (out / "figures.html").read_text()
     assert "FL" in page
     assert "not measured" in page, "nothing was attacked"
