@@ -88,7 +88,7 @@ def communication_chart(records: Sequence[Record]) -> Chart:
     if sizes:
         plain = sizes.get("fl")
         words = [
-            f"{size:.3g} MB" + (f" ({size / plain:.2g} x FL)" if plain and METHODS[method].level else "")
+            f"{size:.3g} MB" + (f" ({size / plain:.2f} x FL)" if plain and METHODS[method].level else "")
             for method, size in sizes.items()
         ]
         panels.append(
