@@ -7,11 +7,13 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fedpriv.errors import ConfigError, LockError
 from fedpriv.experiments.federation import RECORD, Federation
@@ -186,11 +188,12 @@ class JupyterLab:
             self.process.wait()
 
     def _address(self) -> str | None:
-        """Return what the server wrote down for others of this user; None while it has not."""
+        """Return what the server wrote down for others of this user; None while it has not, or does not listen yet."""
         from jupyter_core.paths import jupyter_runtime_dir
 
         folder = Path(self._environment.get("JUPYTER_RUNTIME_DIR") or jupyter_runtime_dir())
         with contextlib.suppress(OSError, ValueError, KeyError):
             found = json.loads((folder / f"jpserver-{self.process.pid if self.process else 0}.json").read_text())
-            return f"{found['url']}lab?token={found['token']}"
+            with socket.create_connection((urlsplit(found["url"]).hostname, int(found["port"])), timeout=5):
+                return f"{found['url']}lab?token={found['token']}"
         return None

@@ -21,7 +21,7 @@ def test_the_work_of_a_process_that_is_gone_counts_once():
     with ProcessMeter() as meter:
         subprocess.run([sys.executable, "-c", AROUND], check=True)
     cost = meter.cost()
-    assert 1.0 <= cost.training_cpu_s < 1.8
+    assert 1.0 <= cost.training_cpu_s < 2.0
     assert cost.cpu_s == cost.training_cpu_s + cost.other_cpu_s
 
 
@@ -48,7 +48,7 @@ def test_a_service_s_own_time_is_told_from_its_workers():
             service.stdin.flush()
             service.stdout.readline()
         service.stdin.close()
-    assert 1.0 <= meter.cost().training_cpu_s < 1.8
+    assert 1.0 <= meter.cost().training_cpu_s < 2.0
     assert meter.cost().other_cpu_s < 1.0
 
 
