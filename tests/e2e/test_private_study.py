@@ -55,7 +55,7 @@ def serve_dying(root, shard, running):
     return deaths, seen.read_text().splitlines()
 
 
-@pytest.mark.nightly  # minutes; tests/domain kills a ticket's steps one by one, and test_kill.py real processes
+@pytest.mark.nightly  # minutes; test_privacy_budget.py kills charges at any moment, test_kill.py real processes
 @pytest.mark.timeout(900)
 def test_a_private_study_survives_kills_everywhere_and_is_charged_once(federation, start):
     root, shards, serve = federation(rounds=2, steps=4)
