@@ -315,8 +315,8 @@ def figures(
 ) -> None:
     """Make the paper's figures: leakage by attack, communication and computation of nine methods on the same shards.
 
-    Every number is measured: about an hour on two quiet cores with SmolLM2-135M, ten minutes with --model tiny. It can
-    be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is measured.
+    Every number is measured: about three hours on two quiet cores with SmolLM2-135M, half an hour with --model tiny. It
+    can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is measured.
     """
     from fedpriv.experiments.comparison.bench import PAGE, figures_options, run_figures
 
