@@ -25,7 +25,7 @@ def manifest_of(records: Records, command: str) -> dict[str, Any]:
     folder = records.folder
     files = sorted(
         path
-        for kind in ("runs/*.json", "leakage/*.json", "*.png", "*.svg", "*.html", "figures.json")
+        for kind in ("runs/*.json", "leakage/*.json", "*.png", "*.svg", "figures.json")
         for path in folder.glob(kind)
     )
     return {
