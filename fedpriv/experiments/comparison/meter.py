@@ -19,9 +19,11 @@ _SETTLED_S, _MOST_WAIT_S = 0.3, 5.0
 class ProcessMeter:
     """Measures what happens inside its ``with`` block.
 
-    CPU seconds of ended processes are known by those that waited for them, so that nothing is missed and nothing
-    counted twice. Of ``services`` and of this process the own time counts as ``other``; everything below them, which
-    is training workers, as ``training``.
+    CPU seconds of ended processes are known by those that waited for them. What a sandbox ends by killing it is waited
+    for by nobody: so what each process was last seen to have used is added up too, and the larger sum counts.
+
+    Of ``services`` and of this process the own time counts as ``other``; everything below them, which is training
+    workers, as ``training``.
 
     Parameters
     ----------
@@ -34,9 +36,13 @@ class ProcessMeter:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._peak, self._peak_all = 0, 0
+        self._used: dict[tuple[int, float], float] = {}
+        self._first: dict[tuple[int, float], float] = {}
 
     def __enter__(self) -> ProcessMeter:
         self._began, self._before = time.perf_counter(), self._settled()
+        self._look()
+        self._first = dict(self._used)
         self._thread.start()
         return self
 
@@ -51,6 +57,7 @@ class ProcessMeter:
     def cost(self, parts_s: dict[str, float] | None = None) -> Cost:
         """Return what the block took; to be called after it."""
         training, other = (after - before for after, before in zip(self._after, self._before, strict=True))
+        training = max(training, sum(used - self._first.get(key, 0.0) for key, used in self._used.items()))
         return Cost(
             training_cpu_s=round(training, 3),
             other_cpu_s=round(other, 3),
@@ -92,12 +99,18 @@ class ProcessMeter:
         return frozenset(seen), (training, other)
 
     def _watch(self) -> None:
-        me = psutil.Process()
         while not self._ended.wait(_SAMPLE_S):
-            sizes = []
-            for process in (me, *me.children(recursive=True)):
-                try:
-                    sizes.append(process.memory_info().rss)
-                except psutil.Error:
-                    continue
-            self._peak, self._peak_all = max(self._peak, *sizes), max(self._peak_all, sum(sizes))
+            self._look()
+
+    def _look(self) -> None:
+        """Note the memory of all processes, and what each below the services has used so far."""
+        me, sizes = psutil.Process(), []
+        for process in (me, *me.children(recursive=True)):
+            try:
+                sizes.append(process.memory_info().rss)
+                if process.pid != me.pid and process.pid not in self._services:
+                    times = process.cpu_times()
+                    self._used[process.pid, process.create_time()] = times.user + times.system
+            except psutil.Error:
+                continue
+        self._peak, self._peak_all = max(self._peak, *sizes), max(self._peak_all, sum(sizes))
