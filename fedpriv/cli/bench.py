@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedpriv.files import write_json
+from fedpriv.training.device import DeviceChoice
 
 if TYPE_CHECKING:
     from fedpriv.experiments.crosscloud.bench import Report as CrosscloudReport
@@ -117,6 +118,7 @@ def training(
     max_tokens: Annotated[int, typer.Option(min=8, help="An example is cut after so many.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each side.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of every run.")] = 2,
+    device: Annotated[DeviceChoice, typer.Option(help="What trains.")] = "cpu",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -136,6 +138,7 @@ def training(
             max_tokens=max_tokens,
             repeats=repeats,
             threads=threads,
+            device=device,
             on_progress=on_progress,
         )
     if out is not None:

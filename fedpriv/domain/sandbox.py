@@ -41,6 +41,9 @@ _HOSTS = Path(__file__).with_name("hosts")
 """The names of machines inside: localhost, which `accelerate launch` asks for; this machine's own file is not shown."""
 
 _WRITABLE = ("/dev/null", "/dev/shm", "/dev/zero")  # noqa: S108 - in bubblewrap one of its own
+_OWN_PROCESS = ("/proc/self",)
+"""A job's own, not that of the worker: it is looked up by the job itself."""
+
 _TEMPORARY_BYTES = 256 * 2**20
 _STARTING_CPU_S = 120
 """Processor seconds for loading the model and evaluating, beyond those of the training itself."""
@@ -81,6 +84,7 @@ def clean_environment(threads: int, scratch: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return kept | {
         "HOME": scratch,
+        "LOGNAME": "fedpriv",  # torch names a folder by who runs it, and nobody has a name inside
         "TMPDIR": scratch,
         "HF_HOME": f"{scratch}/hf",
         "HF_HUB_OFFLINE": "1",
@@ -158,7 +162,8 @@ class Sandbox:
         for place in (*interpreter_folders(), *self.readable):
             walls += ["--ro-bind", str(place), str(place)]
         walls += ["--bind", str(self.writable), str(self.writable), "--remount-ro", "/dev", "--remount-ro", "/"]
-        walls += ["--remount-ro", "/proc"]  # a domain that runs as root could otherwise set the kernel's own settings
+        # A domain that runs as root could else set the kernel's own settings; but CUDA names its threads, in /proc.
+        walls += _settings_read_only() if self.gpu else ["--remount-ro", "/proc"]
         return [*walls, "--chdir", str(self.writable), "--", *command]
 
     def fence(
@@ -169,7 +174,7 @@ class Sandbox:
         readable += GPU_READABLE if self.gpu else ()
         return {
             "readable": readable,
-            "writable": [*_WRITABLE, self.scratch, *map(str, self.gpu)],
+            "writable": [*_WRITABLE, self.scratch, *map(str, self.gpu), *(_OWN_PROCESS if self.gpu else ())],
             "walls": self.mode != "off",
             # CUDA maps far more than it uses: there, the watchdog alone looks at what is used
             "memory_bytes": None if self.gpu else resources.memory_bytes,
@@ -182,6 +187,12 @@ class Sandbox:
 def cpu_seconds(resources: ResourcesChoice, max_seconds: float, processes: int = 1) -> float:
     """Return the processor seconds that a job of so many seconds may use, loading and evaluating included."""
     return max_seconds * max(resources.threads, processes) + _STARTING_CPU_S * processes
+
+
+def _settings_read_only() -> list[str]:
+    """Return the options that leave of /proc only the processes in the sandbox to be written."""
+    kernels = sorted(place for place in Path("/proc").iterdir() if not place.name.isdigit() and not place.is_symlink())
+    return [word for place in kernels for word in ("--ro-bind-try", str(place), str(place))]
 
 
 @functools.cache

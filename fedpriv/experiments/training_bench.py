@@ -23,6 +23,7 @@ from fedpriv.experiments.target import Target
 from fedpriv.experiments.training_case import Case
 from fedpriv.files import private_folder
 from fedpriv.training.base_model import ensure_model
+from fedpriv.training.device import DeviceChoice
 
 OnProgress = Callable[[str, float], None]
 LEAST_SPEEDUP = 1.5
@@ -136,6 +137,7 @@ def run_training_bench(
     max_tokens: int = 512,
     learning_rate: float = 5e-4,
     threads: int = 2,
+    device: DeviceChoice = "cpu",
     repeats: int = 3,
     sides: tuple[str, ...] = tuple(SIDES),
     on_progress: OnProgress = lambda what, done: None,
@@ -146,6 +148,8 @@ def run_training_bench(
     ----------
     tables : Path, optional
         Folder with MIMIC-III tables; by default synthetic ones are made.
+    device : {"cpu", "cuda", "auto"}
+        What trains, on all sides. On a GPU, memory is what torch takes of it.
     on_progress : Callable[[str, float], None]
         Called with what is measured and the part that is done.
 
@@ -166,6 +170,7 @@ def run_training_bench(
             "max_tokens": max_tokens,
             "learning_rate": learning_rate,
             "threads": threads,
+            "device": device,
         }
         files = {"model": str(found.folder), "train": str(prepared.train), "heldout": str(prepared.heldout)}
         measured: dict[str, list[dict[str, float]]] = {side: [] for side in sides}

@@ -19,6 +19,7 @@ from pydantic import Field
 from fedpriv.study.plan import LoraChoice, Precision, TrainingChoice
 from fedpriv.study.section import Section
 from fedpriv.training import LocalContext, evaluate_local, load_state, save_state, starting_adapter
+from fedpriv.training.device import DeviceChoice, choose_device, training_device
 from fedpriv.training.examples import Encoder, example_order, read_lines
 
 LORA = LoraChoice()
@@ -42,6 +43,7 @@ class Case(Section):
     max_tokens: int = Field(ge=8)
     learning_rate: float
     threads: int = Field(ge=1)
+    device: DeviceChoice = "cpu"
     checkpointing: bool = False
 
     def context(self) -> LocalContext:
@@ -70,15 +72,17 @@ class Case(Section):
 
 
 def measure(case: Case) -> dict[str, float]:
-    """Do a case's work; return what came of it, with the process's peak memory in bytes."""
+    """Do a case's work; return what came of it, with the peak memory in bytes: of the process, on a GPU of torch."""
     import torch
 
     torch.set_num_threads(case.threads)
+    device = choose_device(case.device)
     if case.side == "evaluate":
         found = {"heldout_loss": evaluate_local(case.context(), max_examples=1000)["heldout_loss"]}
     else:
         found = _fedpriv(case) if case.side == "fedpriv" else _trainer(case)
-    return found | {"peak_bytes": float(_peak_bytes())}
+    peak = _peak_bytes() if device == "cpu" else torch.cuda.max_memory_allocated()
+    return found | {"peak_bytes": float(peak)}
 
 
 def _fedpriv(case: Case) -> dict[str, float]:
@@ -133,7 +137,7 @@ def _trainer(case: Case) -> dict[str, float]:
             max_steps=case.steps,
             learning_rate=case.learning_rate,
             lr_scheduler_type="constant",
-            use_cpu=True,
+            use_cpu=training_device().type == "cpu",
             bf16=case.precision == "bfloat16",
             gradient_checkpointing=case.checkpointing,
             save_strategy="no",

@@ -2,12 +2,13 @@
 
 import socket
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from fedpriv.clinical import prepare, write_synthetic
-from fedpriv.domain import ResourcesChoice
+from fedpriv.domain import ResourcesChoice, runner
 from fedpriv.domain.gatekeeper import check_update
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.sandbox import bubblewrap
@@ -69,6 +70,20 @@ def plan_of_escapes():
     )
 
 
+@pytest.fixture
+def on_a_gpu(house, plan_of_escapes, monkeypatch):
+    """A study whose worker has the walls of one that trains on a GPU; what is let through is another device file."""
+    root, prepared, model = house
+    monkeypatch.setattr(runner, "gpu_files", lambda choice: (Path("/dev/zero"),))
+    recipe = root / "requests" / "gpu" / "train.py"
+    recipe.parent.mkdir(parents=True)
+    places = {"folder": StudyFolder(root / "studies" / "gpu"), "recipe": recipe, "prepared": prepared, "model": model}
+    training = LocalTraining(plan=plan_of_escapes, resources=RESOURCES, **places)
+    save_state(initial_adapter(lora_layout(model.folder, LoraChoice()), 0), training.folder.adapter(0))
+    yield training
+    training.stop()
+
+
 def run(study, body, *, watch=lambda: None):
     """Run a recipe whose ``train`` does ``body`` first and then trains."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
@@ -77,6 +92,35 @@ def run(study, body, *, watch=lambda: None):
     output = study.folder.output("train-0001")
     study.run("train", 1, 0, output, lambda step, steps: None, watch=watch)
     return output
+
+
+NAMES = """
+import threading
+from pathlib import Path
+def name():
+    Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("cuda-like")
+thread = threading.Thread(target=name)
+thread.start()
+thread.join()
+name()
+for other in (f"/proc/{os.getppid()}/comm", "/proc/sys/kernel/core_pattern"):
+    try:
+        open(other, "r+")
+    except OSError:
+        continue
+    raise RuntimeError(f"{other} was open")
+"""
+
+
+@needs_landlock
+def test_with_a_gpu_a_job_may_name_its_own_threads_as_cuda_does_and_nothing_else(on_a_gpu):
+    assert (run(on_a_gpu, NAMES) / "adapter_after.safetensors").exists()
+    assert on_a_gpu.report.tried == {"writing elsewhere"}
+
+
+def test_without_a_gpu_a_job_names_nothing(study):
+    with pytest.raises(TrainingError):
+        run(study, NAMES)
 
 
 def test_the_stock_recipe_runs_and_nothing_is_noticed(study):

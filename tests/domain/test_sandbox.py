@@ -93,6 +93,29 @@ def test_a_device_file_that_is_let_through_can_be_used_and_no_other_one(tmp_path
     assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr
 
 
+@needs_bubblewrap
+def test_with_a_gpu_the_kernels_settings_cannot_be_written_and_threads_can_be_named(tmp_path):
+    walls = Sandbox(mode="required", readable=(), writable=tmp_path, gpu=(Path("/dev/zero"),))
+    code = """
+import os
+from pathlib import Path
+Path("/proc/self/comm").write_text("named")
+for folder, folders, files in os.walk("/proc"):
+    folders[:] = [name for name in folders if not name.isdigit()]
+    for name in files:
+        place = os.path.join(folder, name)
+        assert os.path.islink(place) or not os.access(place, os.W_OK), place
+print(Path("/proc/self/comm").read_text())
+open("/proc/sys/kernel/core_pattern", "r+")
+"""
+    environment = sandbox.clean_environment(1, walls.scratch)
+    done = subprocess.run(
+        walls.wrap([sys.executable, "-c", code]), capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout == "named\n\n", done.stderr
+    assert "core_pattern" in done.stderr
+
+
 def test_required_without_bubblewrap_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "bubblewrap", lambda: None)
     monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
