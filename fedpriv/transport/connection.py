@@ -35,10 +35,10 @@ from syft.sync.version.version_info import VersionInfo
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import parse_json, read_json, write_json
 from fedpriv.transport.journal import Journal
+from fedpriv.transport.messages import MAX_MESSAGE_BYTES, Address, Box
 from fedpriv.transport.store import Store
 
 MAX_CONTROL_BYTES = 1 * 2**20
-MAX_MESSAGE_BYTES = 8 * 2**20
 MAX_COLLECTION_FILE_BYTES = 64 * 2**20
 _SEQUENCE_DIGITS = 12
 _MOST_MESSAGES = 10**9
@@ -52,18 +52,23 @@ class Message:
 
     Attributes
     ----------
-    sequence, key : int, str
-        Its number and its name on the store.
+    address, key : Address, str
+        Where it lies, and its name on the store.
     envelope : bytes or None
         The encrypted message; None if it cannot be used.
     refusal : str
         Why not.
     """
 
-    sequence: int
+    address: Address
     key: str
     envelope: bytes | None
     refusal: str = ""
+
+    @property
+    def number(self) -> int:
+        """The sender's count of it."""
+        return self.address.number
 
 
 class StoreConnection(SyftboxPlatformConnection):
@@ -195,12 +200,12 @@ class StoreConnection(SyftboxPlatformConnection):
     # -- messages --------------------------------------------------------------------------------------------
 
     def watcher_send_raw_bytes_to_inbox(self, recipient: str, filename: str, data: bytes) -> None:
-        self._append(recipient, "inbox", data)
+        self.put_message(self.next_address(recipient, "inbox"), data)
 
     def owner_write_raw_bytes_to_outbox(self, recipient: str, filename: str, data: bytes) -> None:
-        self._append(recipient, "outbox", data)
+        self.put_message(self.next_address(recipient, "outbox"), data)
 
-    def messages_from(self, peer: str, box: str, *, after: int) -> Iterator[Message]:
+    def messages_from(self, peer: str, box: Box, *, after: int) -> Iterator[Message]:
         """Give the messages that ``peer`` left for us after number ``after``, oldest first.
 
         Parameters
@@ -216,15 +221,16 @@ class StoreConnection(SyftboxPlatformConnection):
             if message is None:
                 return
             yield message
-            after = message.sequence
+            after = message.number
 
-    def _message(self, peer: str, box: str, number: int) -> Message | None:
+    def _message(self, peer: str, box: Box, number: int) -> Message | None:
         key = self.key_from(peer, box, _numbered(number))
+        address = Address(sender=peer, recipient=self._settings.email, box=box, number=number)
         try:
             envelope = self._store.get(key, max_bytes=MAX_MESSAGE_BYTES)
         except UntrustedError as error:  # it is too large
-            return Message(sequence=number, key=key, envelope=None, refusal=error.what)
-        return None if envelope is None else Message(sequence=number, key=key, envelope=envelope)
+            return Message(address=address, key=key, envelope=None, refusal=error.what)
+        return None if envelope is None else Message(address=address, key=key, envelope=envelope)
 
     def _first_after(self, peer: str, box: str, after: int) -> int | None:
         """Return the first number after a gap; at most one listing in ``_LIST_SECONDS``, the first one at once."""
@@ -252,19 +258,31 @@ class StoreConnection(SyftboxPlatformConnection):
                 self._store.delete(f"{inbox}/{_numbered(number)}")
         self._deleted[peer] = taken
 
-    def _append(self, recipient: str, box: str, data: bytes) -> None:
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise TransportError(
-                f"A message to {recipient} would be larger than {MAX_MESSAGE_BYTES} bytes", kept="It was not sent"
-            )
+    def next_address(self, recipient: str, box: Box) -> Address:
+        """Return where our next message to ``recipient`` will lie; no second one ever lies there."""
         counter = f"sent/{recipient}/{box}"
         if self._journal.number(counter) == 0:  # the first one, or the journal was lost: below the last nobody looks
             self._journal.set({counter: self._last_sent(recipient, box)})
         # The counter goes first: a number may be lost by a kill, but is never used twice.
         number = self._journal.count(counter)
-        self._store.put(self.key(recipient, box, _numbered(number)), data)
+        return Address(sender=self._settings.email, recipient=recipient, box=box, number=number)
 
-    def _last_sent(self, recipient: str, box: str) -> int:
+    def put_message(self, address: Address, data: bytes) -> None:
+        """Put the envelope of a message of ours where :meth:`next_address` said.
+
+        Raises
+        ------
+        TransportError
+            If it is too large, or the store refuses it.
+        """
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise TransportError(
+                f"A message to {address.recipient} would be larger than {MAX_MESSAGE_BYTES} bytes",
+                kept="It was not sent",
+            )
+        self._store.put(self.key(address.recipient, address.box, _numbered(address.number)), data)
+
+    def _last_sent(self, recipient: str, box: Box) -> int:
         """Return the last number in a box as the store knows it: what lies there, and what was taken from an inbox."""
         lying = (int(entry.name) for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
         return max([self._taken(recipient) if box == "inbox" else 0, *lying])

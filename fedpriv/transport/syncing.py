@@ -11,13 +11,10 @@ message format and folders, and replace the handling:
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
-import tarfile
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -30,8 +27,9 @@ from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
 from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
-from fedpriv.transport.connection import MAX_MESSAGE_BYTES, StoreConnection
+from fedpriv.transport.connection import Message, StoreConnection
 from fedpriv.transport.journal import Journal
+from fedpriv.transport.messages import Box, pack_message, unpack_message
 
 INBOX = PurePosixPath("app_data/job/inbox")
 REVIEW = PurePosixPath("app_data/job/review")
@@ -39,32 +37,7 @@ CODE = "code"
 """The folder of a job with what was submitted."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
-_TAR_MEMBER = "proposed_file_changes.json"
 _MAX_FILES = 64
-
-
-def unpack_message(data: bytes) -> bytes:
-    """Return the JSON inside a syft message (a gzipped tar of one file), never more than ``4 * MAX_MESSAGE_BYTES``.
-
-    Raises
-    ------
-    UntrustedError
-        If it is malformed or unpacks to more.
-    """
-    limit = 4 * MAX_MESSAGE_BYTES
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        unpacked = inflater.decompress(data, limit)
-        if inflater.unconsumed_tail or not inflater.eof:
-            raise UntrustedError("A message is truncated or unpacks to more than is allowed", kept="It was not used")
-        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
-            member = archive.getmember(_TAR_MEMBER)
-            stream = archive.extractfile(member) if member.isfile() else None
-            if stream is None:
-                raise UntrustedError("A message holds no file", kept="It was not used")
-            return stream.read()
-    except (zlib.error, tarfile.TarError, KeyError, EOFError) as error:
-        raise UntrustedError(f"A message is malformed ({error})", kept="It was not used") from error
 
 
 class Quarantine:
@@ -80,12 +53,23 @@ class Quarantine:
         self._notify(peer, reason)
 
 
-def _decrypt(peers: PeerStore, peer: str, envelope: bytes) -> bytes:
+def _open(peers: PeerStore, message: Message) -> bytes:
+    """Return syft's message out of its envelope: signed by its sender, for us, and in its place."""
+    if message.envelope is None:
+        raise UntrustedError(message.refusal)
+    peer = message.address.sender
     try:
-        peers.verify_message(peer, envelope)
-        return peers.decrypt(peer, envelope)
+        peers.verify_message(peer, message.envelope)
+        data = peers.decrypt(peer, message.envelope)
     except Exception as error:  # syft's native module raises plain exceptions of many kinds
         raise SignatureError(f"A message is not from {peer} or not for us", kept="It was not used") from error
+    return unpack_message(data, message.address)
+
+
+def _send(connection: StoreConnection, peers: PeerStore, recipient: str, box: Box, content: bytes) -> None:
+    """Put syft's message into the next place of a box, in an envelope that holds for this place only."""
+    address = connection.next_address(recipient, box)
+    connection.put_message(address, peers.encrypt(recipient, pack_message(content, address)))
 
 
 def _check_path(path: str, *, below: PurePosixPath) -> PurePosixPath:
@@ -134,12 +118,10 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         last = self._journal.number(f"taken/{peer}")
         for message in self._connection.messages_from(peer, "inbox", after=last):
             try:
-                if message.envelope is None:
-                    raise UntrustedError(message.refusal)
-                self._accept(peer, self._read(peer, message.envelope))
+                self._accept(peer, self._read(peer, message))
             except UntrustedError as error:
                 self._quarantine.add(peer, message.key, message.envelope, error.what)
-            self._journal.set({f"taken/{peer}": message.sequence})
+            self._journal.set({f"taken/{peer}": message.number})
 
     def acknowledge(self, peer: str) -> None:
         """Tell ``peer`` what it may delete, after everything else: nobody waits for it."""
@@ -148,16 +130,14 @@ class OwnerSyncer(DatasiteOwnerSyncer):
             self._connection.acknowledge(peer, taken)
             self._journal.set({f"acknowledged/{peer}": taken})
 
-    def _read(self, peer: str, envelope: bytes) -> ProposedFileChangesMessage:
+    def _read(self, peer: str, message: Message) -> ProposedFileChangesMessage:
         try:
-            message = ProposedFileChangesMessage.model_validate_json(
-                unpack_message(_decrypt(self._peers, peer, envelope))
-            )
+            read = ProposedFileChangesMessage.model_validate_json(_open(self._peers, message))
         except ValidationError as error:
             raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
-        if message.sender_email != peer:
+        if read.sender_email != peer:
             raise UntrustedError("A message claims another sender than the one who signed it", kept="It was not used")
-        return message
+        return read
 
     def _accept(self, peer: str, message: ProposedFileChangesMessage) -> None:
         """Write the one new job that a message brings, whole or not at all; the same code again changes nothing."""
@@ -211,9 +191,8 @@ class OwnerSyncer(DatasiteOwnerSyncer):
 
     def _deliver(self, peer: str, files: list[tuple[Path, str]]) -> None:
         events = [self._event(name, path.read_bytes()) for path, name in files]
-        message = FileChangeEventsMessage(events=events)
-        envelope = self._peers.encrypt(peer, message.as_compressed_data())
-        self._connection.owner_write_raw_bytes_to_outbox(peer, message.message_filepath.as_string(), envelope)
+        content = FileChangeEventsMessage(events=events).model_dump_json().encode()
+        _send(self._connection, self._peers, peer, "outbox", content)
         digests = {str(event.path_in_datasite): event.new_hash or "" for event in events}
         self._journal.set({f"delivered/{peer}/{name}": digest for name, digest in digests.items()})
         self._delivered[peer] |= digests
@@ -263,12 +242,10 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             last = self._journal.number(f"seen/{peer}")
             for message in self._connection.messages_from(peer, "outbox", after=last):
                 try:
-                    if message.envelope is None:
-                        raise UntrustedError(message.refusal)
-                    self._accept(peer, message.envelope)
+                    self._accept(peer, message)
                 except UntrustedError as error:
                     self._quarantine.add(peer, message.key, message.envelope, error.what)
-                self._journal.set({f"seen/{peer}": message.sequence})
+                self._journal.set({f"seen/{peer}": message.number})
 
     def sync_datasets(self, peer: str) -> None:
         """Fetch the mock side of the datasets that ``peer`` shows."""
@@ -276,14 +253,14 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             peer, self._executor, lambda key: self.download_collection_file_with_new_connection(key, peer)
         )
 
-    def _accept(self, peer: str, envelope: bytes) -> None:
+    def _accept(self, peer: str, message: Message) -> None:
         try:
-            message = FileChangeEventsMessage.model_validate_json(unpack_message(_decrypt(self._peers, peer, envelope)))
+            read = FileChangeEventsMessage.model_validate_json(_open(self._peers, message))
         except ValidationError as error:
             raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
         below = REVIEW / self.email
         writes: dict[PurePosixPath, bytes] = {}
-        for event in message.events[:_MAX_FILES]:
+        for event in read.events[:_MAX_FILES]:
             if event.datasite_email != peer or event.is_deleted or event.content is None:
                 raise UntrustedError(
                     "A message speaks for another datasite or deletes a file", kept="Nothing was changed"
@@ -303,8 +280,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             for name, data in sorted(files.items())
         ]
         message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
-        envelope = self._peers.encrypt(recipient, message.as_compressed_data())
-        self._connection.watcher_send_raw_bytes_to_inbox(recipient, message.message_filename.as_string(), envelope)
+        _send(self._connection, self._peers, recipient, "inbox", message.model_dump_json().encode())
 
 
 def remove_staging(syftbox_folder: Path) -> None:

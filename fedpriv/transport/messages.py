@@ -1,0 +1,102 @@
+"""What an envelope holds: syft's message, and to whom, in which box and under which number it was sent.
+
+A store can show an envelope again, under another number, in another box, or an old one in place of a new one. syft's
+envelopes bind the parties only; the address inside binds the rest, so that each message counts once, in its place.
+
+The bytes are syft's own: a gzipped tar with one file, to which ours is added, and zeros at the end, so that the store
+sees lengths in steps of ``PAD_BYTES``. syft's own reader takes its file and passes over both.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from fedpriv.errors import UntrustedError
+
+MAX_MESSAGE_BYTES = 8 * 2**20
+"""Of a message as it lies on the store."""
+
+MAX_UNPACKED_BYTES = 4 * MAX_MESSAGE_BYTES
+PAD_BYTES = 4096
+_CONTENT, _ADDRESS = "proposed_file_changes.json", "fedpriv.json"  # syft names all messages so
+_MAX_ADDRESS_BYTES = 4096
+
+Box = Literal["inbox", "outbox"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a message lies.
+
+    Attributes
+    ----------
+    sender, recipient : str
+        Addresses of the parties.
+    box : {"inbox", "outbox"}
+        The recipient's inbox, for what is proposed, or the sender's outbox, for results.
+    number : int
+        The sender's own count in this box, from 1.
+    """
+
+    sender: str
+    recipient: str
+    box: Box
+    number: int
+
+
+def pack_message(content: bytes, address: Address) -> bytes:
+    """Return the bytes of a message, a multiple of ``PAD_BYTES`` long, to be put into an envelope."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data in ((_CONTENT, content), (_ADDRESS, json.dumps(asdict(address)).encode())):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return padded(gzip.compress(stream.getvalue(), mtime=0))
+
+
+def padded(data: bytes) -> bytes:
+    """Return ``data`` with zeros behind it, up to the next multiple of ``PAD_BYTES``."""
+    return data + bytes(-len(data) % PAD_BYTES)
+
+
+def unpack_message(data: bytes, address: Address) -> bytes:
+    """Return syft's message out of the bytes that lay at ``address``; never more than ``MAX_UNPACKED_BYTES``.
+
+    Raises
+    ------
+    UntrustedError
+        If it is malformed, unpacks to more, or was sent to another place than it lies in.
+    """
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = inflater.decompress(data, MAX_UNPACKED_BYTES)
+        if inflater.unconsumed_tail or not inflater.eof:
+            raise UntrustedError("A message is truncated or unpacks to more than is allowed", kept="It was not used")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
+            said = _file(archive, _ADDRESS, _MAX_ADDRESS_BYTES)
+            content = _file(archive, _CONTENT, MAX_UNPACKED_BYTES)
+    except (zlib.error, tarfile.TarError, KeyError, EOFError, ValueError) as error:
+        raise UntrustedError(f"A message is malformed ({error})", kept="It was not used") from error
+    if said != json.dumps(asdict(address)).encode():
+        raise UntrustedError(
+            "A message was sent under another number, or to another box, than it lies in: the store, or whoever can "
+            "write there, shows an old one again or mixes them up",
+            kept="It was not used",
+            todo="if it happens again, ask who runs the store",
+        )
+    return content
+
+
+def _file(archive: tarfile.TarFile, name: str, limit: int) -> bytes:
+    member = archive.getmember(name)
+    stream = archive.extractfile(member) if member.isfile() and member.size <= limit else None
+    if stream is None:
+        raise UntrustedError("A message holds no file where one must be", kept="It was not used")
+    return stream.read()
