@@ -10,7 +10,7 @@ Every party writes only below its own prefix, so that plain bucket rules can enf
     <me>/to/<peer>/outbox/<seq>               accepted files and results, encrypted to the peer
     <me>/to/<peer>/blobs/<name>               sealed updates and aggregates, encrypted to the peer
     <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
-    <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's inbox folder
+    <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's box
     <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset
 
 Sequence numbers are the sender's own counter, so no wall clock decides what is new, and whoever waits for the next
@@ -86,7 +86,6 @@ class StoreConnection(SyftboxPlatformConnection):
     _journal: Journal = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
-    _deleted: dict[str, int] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: ConnectionConfig) -> StoreConnection:
@@ -241,22 +240,30 @@ class StoreConnection(SyftboxPlatformConnection):
         numbers = (int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name))
         return min((number for number in numbers if number > after), default=None)
 
-    def acknowledge(self, peer: str, sequence: int) -> None:
-        """Tell ``peer`` that it may delete its inbox messages up to ``sequence``."""
-        self._store.put(self.key(peer, "taken.json"), json.dumps({"sequence": sequence}).encode())
+    def acknowledge(self, peer: str, box: Box, number: int) -> None:
+        """Tell ``peer`` that it may delete its messages in this box up to ``number``."""
+        self._store.put(self.key(peer, "taken.json"), json.dumps({box: number}).encode())
 
-    def delete_taken(self, peer: str) -> None:
-        """Delete our inbox messages that ``peer`` said it took."""
-        taken = self._taken(peer)
-        deleted, inbox = self._deleted.get(peer), self.key(peer, "inbox")
-        if deleted is None:  # after a start, whatever lies there; later on, the names are known
-            numbers = (int(entry.name) for entry in self._store.entries(inbox) if _is_numbered(entry.name))
-        else:
-            numbers = iter(range(deleted + 1, min(taken, self._journal.number(f"sent/{peer}/inbox")) + 1))
-        for number in numbers:
+    def tidy(self, recipient: str, box: Box) -> dict[int, list[str]]:
+        """Delete our messages that ``recipient`` said it took, and look whether the others are still there.
+
+        Returns
+        -------
+        dict[int, list[str]]
+            What was noted (:func:`sent_fact`) of messages that are lost: not taken, and gone from the store, which was
+            set back or emptied. Whoever sends it again forgets the note.
+        """
+        noted = {int(n): text for n, text in self._journal.words(sent_fact(recipient, box)).items()}
+        taken = min(self._taken(recipient, box), self._journal.number(f"sent/{recipient}/{box}"))
+        folder = self.key(recipient, box)
+        lying = {int(entry.name) for entry in self._store.entries(folder) if _is_numbered(entry.name)}
+        for number in sorted(lying):
             if number <= taken:
-                self._store.delete(f"{inbox}/{_numbered(number)}")
-        self._deleted[peer] = taken
+                self._store.delete(f"{folder}/{_numbered(number)}")
+        self._journal.forget(sent_fact(recipient, box, number) for number in noted if number <= taken)
+        return {
+            number: json.loads(text) for number, text in sorted(noted.items()) if number > taken and number not in lying
+        }
 
     def next_address(self, recipient: str, box: Box) -> Address:
         """Return where our next message to ``recipient`` will lie; no second one ever lies there."""
@@ -283,15 +290,15 @@ class StoreConnection(SyftboxPlatformConnection):
         self._store.put(self.key(address.recipient, address.box, _numbered(address.number)), data)
 
     def _last_sent(self, recipient: str, box: Box) -> int:
-        """Return the last number in a box as the store knows it: what lies there, and what was taken from an inbox."""
+        """Return the last number in a box as the store knows it: what lies there, and what was taken."""
         lying = (int(entry.name) for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
-        return max([self._taken(recipient) if box == "inbox" else 0, *lying])
+        return max([self._taken(recipient, box), *lying])
 
-    def _taken(self, peer: str) -> int:
-        """Return the last of our inbox messages that ``peer`` said it took; 0 if it says nothing that can be so."""
+    def _taken(self, peer: str, box: Box) -> int:
+        """Return the last of our messages in a box that ``peer`` said it took; 0 if it says nothing that can be so."""
         data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
         said = parse_json(data, source="taken.json") if data else {}
-        taken = said.get("sequence") if isinstance(said, dict) else None
+        taken = said.get(box) if isinstance(said, dict) else None
         return taken if isinstance(taken, int) and 0 <= taken < _MOST_MESSAGES else 0
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
@@ -371,6 +378,11 @@ class StoreConnectionConfig(ConnectionConfig):
     store_url: str
     state_folder: Path
     pins: dict[str, str] = Field(default_factory=dict)
+
+
+def sent_fact(recipient: str, box: Box, number: int | None = None) -> str:
+    """Return the journal's name for what a message of ours brought, as a JSON list; without a number, its beginning."""
+    return f"message/{recipient}/{box}/" + ("" if number is None else _numbered(number))
 
 
 def _numbered(number: int) -> str:

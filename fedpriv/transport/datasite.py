@@ -351,7 +351,6 @@ class ResearcherSession(_Session):
         if not folder.exists():  # a record for people: what is sent is given to us each time
             write_folder(folder, files, staging=staging_folder(self._syncer.syftbox_folder), durable=False)
         self._syncer.push_job(email, folder, files)  # type: ignore[union-attr]
-        self.connection.delete_taken(email)
 
     def output(self, email: str, job_name: str, name: str) -> bytes | None:
         """Return a file that the domain published for a job, or None."""

@@ -7,7 +7,7 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fedpriv.errors import ConfigError
@@ -75,6 +75,12 @@ class Journal:
         with self._changing(), self._facts:  # commits, or takes everything back
             self._facts.execute("BEGIN IMMEDIATE")
             self._facts.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget several facts at once; those that are not there are no error. Raises as :meth:`set`."""
+        with self._changing(), self._facts:
+            self._facts.execute("BEGIN IMMEDIATE")
+            self._facts.executemany("DELETE FROM facts WHERE name = ?", [(name,) for name in names])
 
     def count(self, name: str) -> int:
         """Add one to a number and return it: nobody else gets the same. Raises as :meth:`set`."""

@@ -11,11 +11,12 @@ message format and folders, and replace the handling:
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pydantic import PrivateAttr, ValidationError
@@ -27,9 +28,9 @@ from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
 from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
-from fedpriv.transport.connection import Message, StoreConnection
+from fedpriv.transport.connection import Message, StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
-from fedpriv.transport.messages import Box, pack_message, unpack_message
+from fedpriv.transport.messages import Address, pack_message, unpack_message
 
 INBOX = PurePosixPath("app_data/job/inbox")
 REVIEW = PurePosixPath("app_data/job/review")
@@ -38,6 +39,17 @@ CODE = "code"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 _MAX_FILES = 64
+_TIDY_SECONDS = 30.0
+"""How often a box of ours is looked through: what was taken is deleted, and what the store lost is sent again."""
+_ACKNOWLEDGE_SECONDS = 5.0
+
+MAX_HELD_BYTES = 4 * 2**30
+"""Of all jobs of one peer at a data owner, each file counted in whole blocks: a peer cannot fill the disk."""
+
+MAX_QUARANTINED = 1000
+"""Records of refused messages that are kept, the newest."""
+
+_BLOCK_BYTES = 4096
 
 
 class Quarantine:
@@ -49,7 +61,9 @@ class Quarantine:
 
     def add(self, peer: str, key: str, data: bytes | None, reason: str) -> None:
         record = {"peer": peer, "key": key, "sha256": sha256_hex(data or b""), "reason": reason, "time_s": time.time()}
-        write_json(self._folder / f"{sha256_hex(key.encode())[:24]}.json", record)
+        write_json(self._folder / f"{time.time_ns():020d}-{sha256_hex(key.encode())[:24]}.json", record)
+        for old in sorted(self._folder.glob("*.json"))[:-MAX_QUARANTINED]:
+            old.unlink(missing_ok=True)
         self._notify(peer, reason)
 
 
@@ -66,10 +80,27 @@ def _open(peers: PeerStore, message: Message) -> bytes:
     return unpack_message(data, message.address)
 
 
-def _send(connection: StoreConnection, peers: PeerStore, recipient: str, box: Box, content: bytes) -> None:
-    """Put syft's message into the next place of a box, in an envelope that holds for this place only."""
-    address = connection.next_address(recipient, box)
-    connection.put_message(address, peers.encrypt(recipient, pack_message(content, address)))
+def _send(
+    connection: StoreConnection, peers: PeerStore, address: Address, content: bytes, brings: Sequence[str]
+) -> dict[str, str]:
+    """Put syft's message where it is to lie, in an envelope that holds for there only; return what to note of it."""
+    connection.put_message(address, peers.encrypt(address.recipient, pack_message(content, address)))
+    return {sent_fact(address.recipient, address.box, address.number): json.dumps(brings)}
+
+
+class _Clock:
+    """Says of several peers when something is due again, the first time at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def is_due(self, peer: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(peer, -self._seconds) < self._seconds:
+            return False
+        self._last[peer] = now
+        return True
 
 
 def _check_path(path: str, *, below: PurePosixPath) -> PurePosixPath:
@@ -91,7 +122,9 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     _digests: dict[Path, tuple[int, int, str]] = PrivateAttr(default_factory=dict)
     _delivered: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _touched: dict[str, set[Path]] = PrivateAttr(default_factory=dict)
+    _held: dict[Path, int] = PrivateAttr(default_factory=dict)
     _taken: int = PrivateAttr(default=0)
+    _tidying: _Clock = PrivateAttr(default_factory=lambda: _Clock(_TIDY_SECONDS))
 
     @property
     def taken(self) -> int:
@@ -127,7 +160,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         """Tell ``peer`` what it may delete, after everything else: nobody waits for it."""
         taken = self._journal.number(f"taken/{peer}")
         if taken > self._journal.number(f"acknowledged/{peer}"):
-            self._connection.acknowledge(peer, taken)
+            self._connection.acknowledge(peer, "inbox", taken)
             self._journal.set({f"acknowledged/{peer}": taken})
 
     def _read(self, peer: str, message: Message) -> ProposedFileChangesMessage:
@@ -171,14 +204,31 @@ class OwnerSyncer(DatasiteOwnerSyncer):
                     f"The job {job.name} was changed after it was submitted", kept="The first version stands"
                 )
             return
+        self._check_room(target.parent, named.values())
         write_folder(target, named, staging=staging_folder(self.syftbox_folder))
         self._taken += 1
+
+    def _check_room(self, jobs: Path, contents: Iterable[bytes]) -> None:
+        """Count what a new job takes in the folder of a peer's jobs, of which all are counted once after a start."""
+        if jobs not in self._held:
+            self._held[jobs] = sum(_blocks(path.stat().st_size) for path in jobs.rglob("*") if path.is_file())
+        more = sum(_blocks(len(content)) for content in contents)
+        if self._held[jobs] + more > MAX_HELD_BYTES:
+            raise UntrustedError(
+                "The jobs of this peer take as much as one peer may",
+                kept="The new one was not taken; all others stand",
+                todo="move old jobs away, and ask the peer why there are so many",
+            )
+        self._held[jobs] += more
 
     def publish(self, peer: str) -> None:
         """Send ``peer`` every file of its review folder that was not delivered in its present form.
 
-        All of them are looked at after a start; later on, those in folders that were :meth:`touched`.
+        All of them are looked at after a start and when the store lost something; else, those in folders that were
+        :meth:`touched`.
         """
+        if self._tidying.is_due(peer):
+            self._tidy(peer)
         files = list(self._review_files(peer))
         if files:
             if peer not in self._delivered:
@@ -189,12 +239,22 @@ class OwnerSyncer(DatasiteOwnerSyncer):
                 self._deliver(peer, changed[first : first + _MAX_FILES])
         self._touched[peer] = set()
 
+    def _tidy(self, peer: str) -> None:
+        """Delete what ``peer`` took, and count as not delivered what the store lost."""
+        lost = self._connection.tidy(peer, "outbox")
+        if lost:
+            facts = [f"delivered/{peer}/{name}" for names in lost.values() for name in names]
+            self._journal.forget([*facts, *(sent_fact(peer, "outbox", number) for number in lost)])
+            self._delivered.pop(peer, None)
+            self._touched.pop(peer, None)
+
     def _deliver(self, peer: str, files: list[tuple[Path, str]]) -> None:
         events = [self._event(name, path.read_bytes()) for path, name in files]
         content = FileChangeEventsMessage(events=events).model_dump_json().encode()
-        _send(self._connection, self._peers, peer, "outbox", content)
+        address = self._connection.next_address(peer, "outbox")
+        noted = _send(self._connection, self._peers, address, content, [name for _, name in files])
         digests = {str(event.path_in_datasite): event.new_hash or "" for event in events}
-        self._journal.set({f"delivered/{peer}/{name}": digest for name, digest in digests.items()})
+        self._journal.set(noted | {f"delivered/{peer}/{name}": digest for name, digest in digests.items()})
         self._delivered[peer] |= digests
 
     def _review_files(self, peer: str) -> Iterable[tuple[Path, str]]:
@@ -232,6 +292,8 @@ class WatcherSyncer(DatasiteWatcherSyncer):
     _quarantine: Quarantine = PrivateAttr()
     _connection: StoreConnection = PrivateAttr()
     _peers: PeerStore = PrivateAttr()
+    _tidying: _Clock = PrivateAttr(default_factory=lambda: _Clock(_TIDY_SECONDS))
+    _acknowledging: _Clock = PrivateAttr(default_factory=lambda: _Clock(_ACKNOWLEDGE_SECONDS))
 
     def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
         """Give the syncer what it needs beyond syft's own configuration."""
@@ -246,6 +308,31 @@ class WatcherSyncer(DatasiteWatcherSyncer):
                 except UntrustedError as error:
                     self._quarantine.add(peer, message.key, message.envelope, error.what)
                 self._journal.set({f"seen/{peer}": message.number})
+            self._acknowledge(peer)
+            if self._tidying.is_due(peer):
+                self.tidy(peer)
+
+    def _acknowledge(self, peer: str) -> None:
+        """Tell ``peer`` now and then what it may delete: nobody waits for it."""
+        seen = self._journal.number(f"seen/{peer}")
+        if seen > self._journal.number(f"acknowledged/{peer}") and self._acknowledging.is_due(peer):
+            self._connection.acknowledge(peer, "outbox", seen)
+            self._journal.set({f"acknowledged/{peer}": seen})
+
+    def tidy(self, peer: str) -> None:
+        """Delete what ``peer`` took, and send it the jobs again that the store lost."""
+        root = self.syftbox_folder / peer
+        for number, names in self._connection.tidy(peer, "inbox").items():
+            for name in names:
+                folder = root / name
+                files = {
+                    path.relative_to(folder).as_posix(): path.read_bytes()
+                    for path in folder.rglob("*")
+                    if path.is_file()
+                }
+                if files:
+                    self.push_job(peer, folder, files)
+            self._journal.forget([sent_fact(peer, "inbox", number)])
 
     def sync_datasets(self, peer: str) -> None:
         """Fetch the mock side of the datasets that ``peer`` shows."""
@@ -280,7 +367,13 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             for name, data in sorted(files.items())
         ]
         message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
-        _send(self._connection, self._peers, recipient, "inbox", message.model_dump_json().encode())
+        address = self._connection.next_address(recipient, "inbox")
+        brings = [job.relative_to(root).as_posix()]
+        self._journal.set(_send(self._connection, self._peers, address, message.model_dump_json().encode(), brings))
+
+
+def _blocks(size: int) -> int:
+    return -(-max(size, 1) // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def remove_staging(syftbox_folder: Path) -> None:

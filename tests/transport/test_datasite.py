@@ -115,7 +115,7 @@ def test_an_answer_survives_a_restart_between_writing_and_sending(pair):
 def test_taken_messages_are_deleted_by_their_sender(pair):
     pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
     pair.owner.poll()
-    pair.researcher.connection.delete_taken(OWNER)
+    pair.researcher.connection.tidy(OWNER, "inbox")
     assert pair.researcher.connection.store.entries(f"{RESEARCHER}/to/{OWNER}/inbox") == []
 
 
@@ -206,7 +206,7 @@ def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
         pair.owner.answer(job, JobStatus.DONE, {"result.json": b"1"})
         pair.owner.poll()
         pair.researcher.poll()
-    pair.researcher.connection.delete_taken(OWNER)  # nothing of the researcher's lies on the store any more
+    pair.researcher.connection.tidy(OWNER, "inbox")  # nothing of the researcher's lies on the store any more
     for session in (pair.owner, pair.researcher):
         for path in session.connection._settings.state_folder.glob("journal.db*"):
             path.unlink()
@@ -221,7 +221,7 @@ def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
 
 
 @pytest.mark.parametrize(
-    "said", [b"[1]", b'{"sequence": "9"}', b'{"sequence": -4}', b'{"sequence": 1e30}', b'{"sequence": 999999999999}']
+    "said", [b"[1]", b'{"inbox": "9"}', b'{"inbox": -4}', b'{"inbox": 1e30}', b'{"inbox": 999999999999}']
 )
 def test_an_acknowledgement_that_cannot_be_true_deletes_nothing_and_moves_no_number(pair, said):
     store = pair.researcher.connection.store
