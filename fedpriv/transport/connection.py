@@ -244,6 +244,20 @@ class StoreConnection(SyftboxPlatformConnection):
         """Tell ``peer`` that it may delete its messages in this box up to ``number``."""
         self._store.put(self.key(peer, "taken.json"), json.dumps({box: number}).encode())
 
+    def watcher_get_outbox_file_metadatas(self, peer_email: str, since_timestamp: float | None) -> list[dict[str, Any]]:
+        """Return what lies in a peer's outbox, for syft's own watcher; its "time" is the sender's count."""
+        folder, since = self.key_from(peer_email, "outbox"), since_timestamp or 0.0
+        names = [entry.name for entry in self._store.entries(folder) if _is_numbered(entry.name)]
+        found = [{"file_id": f"{folder}/{name}", "file_name": name, "timestamp": float(name)} for name in names]
+        return [entry for entry in found if entry["timestamp"] > since]
+
+    def download_file(self, file_id: str) -> bytes:
+        """Return a message that :meth:`watcher_get_outbox_file_metadatas` named."""
+        data = self._store.get(file_id, max_bytes=MAX_MESSAGE_BYTES)
+        if data is None:
+            raise TransportError(f"{file_id} is gone from the store", todo="try again")
+        return data
+
     def tidy(self, recipient: str, box: Box) -> dict[int, list[str]]:
         """Delete our messages that ``recipient`` said it took, and look whether the others are still there.
 

@@ -26,7 +26,7 @@ from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
 from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
-from fedpriv.errors import SignatureError, UntrustedError
+from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
 from fedpriv.transport.connection import Message, StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
@@ -362,7 +362,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
         root = self.syftbox_folder / recipient
         changes = [
             ProposedFileChange(
-                datasite_email=recipient, path_in_datasite=(job / name).relative_to(root), content=data.decode("utf-8")
+                datasite_email=recipient, path_in_datasite=(job / name).relative_to(root), content=_text(name, data)
             )
             for name, data in sorted(files.items())
         ]
@@ -370,6 +370,18 @@ class WatcherSyncer(DatasiteWatcherSyncer):
         address = self._connection.next_address(recipient, "inbox")
         brings = [job.relative_to(root).as_posix()]
         self._journal.set(_send(self._connection, self._peers, address, message.model_dump_json().encode(), brings))
+
+
+def _text(name: str, data: bytes) -> str:
+    """Return a file that people are to read; syft would send bytes as something else than they are."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TransportError(
+            f"{name} is not a text in UTF-8, and a data owner reads every file of a request",
+            kept="Nothing was sent",
+            todo="leave it out, or write it as text",
+        ) from error
 
 
 def _blocks(size: int) -> int:

@@ -1,0 +1,126 @@
+"""What syft's own sessions get wrong, tried on ours: the rest of the list in docs/syft.md, where tests are named."""
+
+import errno
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+from syft_datasets.config import SyftBoxConfig
+from syft_job import SyftJobConfig
+from syft_job.models import JobStatus
+from syft_rds.client import SyftRDSClient
+from syft_rds.config import SyftRDSClientConfig
+
+from fedpriv.errors import TransportError
+from fedpriv.transport import OwnerSession, syncing
+from fedpriv.transport.datasite import _manager_config
+from tests.transport.conftest import OWNER, RESEARCHER
+
+
+def submit(pair, name="job-1"):
+    pair.researcher.submit(OWNER, name, pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    return next(job for job in pair.owner.jobs() if job.job_name == name)
+
+
+def test_a_message_that_the_store_did_not_take_is_sent_again(pair, monkeypatch):
+    """Stock loses the events of a failed write to the outbox for good."""
+    job = submit(pair)
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    put, failures = pair.owner.connection.store.put, [1]
+
+    def put_once_it_works(key, data):
+        if failures and "/outbox/" in key:
+            failures.pop()
+            raise TransportError("The store refused")
+        put(key, data)
+
+    monkeypatch.setattr(pair.owner.connection.store, "put", put_once_it_works)
+    with pytest.raises(TransportError):
+        pair.owner.poll()
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, job.job_name, "result.json") == b"{}"
+
+
+def test_what_was_rejected_stays_rejected_after_a_restart(pair):
+    """Stock writes an older state over a newer one when it starts."""
+    job = submit(pair)
+    pair.owner.answer(job, JobStatus.REJECTED, {}, reason="not here")
+    pair.owner.poll()
+    for _ in range(2):
+        restarted = OwnerSession(pair.owner.settings)
+        restarted.poll()
+        assert restarted.status(job) is JobStatus.REJECTED
+    pair.researcher.poll()
+    assert pair.researcher.refusal(OWNER, job.job_name) == "not here"
+
+
+def test_an_owners_clock_that_steps_back_loses_nothing(pair, monkeypatch):
+    """Stock decides by the owner's clock what is new."""
+    first, second = submit(pair, "job-1"), submit(pair, "job-2")
+    pair.owner.answer(first, JobStatus.DONE, {"result.json": b"1"})
+    pair.owner.poll()
+    pair.researcher.poll()
+    day_before = time.time() - 86_400
+    monkeypatch.setattr(syncing.time, "time", lambda: day_before)
+    pair.owner.answer(second, JobStatus.DONE, {"result.json": b"2"})
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-2", "result.json") == b"2"
+
+
+def test_a_binary_file_is_refused_with_a_sentence_before_anything_is_sent(pair):
+    """Stock fails in its queue, in text mode."""
+    with pytest.raises(TransportError, match=r"train\.py is not a text"):
+        pair.researcher.submit(OWNER, "job-1", {"train.py": b"\xff\x00\x80"}, entrypoint="train.py")
+    assert pair.researcher.connection.store.entries(f"{RESEARCHER}/to/{OWNER}/inbox") == []
+
+
+def test_nothing_is_printed(pair, capsys):
+    """Stock has some ninety prints, which break a progress view and a JSON answer."""
+    job = submit(pair)
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one_whole(pair, monkeypatch):
+    """Stock writes state.yaml in place."""
+    job = submit(pair)
+    pair.owner.answer(job, JobStatus.APPROVED, {})
+
+    def full(path, data, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedpriv.transport.datasite.write_atomic", full)
+    with pytest.raises(OSError, match="No space"):
+        pair.owner.answer(job, JobStatus.DONE, {})
+    assert pair.owner.status(job) is JobStatus.APPROVED
+
+
+def test_an_unmodified_client_of_syft_over_our_connection_lists_our_requests_and_states(pair):
+    job = submit(pair)
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    pair.owner.poll()
+    folder = pair.root / "another machine"
+    shutil.copytree(pair.root / RESEARCHER, folder)
+    shutil.rmtree(folder / "datasite" / OWNER / "app_data" / "job" / "review", ignore_errors=True)
+    ours = replace(pair.researcher.settings, folder=folder, keys_path=folder / "keys.json")
+    box = folder / "datasite"
+    client = SyftRDSClient.from_config(
+        SyftRDSClientConfig(
+            sync=_manager_config(ours, owner=False),
+            job=SyftJobConfig(syftbox_folder=box, current_user_email=RESEARCHER, has_do_role=False),
+            dataset=SyftBoxConfig(syftbox_folder=box, email=RESEARCHER),
+        )
+    )
+    client.load_peers(force_download=True)
+    (listed,) = client.job_client.jobs
+    assert listed.status == "received", "the answer is not here yet"
+    client.sync()
+    assert type(client.sync_engine.datasite_watcher_syncer).__module__.startswith("syft.")
+    (listed,) = client.job_client.jobs
+    assert (listed.name, listed.submitted_by, listed.status) == ("job-1", RESEARCHER, "done")
