@@ -270,13 +270,27 @@ def keys(
     check: Annotated[
         bool, typer.Option("--check", help="Say whose key the words are that the other read out.")
     ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Renew what messages to this domain are encrypted to; the words stay.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show this domain's key and those it relies on, as words to compare over the phone.
 
     `fedpriv domain keys FOLDER --check WORDS...` says whose key twelve words are.
     """
-    known = known_keys(Domain.open(folder))
+    domain = Domain.open(folder)
+    if renew:
+        generation = _renew_prekey(domain)
+        if as_json:
+            typer.echo(json.dumps({"generation": generation}))
+        else:
+            console.print(
+                "What messages to this domain are encrypted to was renewed. The service and its researchers take it "
+                "within a minute, or when they start next. Nobody has to compare words again."
+            )
+        return
+    known = known_keys(domain)
     if words and not check:
         raise ConfigError("Words are given, but not what to do with them", todo="put --check in front of them")
     if check:
@@ -298,6 +312,15 @@ def keys(
         console.print(
             "[red]Two different keys are named for one address:[/] compare both by phone before you approve anything."
         )
+
+
+def _renew_prekey(domain: Domain) -> int:
+    from fedpriv.transport.prekeys import RenewedKeys
+
+    keys = RenewedKeys.open(domain.config.email, domain.folder.transport_keys_path)
+    keys.renew()
+    domain.ledger.append("key.renewed", generation=keys.generation)
+    return keys.generation
 
 
 def _standing(approve: str) -> list[dict[str, str]]:

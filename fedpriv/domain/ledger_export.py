@@ -24,6 +24,7 @@ _WORDS = {
     "job.refused": "A message that is no valid request or ticket was refused",
     "key.made": "A study key was made",
     "key.received": "A study key was received",
+    "key.renewed": "What messages to this domain are encrypted to was renewed",
     "key.retired": "A study key was retired: it is not used again",
     "leakage.audited": "It was measured what others could read from updates of these data",
     "message.refused": "A message of a peer was refused",

@@ -27,15 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import syft_crypto_python as syc
 from pydantic import ConfigDict, Field, PrivateAttr
 from syft.sync.connections.base_connection import ConnectionConfig, FileCollection, SyftboxPlatformConnection
 from syft.sync.version.version_info import VersionInfo
 
-from fedpriv.errors import SignatureError, TransportError, UntrustedError
+from fedpriv.errors import TransportError, UntrustedError
 from fedpriv.files import parse_json, read_json, write_json
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.messages import MAX_MESSAGE_BYTES, Address, Box
+from fedpriv.transport.prekeys import checked_bundle
 from fedpriv.transport.store import Store
 
 MAX_CONTROL_BYTES = 1 * 2**20
@@ -172,28 +172,21 @@ class StoreConnection(SyftboxPlatformConnection):
         """Nothing to do: the bundle is public and pinned by fingerprint."""
 
     def read_peer_encryption_bundle(self, peer_email: str) -> str | None:
-        """Return the peer's bundle if it holds the pinned identity key, never a bundle of anybody else.
+        """Return the peer's bundle if it holds the pinned identity key, never one of anybody else or an older one.
 
         Raises
         ------
         SignatureError
-            If the store holds another key for this peer than the pinned one.
+            As :func:`checked_bundle`.
         """
         data = self._store.get(self.key_from(peer_email, "bundle.json"), max_bytes=MAX_CONTROL_BYTES)
         if data is None:
             return None
         message = parse_json(data, source=f"the encryption bundle of {peer_email}", max_bytes=MAX_CONTROL_BYTES)
-        try:
-            read = syc.SyftPublicKeyBundle.from_did_document  # pyright: ignore[reportAttributeAccessIssue] - native
-            key = read(message["public_encryption_bundle"]).identity_key_bytes.hex()
-        except Exception as error:
-            raise SignatureError(f"The encryption bundle of {peer_email} on the store cannot be read") from error
-        if key != self._settings.pins.get(peer_email):
-            raise SignatureError(
-                f"The store holds another encryption key for {peer_email} than the one that is pinned",
-                kept="Nothing was sent to it",
-                todo="ask them to read you their fingerprint over the phone",
-            )
+        pin, newest = self._settings.pins.get(peer_email, ""), self._journal.number(f"generation/{peer_email}")
+        _, generation = checked_bundle(message, email=peer_email, pin=pin, newest=newest)
+        if generation > newest:
+            self._journal.set({f"generation/{peer_email}": generation})
         return data.decode("utf-8")
 
     # -- messages --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,10 +30,11 @@ from syft_job.models import JobState, JobStatus, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, UntrustedError
+from fedpriv.errors import ConfigError, SignatureError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
+from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.syncing import CODE, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging, staging_folder
 
 _LOOK_SECONDS = 0.01
@@ -42,6 +44,9 @@ _CHEAP_PEERS = 16
 
 _RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked from the files in code/.\nexit 1\n"
 """A file that syft's own client looks for in a job."""
+
+_TEND_SECONDS = 30.0
+"""How often peers' keys and our own are looked at."""
 
 _SETTLE_SECONDS = 0.003
 """From the first sign of a put, which creates a temporary file, until its rename is through."""
@@ -153,7 +158,7 @@ class _Session:
             manager = SyftboxManager.from_config(config)
             if manager.peer_manager is None:
                 raise ConfigError("This version of syft has no peer manager", todo="install the pinned one")
-            peers = manager.peer_manager.peer_store
+            peers = manager.peer_manager.peer_store = RenewedKeys.open(settings.email, settings.keys_path)
             self.connection = StoreConnection.from_config(_connection_config(settings))
             self._router = ConnectionRouter(connections=[self.connection], peer_store=peers)
             self._install(manager, config, peers, owner=owner)
@@ -171,6 +176,8 @@ class _Session:
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
         self.blobs = BlobChannel(self.connection, peers)
+        self._keys = peers
+        self._tended_s: float | None = None
         self._refresh_peers()
 
     def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
@@ -188,6 +195,35 @@ class _Session:
     def _refresh_peers(self) -> None:
         with _quiet():
             self.client.load_peers(force_download=True)
+
+    def _tend_keys(self) -> None:
+        """Renew our prekey when it is old, and take those that peers renewed; looks every half minute."""
+        now = time.monotonic()
+        if self._tended_s is not None and now - self._tended_s < _TEND_SECONDS:
+            return
+        self._tended_s = now
+        self._keys.refresh()
+        message = json.dumps(self._keys.bundle_message()).encode()
+        for email in filter(self.is_connected, self.settings.pins):
+            mark = f"bundle/{email}"
+            if self.connection.journal.number(mark) != self._keys.generation:
+                self.connection.write_encryption_bundle(email, message.decode())
+                self.connection.journal.set({mark: self._keys.generation})
+            self._take_keys(email)
+
+    def _take_keys(self, email: str) -> None:
+        """Use the newest keys of a peer that it left on the store; what is not the peer's is told and not used."""
+        try:
+            text = self.connection.read_peer_encryption_bundle(email)
+        except SignatureError as error:
+            self.settings.on_refusal(email, error.what)
+            return
+        bundle = None if text is None else json.loads(text)["public_encryption_bundle"]
+        held = self._keys.get_cached_peer(email)
+        if bundle is not None and held is not None and bundle != held.public_encryption_bundle:
+            self._keys.set_peer_bundle(email, bundle)
+            state = self.connection._get_peers_json()[email]["state"]
+            self.connection._update_peer_state(email, state, bundle)
 
     def news(self) -> tuple[int | None, ...]:
         """Return a mark of what peers have left for us; taken before a poll, it tells whether more came since."""
@@ -231,6 +267,7 @@ class OwnerSession(_Session):
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
+        self._tend_keys()
         connected = [email for email in self.settings.pins if self.is_connected(email)]
         for email in connected:
             self._owner_syncer.publish(email)
@@ -322,6 +359,7 @@ class ResearcherSession(_Session):
 
     def poll(self) -> None:
         """Take what connected domains sent."""
+        self._tend_keys()
         self._syncer.sync_down([e for e in self.settings.pins if self.is_connected(e)])  # type: ignore[union-attr]
 
     def fetch_datasets(self, email: str) -> None:

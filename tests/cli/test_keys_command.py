@@ -109,3 +109,15 @@ def test_a_hybrid_plan_is_shown_in_words_and_its_rule_is_out_of_bounds(domain):
     shown = printed("domain", "show", domain.folder.root, study)
     assert "except 4 tensors matching *.lora_A.*, which are masked" in shown
     assert "sealed (some masked)" in printed("domain", "requests", domain.folder.root)
+
+
+def test_renewing_keeps_the_words_and_is_in_the_ledger(domain):
+    before = CliRunner().invoke(app, ["domain", "keys", str(domain.folder.root), "--json"]).stdout
+    done = CliRunner().invoke(app, ["domain", "keys", str(domain.folder.root), "--renew"])
+    assert done.exit_code == 0, done.output
+    assert "Nobody has to compare words again" in done.stdout
+    assert CliRunner().invoke(app, ["domain", "keys", str(domain.folder.root), "--json"]).stdout == before
+    entry = Domain.open(domain.folder.root).ledger.verified()[-1]
+    assert entry.kind == "key.renewed"
+    again = CliRunner().invoke(app, ["domain", "keys", str(domain.folder.root), "--renew", "--json"])
+    assert json.loads(again.stdout)["generation"] > entry.facts["generation"]
