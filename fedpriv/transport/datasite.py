@@ -32,6 +32,7 @@ from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
+from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.syncing import CODE, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging, staging_folder
 
@@ -72,6 +73,8 @@ class SessionSettings:
         Peer address to its pinned transport key (hex).
     on_refusal : Callable[[str, str], None]
         Called with peer and reason for each message that was put in quarantine.
+    transport : TransportChoice
+        How we use our line.
     """
 
     email: str
@@ -80,6 +83,7 @@ class SessionSettings:
     keys_path: Path
     pins: Mapping[str, str]
     on_refusal: Callable[[str, str], None] = field(default=lambda peer, reason: None)
+    transport: TransportChoice = field(default_factory=TransportChoice)
 
 
 def _connection_config(settings: SessionSettings) -> StoreConnectionConfig:
@@ -170,7 +174,8 @@ class _Session:
             )
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
-        self.blobs = BlobChannel(self.connection, peers)
+        limit = settings.transport.upload_limit_mbit
+        self.blobs = BlobChannel(self.connection, peers, upload_limit_mbit=limit)
         self._refresh_peers()
 
     def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:

@@ -3,7 +3,7 @@
 ``webdavs://host/folder`` is called over https://; ``webdav://`` is for a server on this machine only. A file is put
 under a name of its own and moved over the old one: what RFC 4918 calls MOVE with ``Overwrite: T``. A reader sees the
 old one, the new one, or, with servers that remove before they move, none for a moment: the parties bear that, since
-what is replaced (progress, acknowledgements, public keys) is asked for again. ``fedpriv store check`` tells which it is.
+what is replaced (progress, acknowledgements, public keys) is asked for again. ``fedpriv store check`` tells which.
 """
 
 from __future__ import annotations
