@@ -19,6 +19,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── GatekeeperError       a raw update or its metrics may not leave
     ├── ProtectionError       sealing, adding or opening cannot be done safely
     ├── TransportError        the store cannot be read or written
+    │   └── UnreachableError  it does not answer, or the connection was lost: it may answer later
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
         └── StoppedError      it was asked to stop
@@ -133,6 +134,10 @@ class ProtectionError(FedprivError):
 
 class TransportError(FedprivError):
     """The store cannot be read or written."""
+
+
+class UnreachableError(TransportError):
+    """The store does not answer, or the connection was lost on the way; asking again changes nothing and may help."""
 
 
 class TrainingError(FedprivError):

@@ -45,7 +45,7 @@ def requirements(*extras):
     return [Requirement(text) for text in texts if not text.startswith("fedpriv[")]
 
 
-EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql", "quantized")
+EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql", "quantized", "s3", "gcs", "azure", "webdav")
 
 
 def pins():

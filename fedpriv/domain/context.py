@@ -28,6 +28,7 @@ from fedpriv.transport import BlobChannel
 
 Adapter = dict[str, np.ndarray]
 _PROGRESS_SECONDS = 0.5
+_LONG_TRANSFER_SECONDS = 2.0
 
 
 @dataclass(kw_only=True)
@@ -229,6 +230,16 @@ class StudyContext:
         self._shown_s = now
         value = {"study": self.study, "round": round_number, "state": state, "step": step, "steps": steps}
         self.traffic.small_put(self.on_progress(Progress.model_validate(value)) or 0.0)
+
+    def moved(self, state: str, round_number: int) -> Callable[[int, int], None]:
+        """Return what shows how far a transfer is, in per cent, once it has taken two seconds."""
+        started = time.monotonic()
+
+        def show(done_bytes: int, total_bytes: int) -> None:
+            if time.monotonic() - started >= _LONG_TRANSFER_SECONDS:
+                self.show(state, round_number, step=100 * done_bytes // total_bytes, steps=100)
+
+        return show
 
     def start_measuring(self) -> None:
         """Forget what the ticket before took."""

@@ -22,6 +22,7 @@ from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.study.section import Section
 from fedpriv.study.task import TaskKind
 from fedpriv.training.device import DeviceChoice
+from fedpriv.transport import TransportChoice
 
 CONFIG_FILE = "domain.yaml"
 
@@ -189,6 +190,7 @@ class DomainConfig(Section):
     )
     policy: PolicyChoice = PolicyChoice()
     resources: ResourcesChoice = ResourcesChoice()
+    transport: TransportChoice = TransportChoice()
 
 
 _HEADER = """\

@@ -43,7 +43,8 @@ class Opening:
         context.show("opening", ticket.round)
         path = context.folder.round(manifest.round, manifest.attempt) / "aggregate.safetensors"
         with context.timed("transfer"), context.traffic.down(blob.size_bytes):
-            context.blobs.receive(context.researcher, blob, path)
+            moved = context.moved("opening", ticket.round)
+            context.blobs.receive(context.researcher, blob, path, on_moved=moved)
         with context.timed("open"):
             self._move(path, manifest)
         path.unlink()

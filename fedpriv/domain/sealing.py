@@ -11,7 +11,7 @@ from fedpriv.domain.context import StudyContext
 from fedpriv.domain.study_folder import SealedParts, SealedRound
 from fedpriv.domain.updates import TrainedUpdate, Updates
 from fedpriv.errors import ContainerError, RefusedError
-from fedpriv.files import canonical_json, sha256_hex
+from fedpriv.files import canonical_json, file_sha256, sha256_hex
 from fedpriv.protection import scales_digest, sealer_for, sign_update
 from fedpriv.study import BlobRef, SignedUpdate, Ticket, UpdateHeader
 from fedpriv.study.averaging import alike
@@ -61,11 +61,15 @@ class Sealing:
         context.limits()  # an approval that was withdrawn in the meantime keeps it here
         context.show("publishing", header.round)
         with context.timed("transfer"):
-            data = context.folder.sealed_path(header.round, header.attempt).read_bytes()
-            if sha256_hex(data) != update.container_sha256:
+            path, name = (
+                context.folder.sealed_path(header.round, header.attempt),
+                self._name(header.round, header.attempt),
+            )
+            if file_sha256(path) != update.container_sha256:
                 raise ContainerError("The sealed update on this domain's disk was changed", kept="It was not sent")
-            with context.traffic.up(len(data)):
-                return context.blobs.send(context.researcher, self._name(header.round, header.attempt), data)
+            with context.traffic.up(update.container_bytes):
+                moved = context.moved("publishing", header.round)
+                return context.blobs.send(context.researcher, name, path, on_moved=moved)
 
     def forget(self, round_number: int) -> None:
         """Remove the sealed updates of a round whose sum was opened, and residuals that no attempt needs any more."""

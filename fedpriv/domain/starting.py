@@ -87,6 +87,7 @@ def connect(
             keys_path=folder.transport_keys_path,
             pins={email: identity.transport_key for email, identity in researchers.items()},
             on_refusal=on_refusal,
+            transport=config.transport,
         )
     )
     publish_identity(config.store, config.email, signed_identity(domain.keys))

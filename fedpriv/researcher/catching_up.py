@@ -89,12 +89,12 @@ class CatchingUp:
         standing, carried = self._folder.standing(email), Carried()
         blob = self._keys.state.blob_for(email, generation)
         if standing.generation < generation and blob is not None:
-            carried["key"] = await self._courier.send(email, blob.name, self._folder.blob_path(blob).read_bytes())
+            carried["key"] = await self._courier.send(email, blob.name, self._folder.blob_path(blob))
         if standing.opened < after:
             manifest = self._manifest(after)
-            data = self._folder.aggregate_path(manifest).read_bytes()
+            path = self._folder.aggregate_path(manifest)
             carried["aggregate"] = manifest
-            carried["aggregate_blob"] = await self._courier.send(email, self._name(manifest), data)
+            carried["aggregate_blob"] = await self._courier.send(email, self._name(manifest), path)
         return carried
 
     def _manifest(self, number: int) -> AggregateManifest:

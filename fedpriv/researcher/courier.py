@@ -296,8 +296,8 @@ class Courier:
 
     # -- blobs -----------------------------------------------------------------------------------------------
 
-    async def send(self, email: str, name: str, data: bytes) -> BlobRef:
-        """Leave a blob for one domain."""
+    async def send(self, email: str, name: str, data: bytes | Path) -> BlobRef:
+        """Leave a blob, or a file as one, for one domain."""
         return await self.in_background(self._session.blobs.send, email, name, data)
 
     async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:

@@ -18,7 +18,7 @@ from fedpriv.researcher.peers import PeersFile
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
-from fedpriv.transport import create_transport_keys, publish_identity, read_identity
+from fedpriv.transport import TransportChoice, create_transport_keys, publish_identity, read_identity
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -33,6 +33,7 @@ class ResearcherConfig(Section):
     name: Slug
     email: Email
     store: str = Field(min_length=1, description="folder or URL of the store that all parties reach")
+    transport: TransportChoice = TransportChoice()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,5 +134,6 @@ class Researcher:
                 folder=self.root / "state",
                 keys_path=self.root / "state" / "keys" / "transport.json",
                 pins={email: identity.transport_key for email, identity in cohort.items()},
+                transport=self.config.transport,
             )
         )

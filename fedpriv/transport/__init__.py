@@ -6,6 +6,7 @@ The sessions are imported when they are first used: syft takes more than a secon
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.identity import create_transport_keys, publish_identity, read_identity
 from fedpriv.transport.store import Store
 
@@ -19,6 +20,7 @@ __all__ = [
     "ResearcherSession",
     "SessionSettings",
     "Store",
+    "TransportChoice",
     "create_transport_keys",
     "publish_identity",
     "read_identity",

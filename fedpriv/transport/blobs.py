@@ -1,68 +1,197 @@
-"""Blobs: sealed updates, aggregates and keys, one object each, encrypted to their recipient with syft's keys.
+"""Blobs: sealed updates, aggregates and keys, encrypted to their recipient with syft's keys.
 
-They do not travel as syft file events, which would keep three copies and grow from round to round.
+They do not travel as syft file events, which would keep three copies and grow from round to round. A small blob is one
+object, ``blobs/<name>``; a large one an index of that name, and its parts below ``parts/<name>.<digest>/``.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from syft.sync.peers.peer_store import PeerStore
 
 from fedpriv.errors import FedprivError, SignatureError, UntrustedError
-from fedpriv.files import sha256_hex, write_atomic
+from fedpriv.files import file_sha256, sha256_hex, write_atomic
 from fedpriv.study.messages import BlobRef, Progress
 from fedpriv.transport.connection import StoreConnection
+from fedpriv.transport.pacing import Pace
+from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartialFile, PartsIndex, Source
 
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
+_AT_ONCE = 2
+"""Parts under way: one is encrypted or checked while the other is moved. More would share the link, and lose more."""
+Moved = Callable[[int, int], None]
+"""Told how many bytes of how many have been moved, from one thread at a time."""
 
 
 class BlobChannel:
     """Sends and receives blobs and progress of one party.
 
     Guarantee: the store sees ciphertext, names and sizes; a blob is used only if it decrypts, was signed by the pinned
-    sender, and has the size and digest that the sender's signed message names.
-    Assumption: syft's X3DH envelopes are sound, and the peer's transport key is pinned.
+    sender, and has the size and digest that the sender's signed message names. What arrived of a large blob is kept: a
+    repetition moves the parts that are missing. At most a few parts are in memory.
+    Assumption: syft's X3DH envelopes are sound, the peer's transport key is pinned, and a file is not changed while it
+    is sent.
+
+    Parameters
+    ----------
+    connection, peers : StoreConnection, PeerStore
+        The store, and whose keys are used.
+    upload_limit_mbit : float or None
+        Most that is sent of blobs, in megabits a second on average; None is no limit.
+    part_bytes : int
+        Size of a part, the same on both sides; another than the protocol's is for tests.
     """
 
-    def __init__(self, connection: StoreConnection, peers: PeerStore) -> None:
+    def __init__(
+        self,
+        connection: StoreConnection,
+        peers: PeerStore,
+        *,
+        upload_limit_mbit: float | None = None,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         self._connection = connection
         self._peers = peers
+        self._pace = Pace(upload_limit_mbit)
+        self._part_bytes = part_bytes
+        self._sent_in_parts: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
 
-    def send(self, recipient: str, name: str, data: bytes) -> BlobRef:
-        """Encrypt ``data`` to ``recipient`` and put it on the store; sending it again replaces it."""
-        reference = BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
-        self._connection.store.put(self._connection.key(recipient, "blobs", name), self._peers.encrypt(recipient, data))
-        return reference
+    # -- sending -------------------------------------------------------------------------------------------------
 
-    def receive(self, sender: str, reference: BlobRef, target: Path) -> Path:
-        """Fetch, decrypt and check a blob, and write it to ``target``; one that lies there already is kept.
+    def send(self, recipient: str, name: str, data: bytes | Path, *, on_moved: Moved | None = None) -> BlobRef:
+        """Encrypt a blob to ``recipient`` and put it on the store; sending it again replaces it.
+
+        Parts of a large one that lie there already are not sent again.
+
+        Parameters
+        ----------
+        data : bytes or Path
+            The blob, or a file with it, of which a few parts at a time are read.
+        on_moved : Callable[[int, int], None], optional
+            Called after each part of a large blob.
 
         Raises
         ------
         TransportError
-            If the store cannot be read.
+            If the store does not take it; parts that it took stay there.
+        UntrustedError
+            If the file changes meanwhile.
+        """
+        source = Source.of(data, part_bytes=self._part_bytes)
+        reference = BlobRef(name=name, size_bytes=source.size_bytes, sha256=source.sha256)
+        if source.size_bytes > self._part_bytes:
+            content = self._send_parts(recipient, reference, source, on_moved or _nobody)
+        else:
+            content = source.part(0)
+        self._put(self._connection.key(recipient, "blobs", name), recipient, content)
+        return reference
+
+    def _send_parts(self, recipient: str, reference: BlobRef, source: Source, on_moved: Moved) -> bytes:
+        """Put what is missing of the parts, and return the index of them all."""
+        index = PartsIndex(
+            size_bytes=source.size_bytes, sha256=source.sha256, part_bytes=source.part_bytes, digests=source.digests
+        )
+        folder = self._connection.key(recipient, "parts", _parts_name(reference))
+        self._forget_parts(recipient, reference.name, but=_parts_name(reference))
+        held = {entry.name: entry.size_bytes for entry in self._connection.store.entries(folder)}
+        # A put is whole or not there, and nobody else writes here: a name of a fitting size is that part.
+        missing = [n for n in range(index.count) if held.get(_part_name(n), 0) <= index.size_of(n)]
+
+        def move(number: int) -> None:
+            self._put(f"{folder}/{_part_name(number)}", recipient, source.part(number))
+
+        _move_all(missing, move, index, on_moved)
+        return index.model_dump_json().encode()
+
+    def _put(self, key: str, recipient: str, content: bytes) -> None:
+        envelope = self._peers.encrypt(recipient, content)
+        self._pace.wait(len(envelope))
+        self._connection.store.put(key, envelope)
+
+    def remove(self, recipient: str, name: str) -> None:
+        """Delete a blob of ours that its recipient has taken, with its parts."""
+        self._connection.store.delete(self._connection.key(recipient, "blobs", name))
+        self._forget_parts(recipient, name)
+
+    def _forget_parts(self, recipient: str, name: str, *, but: str = "") -> None:
+        """Delete the parts of a blob, but for one version of it; asks the store only where there were some."""
+        store, folder = self._connection.store, self._connection.key(recipient, "parts")
+        with self._lock:
+            if recipient not in self._sent_in_parts:  # since the last start; later on, the names are known
+                self._sent_in_parts[recipient] = set(store.names(folder))
+            known = self._sent_in_parts[recipient]
+            old = {version for version in known if version.rpartition(".")[0] == name and version != but}
+            known -= old
+            if but:
+                known.add(but)
+        for version in old:
+            for entry in store.entries(f"{folder}/{version}"):
+                store.delete(f"{folder}/{version}/{entry.name}")
+
+    # -- receiving -----------------------------------------------------------------------------------------------
+
+    def receive(self, sender: str, reference: BlobRef, target: Path, *, on_moved: Moved | None = None) -> Path:
+        """Fetch, decrypt and check a blob, and write it to ``target``; one that lies there already is kept.
+
+        Of a large one, what an earlier attempt fetched lies beside ``target`` and is used.
+
+        Raises
+        ------
+        TransportError
+            If the store cannot be read; what was fetched is kept.
         UntrustedError
             If it is missing, not what ``reference`` says, or not from ``sender``.
         """
-        if target.exists() and sha256_hex(target.read_bytes()) == reference.sha256:
+        if target.exists() and file_sha256(target) == reference.sha256:
             return target
-        key = self._connection.key_from(sender, "blobs", reference.name)
-        envelope = self._connection.store.get(key, max_bytes=reference.size_bytes + _ENVELOPE_BYTES)
-        if envelope is None:
-            raise UntrustedError(
-                f"{sender} announced {reference.name}, which is not on the store", todo="have it sent again"
-            )
-        data = self._decrypt(sender, envelope, what=reference.name)
+        if reference.size_bytes > self._part_bytes:
+            self._receive_parts(sender, reference, target, on_moved or _nobody)
+            return target
+        what = reference.name
+        data = self._get(sender, self._key(sender, reference), reference.size_bytes, what=what)
         if len(data) != reference.size_bytes or sha256_hex(data) != reference.sha256:
-            raise UntrustedError(f"{reference.name} from {sender} is not what its message says", kept="It was not used")
+            raise UntrustedError(f"{what} from {sender} is not what its message says", kept="It was not used")
         write_atomic(target, data)
         return target
 
-    def remove(self, recipient: str, name: str) -> None:
-        """Delete a blob of ours that its recipient has taken."""
-        self._connection.store.delete(self._connection.key(recipient, "blobs", name))
+    def _receive_parts(self, sender: str, reference: BlobRef, target: Path, on_moved: Moved) -> None:
+        data = self._get(sender, self._key(sender, reference), MAX_INDEX_BYTES, what=f"the index of {reference.name}")
+        index = PartsIndex.read(data, reference, part_bytes=self._part_bytes, sender=sender)
+        folder = self._connection.key_from(sender, "parts", _parts_name(reference))
+        partial = PartialFile(target, index)
+
+        def move(number: int) -> None:
+            what = f"part {number + 1} of {index.count} of {reference.name}"
+            part = self._get(sender, f"{folder}/{_part_name(number)}", index.size_of(number), what=what)
+            if sha256_hex(part) != index.digests[number]:
+                raise UntrustedError(f"{_up(what)} from {sender} is not what its index says", kept="It was not used")
+            partial.write(number, part)
+
+        try:
+            _move_all(partial.missing(), move, index, on_moved)
+            partial.finish()
+        finally:
+            partial.close()
+
+    def _key(self, sender: str, reference: BlobRef) -> str:
+        return self._connection.key_from(sender, "blobs", reference.name)
+
+    def _get(self, sender: str, key: str, size_bytes: int, *, what: str) -> bytes:
+        envelope = self._connection.store.get(key, max_bytes=size_bytes + _ENVELOPE_BYTES)
+        if envelope is None:
+            raise UntrustedError(
+                f"{sender} announced {what}, which is not on the store",
+                todo="have it sent again",
+            )
+        return self._decrypt(sender, envelope, what=what)
+
+    # -- progress ------------------------------------------------------------------------------------------------
 
     def show_progress(self, recipient: str, progress: Progress) -> None:
         """Tell ``recipient`` where we are; only the newest is kept."""
@@ -82,4 +211,46 @@ class BlobChannel:
             self._peers.verify_message(sender, envelope)
             return self._peers.decrypt(sender, envelope)
         except Exception as error:  # syft's native module raises plain exceptions of many kinds
-            raise SignatureError(f"{what} is not from {sender} or not for us", kept="It was not used") from error
+            raise SignatureError(f"{_up(what)} is not from {sender} or not for us", kept="It was not used") from error
+
+
+def _move_all(numbers: list[int], move: Callable[[int], None], index: PartsIndex, on_moved: Moved) -> None:
+    """Move parts in order, a few at once; after the first error no other begins."""
+    done, failed = index.size_bytes - sum(map(index.size_of, numbers)), threading.Event()
+
+    def guarded(number: int) -> int:
+        if failed.is_set():
+            return 0
+        try:
+            move(number)
+        except BaseException:
+            failed.set()
+            raise
+        return index.size_of(number)
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="part") as threads:
+        try:
+            for size in threads.map(guarded, numbers):
+                done += size
+                on_moved(done, index.size_bytes)
+        except BaseException:  # also one of whoever is told, who wants no more of it
+            failed.set()
+            raise
+
+
+def _up(what: str) -> str:
+    """Return words as a sentence begins with them; the name of a blob stays as it is."""
+    return what[0].upper() + what[1:] if " " in what else what
+
+
+def _parts_name(reference: BlobRef) -> str:
+    """Return the folder of a blob's parts: another content has another one, so that nobody mixes them."""
+    return f"{reference.name}.{reference.sha256[:16]}"
+
+
+def _part_name(number: int) -> str:
+    return f"{number:05d}"
+
+
+def _nobody(done_bytes: int, total_bytes: int) -> None:
+    """Nobody wants to know."""

@@ -9,6 +9,7 @@ Every party writes only below its own prefix, so that plain bucket rules can enf
     <me>/to/<peer>/inbox/<seq>                proposed files, encrypted to the peer
     <me>/to/<peer>/outbox/<seq>               accepted files and results, encrypted to the peer
     <me>/to/<peer>/blobs/<name>               sealed updates and aggregates, encrypted to the peer
+    <me>/to/<peer>/parts/<name>.<digest>/<n>  parts of large ones, each encrypted to the peer
     <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
     <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's box
     <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset

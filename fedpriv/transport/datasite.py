@@ -33,6 +33,7 @@ from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 from fedpriv.errors import ConfigError, SignatureError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
+from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.syncing import CODE, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging, staging_folder
@@ -77,6 +78,8 @@ class SessionSettings:
         Peer address to its pinned transport key (hex).
     on_refusal : Callable[[str, str], None]
         Called with peer and reason for each message that was put in quarantine.
+    transport : TransportChoice
+        How we use our line.
     """
 
     email: str
@@ -85,6 +88,7 @@ class SessionSettings:
     keys_path: Path
     pins: Mapping[str, str]
     on_refusal: Callable[[str, str], None] = field(default=lambda peer, reason: None)
+    transport: TransportChoice = field(default_factory=TransportChoice)
 
 
 def _connection_config(settings: SessionSettings) -> StoreConnectionConfig:
@@ -175,7 +179,8 @@ class _Session:
             )
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
-        self.blobs = BlobChannel(self.connection, peers)
+        limit = settings.transport.upload_limit_mbit
+        self.blobs = BlobChannel(self.connection, peers, upload_limit_mbit=limit)
         self._keys = peers
         self._tended_s: float | None = None
         self._refresh_peers()

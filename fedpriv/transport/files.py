@@ -1,4 +1,4 @@
-"""What a kind of store must be able to do, and the kinds that fsspec gives: folders and object stores."""
+"""What a kind of store must be able to do, and the kinds that need no server: a folder, and this process's memory."""
 
 from __future__ import annotations
 
@@ -7,36 +7,49 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
-from fsspec.utils import get_protocol
 
-from fedpriv.errors import ConfigError, TransportError
+from fedpriv.errors import ConfigError, TransportError, UnreachableError
 
 _TEMPORARY = ".part-"
-_OBJECT_STORES = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-"""Where an object appears whole or not at all: they have no half-written files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing in a folder of a store."""
+    """One thing in a folder of a store.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the folder.
+    size_bytes : int
+        Its size; 0 for a folder.
+    is_file : bool
+        Whether it can be read.
+    modified_s : float or None
+        When it was written last, by the store's clock, in seconds since the epoch; None where it does not say.
+    """
 
     name: str
     size_bytes: int
     is_file: bool
+    modified_s: float | None = None
 
 
 class Files(Protocol):
     """One kind of store: whole files by absolute path. Stateless for its callers, and safe to share between threads.
 
-    What the store says no to is an ``OSError``; a connection that fails is a ``TransportError`` with its own words.
+    What the store says no to is an ``OSError``; one that does not answer is an ``UnreachableError`` with its own words.
     """
 
     def write(self, path: str, data: bytes) -> None:
-        """Replace a file so that a reader sees the old or the new one, whole; missing folders are made."""
+        """Replace a file so that a reader sees the old or the new one, whole; missing folders are made.
+
+        Where the kind of store says so, the name may stand for nothing for a moment; never for half a file.
+        """
         ...
 
     def read(self, path: str, limit: int) -> bytes:
@@ -47,16 +60,16 @@ class Files(Protocol):
         """Return what lies in a folder; ``FileNotFoundError`` if there is none."""
         ...
 
-    def exists(self, path: str) -> bool:
-        """Say whether there is such a file or folder."""
+    def look(self, path: str) -> Item:
+        """Return what is known of a file without reading it; ``FileNotFoundError`` if there is none."""
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file; ``FileNotFoundError`` if there is none."""
+        """Remove a file; ``FileNotFoundError`` if there is none, where the store says so."""
         ...
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents; one that is there is no error."""
+        """Make a folder and its parents; one that is there is no error. Nothing, where folders are only names."""
         ...
 
     def stamp(self, path: str) -> int | None:
@@ -70,8 +83,15 @@ def temporary_name(path: str) -> str:
     return f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}-{name[:100]}"
 
 
+def unreachable(where: str, reason: str) -> UnreachableError:
+    """Return what a kind of store raises where it gets no answer."""
+    return UnreachableError(
+        f"The store {where} cannot be reached ({reason})", kept="Everything local is kept", todo="check the network"
+    )
+
+
 class FsspecFiles:
-    """A folder of this machine, or an object store, through fsspec."""
+    """A folder of this machine, or one in its memory, through fsspec."""
 
     def __init__(self, filesystem: AbstractFileSystem, *, is_local: bool) -> None:
         self._filesystem = filesystem
@@ -79,24 +99,18 @@ class FsspecFiles:
 
     @classmethod
     def open(cls, url: str) -> tuple[FsspecFiles, str]:
-        """Return the store that a URL names, and the root in it.
+        """Return the store that a path, a ``file://`` or a ``memory://`` address names, and the root in it.
 
         Raises
         ------
         ConfigError
-            If the URL names no kind of store that can be used, or its library is not installed.
+            If the address is none.
         """
-        kind = get_protocol(url)
-        if kind != "file" and kind not in _OBJECT_STORES:
-            raise ConfigError(
-                f"The store {url} cannot be opened: the kind {kind} is unknown, or may show half-written files",
-                todo="give a folder, an sftp:// address or an object store",
-            )
         try:
             filesystem, root = fsspec.core.url_to_fs(url if "://" in url else str(Path(url).expanduser().resolve()))
         except (ValueError, ImportError) as error:
             raise ConfigError(f"The store {url} cannot be opened ({error})", todo="give a folder or a URL") from error
-        return cls(filesystem, is_local=kind == "file"), root
+        return cls(filesystem, is_local=not url.startswith("memory:")), root
 
     def write(self, path: str, data: bytes) -> None:
         with _only_os_errors():
@@ -120,18 +134,11 @@ class FsspecFiles:
     def list(self, path: str) -> list[Item]:
         with _only_os_errors():
             found = self._filesystem.ls(path, detail=True, refresh=True)
-        return [
-            Item(
-                name=item["name"].rstrip("/").rpartition("/")[2],
-                size_bytes=int(item.get("size") or 0),
-                is_file=item["type"] == "file",
-            )
-            for item in found
-        ]
+        return [_item(item) for item in found]
 
-    def exists(self, path: str) -> bool:
+    def look(self, path: str) -> Item:
         with _only_os_errors():
-            return bool(self._filesystem.exists(path))
+            return _item(self._filesystem.info(path))
 
     def remove(self, path: str) -> None:
         with _only_os_errors():
@@ -148,6 +155,15 @@ class FsspecFiles:
             return Path(path).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+def _item(found: dict[str, Any]) -> Item:
+    return Item(
+        name=found["name"].rstrip("/").rpartition("/")[2],
+        size_bytes=int(found.get("size") or 0),
+        is_file=found["type"] == "file",
+        modified_s=found.get("mtime"),
+    )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import asyncssh
 from asyncssh.constants import FILEXFER_TYPE_REGULAR
 
 from fedpriv.errors import SignatureError, TransportError
-from fedpriv.transport.files import Item, temporary_name
+from fedpriv.transport.files import Item, temporary_name, unreachable
 from fedpriv.transport.sftp_address import SftpAddress
 
 CHUNK_BYTES = 32 * 1024
@@ -65,8 +65,8 @@ class SftpFiles:
     def list(self, path: str) -> list[Item]:
         return self._run(lambda client: _list(client, path))
 
-    def exists(self, path: str) -> bool:
-        return self._run(lambda client: _in_time(client.exists(path)))
+    def look(self, path: str) -> Item:
+        return self._run(lambda client: _look(client, path))
 
     def remove(self, path: str) -> None:
         self._run(lambda client: _in_time(client.remove(path)))
@@ -92,7 +92,7 @@ class SftpFiles:
         ------
         OSError
             If the server says no.
-        TransportError
+        UnreachableError
             If it does not answer.
         """
         return asyncio.run_coroutine_threadsafe(self._with_client(work), _loop()).result()
@@ -107,11 +107,11 @@ class SftpFiles:
                 raise FileNotFoundError(error.reason) from error
             except TimeoutError as error:
                 await self._drop(client)
-                raise _unreachable(where, f"no answer within {ANSWER_SECONDS:.0f} s") from error
+                raise unreachable(where, f"no answer within {ANSWER_SECONDS:.0f} s") from error
             except _LOST as error:
                 await self._drop(client)
                 if is_new or is_last:  # an idle connection may have died long ago: that alone is worth a second try
-                    raise _unreachable(where, str(error) or "the connection was lost") from error
+                    raise unreachable(where, str(error) or "the connection was lost") from error
             except asyncssh.SFTPError as error:
                 raise OSError(error.reason or type(error).__name__) from error
         raise AssertionError
@@ -155,9 +155,9 @@ class SftpFiles:
                 todo="have its public half added to the account there",
             ) from error
         except TimeoutError as error:
-            raise _unreachable(address.shown, f"no connection within {_CONNECT_SECONDS:.0f} s") from error
+            raise unreachable(address.shown, f"no connection within {_CONNECT_SECONDS:.0f} s") from error
         except (OSError, asyncssh.Error, ValueError) as error:
-            raise _unreachable(address.shown, str(error) or type(error).__name__) from error
+            raise unreachable(address.shown, str(error) or type(error).__name__) from error
 
     async def _drop(self, client: asyncssh.SFTPClient | None = None) -> None:
         """Let go of a connection, unless another has taken its place already."""
@@ -291,15 +291,17 @@ async def _in_window(request: Callable[[int], Coroutine[Any, Any, T]], places: A
 
 async def _list(client: asyncssh.SFTPClient, path: str) -> list[Item]:
     found = await _in_time(client.readdir(path))
-    return [
-        Item(
-            name=str(entry.filename),
-            size_bytes=entry.attrs.size or 0,
-            is_file=entry.attrs.type == FILEXFER_TYPE_REGULAR,
-        )
-        for entry in found
-        if entry.filename not in (".", "..")
-    ]
+    return [_item(str(entry.filename), entry.attrs) for entry in found if entry.filename not in (".", "..")]
+
+
+async def _look(client: asyncssh.SFTPClient, path: str) -> Item:
+    return _item(path.rpartition("/")[2], await _in_time(client.stat(path)))
+
+
+def _item(name: str, found: asyncssh.SFTPAttrs) -> Item:
+    modified_s = None if found.mtime is None else float(found.mtime)
+    is_file = found.type == FILEXFER_TYPE_REGULAR
+    return Item(name=name, size_bytes=found.size or 0, is_file=is_file, modified_s=modified_s)
 
 
 async def _make_folder(client: asyncssh.SFTPClient, path: str) -> None:
@@ -331,12 +333,6 @@ def _later(request: Coroutine[Any, Any, Any]) -> None:
     task = asyncio.create_task(request)
     _closing.add(task)
     task.add_done_callback(lambda done: (_closing.discard(done), done.cancelled() or done.exception()))
-
-
-def _unreachable(where: str, reason: str) -> TransportError:
-    return TransportError(
-        f"The store {where} cannot be reached ({reason})", kept="Everything local is kept", todo="check the network"
-    )
 
 
 # -- one event loop for all connections of this process -------------------------------------------------------------

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import Field
 
 from fedpriv.errors import ConfigError
 from fedpriv.study.section import Section
+from fedpriv.transport.address import port_of, split_address
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _OPTIONS = ("host_key", "known_hosts", "key")
@@ -58,9 +59,7 @@ class SftpAddress(Section):
         ConfigError
             If a part is missing or unknown, it holds a password, or no host key can be checked.
         """
-        parts, options = _split(url)
-        if parts.password is not None:
-            raise ConfigError("The store's address holds a password", todo="take it out: only keys are used")
+        parts, options = split_address(url, options=_OPTIONS, example=_EXAMPLE)
         if not parts.username or not parts.hostname or len(parts.path) < 2:
             raise ConfigError("The store's address lacks a user, a host or a folder", todo=_EXAMPLE)
         host_key, known_hosts = options.get("host_key", ""), _known_hosts(options)
@@ -78,7 +77,7 @@ class SftpAddress(Section):
         return cls(
             user=unquote(parts.username),
             host=parts.hostname,
-            port=_port(parts.netloc),
+            port=port_of(parts.netloc, default=22, example=_EXAMPLE),
             root=unquote(parts.path).rstrip("/"),
             key=key,
             host_key=host_key,
@@ -87,27 +86,6 @@ class SftpAddress(Section):
 
 
 _EXAMPLE = "write it like sftp://user@host:22/folder?host_key=SHA256:...&key=/path/to/key"
-
-
-def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"The store's address is none ({error})", todo=_EXAMPLE) from error
-    options: dict[str, str] = {}
-    for option in filter(None, parts.query.split("&")):
-        name, _, value = option.partition("=")
-        if name not in _OPTIONS or name in options or not value:
-            raise ConfigError(f"The store's address has an unknown or doubled part {name!r}", todo=_EXAMPLE)
-        options[name] = unquote(value)  # a fingerprint's plus sign is no space
-    return parts, options
-
-
-def _port(netloc: str) -> int:
-    port = netloc.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
-    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"The store's port {port!r} is none", todo=_EXAMPLE)
-    return int(port or 22)
 
 
 def _known_hosts(options: dict[str, str]) -> Path:

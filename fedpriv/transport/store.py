@@ -1,24 +1,38 @@
-"""The store: named byte strings that every party can reach, on a folder, over SFTP or in a cloud, put atomically."""
+"""The store: named byte strings that every party can reach, in a folder, on a server or in a cloud, put atomically."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
-from fedpriv.errors import TransportError, UntrustedError
-from fedpriv.transport.files import Files, FsspecFiles
+from fedpriv.errors import ConfigError, TransportError, UntrustedError
+from fedpriv.transport.files import Files
+from fedpriv.transport.retrying import with_retries
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
-_SFTP = "sftp://"
+_KINDS = {
+    "": "files:FsspecFiles",
+    "file": "files:FsspecFiles",
+    "memory": "files:FsspecFiles",
+    "sftp": "sftp:SftpFiles",
+    "s3": "objects:ObjectFiles",
+    "gs": "objects:ObjectFiles",
+    "az": "objects:ObjectFiles",
+    "webdavs": "webdav:WebdavFiles",
+    "webdav": "webdav:WebdavFiles",
+}
+"""Which class opens an address, by what stands before ``://``; imported when an address needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One object below a prefix."""
+    """One object below a prefix; when it was written is by the store's clock, in seconds since the epoch, if known."""
 
     name: str
     size_bytes: int
+    modified_s: float | None = None
 
 
 class Store:
@@ -44,15 +58,9 @@ class Store:
         SignatureError
             If it shows another host key than the pinned one.
         """
-        files: Files
-        if url.startswith(_SFTP):
-            from fedpriv.transport.sftp import SftpFiles
-
-            files, root = SftpFiles.open(url)
-        else:
-            files, root = FsspecFiles.open(url)
+        files, root = _open(url)
         try:
-            files.make_folder(root)
+            with_retries(lambda: files.make_folder(root))
         except OSError as error:
             where = url.partition("?")[0]
             raise TransportError(f"The store {where} cannot be reached ({error})", todo="check the path") from error
@@ -62,7 +70,7 @@ class Store:
         """Write an object so that a reader sees the whole of it or the version before."""
         path = self._path(key)
         try:
-            self._files.write(path, data)
+            with_retries(lambda: self._files.write(path, data))
         except OSError as error:
             raise TransportError(
                 f"The store refused to write {key} ({error})",
@@ -82,7 +90,7 @@ class Store:
         """
         path = self._path(key)
         try:
-            data = self._files.read(path, max_bytes + 1)
+            data = with_retries(lambda: self._files.read(path, max_bytes + 1))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -92,17 +100,25 @@ class Store:
         return data
 
     def exists(self, key: str) -> bool:
-        """Say whether there is such an object.
+        """Say whether there is such an object. Raises as :meth:`look`."""
+        return self.look(key) is not None
+
+    def look(self, key: str) -> Entry | None:
+        """Return what is known of an object without reading it; None if there is none.
 
         Raises
         ------
         TransportError
             If the store does not say.
         """
+        path = self._path(key)
         try:
-            return self._files.exists(self._path(key))
+            found = with_retries(lambda: self._files.look(path))
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise TransportError(f"The store refused to look for {key} ({error})") from error
+        return Entry(name=found.name, size_bytes=found.size_bytes, modified_s=found.modified_s)
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the names of the folders and objects directly below ``prefix``, sorted; odd names are left out."""
@@ -125,8 +141,9 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
+        path = self._path(key)
         try:
-            self._files.remove(self._path(key))
+            with_retries(lambda: self._files.remove(path))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -135,17 +152,29 @@ class Store:
     def _entries(self, prefix: str, *, files_only: bool = False) -> Iterator[Entry]:
         path = self._path(prefix) if prefix else self._root
         try:
-            found = self._files.list(path)
+            found = with_retries(lambda: self._files.list(path))
         except FileNotFoundError:
             return
         except OSError as error:
             raise TransportError(f"The store refused to list {prefix or 'its root'} ({error})") from error
         for item in sorted(found, key=lambda item: item.name):
             if _PART.fullmatch(item.name) and (not files_only or item.is_file):
-                yield Entry(name=item.name, size_bytes=item.size_bytes)
+                yield Entry(name=item.name, size_bytes=item.size_bytes, modified_s=item.modified_s)
 
     def _path(self, key: str) -> str:
         for part in key.split("/"):
             if not _PART.fullmatch(part) or ".." in part:
                 raise TransportError(f"{key!r} is no name for an object", kept="Nothing was written")
-        return f"{self._root}/{key}"
+        return f"{self._root}/{key}" if self._root else key
+
+
+def _open(url: str) -> tuple[Files, str]:
+    kind = url.partition("://")[0] if "://" in url else ""
+    if kind not in _KINDS:
+        raise ConfigError(
+            f"The store {url.partition('?')[0]} cannot be opened: the kind {kind} is unknown, or may show half-written "
+            "files",
+            todo="give a folder, or an address that begins with sftp://, s3://, gs://, az:// or webdavs://",
+        )
+    module, _, name = _KINDS[kind].partition(":")
+    return getattr(import_module(f"fedpriv.transport.{module}"), name).open(url)

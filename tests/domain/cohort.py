@@ -35,11 +35,12 @@ class Relay:
     def __init__(self):
         self.data = {}
 
-    def send(self, recipient, name, data):
+    def send(self, recipient, name, data, *, on_moved=None):
+        data = data if isinstance(data, bytes) else data.read_bytes()
         self.data[name] = data
         return BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
 
-    def receive(self, sender, reference, target):
+    def receive(self, sender, reference, target, *, on_moved=None):
         write_atomic(target, self.data[reference.name])
         return target
 

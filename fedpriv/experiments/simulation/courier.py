@@ -50,7 +50,7 @@ class SimulatedCourier(Courier):
         self._arrived: dict[tuple[str, str], asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def send(self, email: str, name: str, data: bytes) -> BlobRef:
+    async def send(self, email: str, name: str, data: bytes | Path) -> BlobRef:
         return self._relay.send(email, name, data)
 
     async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from fedpriv.study.shard import ShardStatement, coarse
 from fedpriv.training.adapter import flatten, save_state
 
 Adapter = dict[str, np.ndarray]
+Moved = Callable[[int, int], None]
 
 
 class Relay:
@@ -34,11 +36,12 @@ class Relay:
     def __init__(self, owner: str, blobs: dict[tuple[str, str, str], bytes]) -> None:
         self._owner, self._blobs = owner, blobs
 
-    def send(self, recipient: str, name: str, data: bytes) -> BlobRef:
+    def send(self, recipient: str, name: str, data: bytes | Path, *, on_moved: Moved | None = None) -> BlobRef:
+        data = data.read_bytes() if isinstance(data, Path) else data
         self._blobs[recipient, self._owner, name] = data
         return BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
 
-    def receive(self, sender: str, reference: BlobRef, target: Path) -> Path:
+    def receive(self, sender: str, reference: BlobRef, target: Path, *, on_moved: Moved | None = None) -> Path:
         write_atomic(target, self._blobs[self._owner, sender, reference.name])
         return target
 

@@ -1,0 +1,192 @@
+"""Object stores: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob. Whole objects, no folders.
+
+All three through obstore, which is Rust's ``object_store``: one package without dependencies, where their own Python
+libraries need forty, and need versions that exclude each other. It finds credentials as each cloud's tools do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fedpriv.errors import ConfigError
+from fedpriv.transport.address import is_loopback
+from fedpriv.transport.aws_profile import profile_keys, profile_region
+from fedpriv.transport.files import Item, unreachable
+from fedpriv.transport.object_address import ObjectAddress
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore
+
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+_CLIENT: ClientConfig = {
+    "connect_timeout": "10s",
+    "timeout": "120s",  # of one request: a part of a blob passes at 0.3 Mbit/s
+    "user_agent": "fedpriv",
+}
+_METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|metadata\.azure", re.IGNORECASE)
+_STATUS = re.compile(r"status code: (\d{3})")
+_QUERY = re.compile(r"\?\S+")
+_CREDENTIALS = {
+    "s3": "run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file",
+    "az": "set AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_ACCOUNT_KEY, or AZURE_USE_AZURE_CLI=true after `az login`",
+}
+
+
+class ObjectFiles:
+    """The objects of one bucket. A put object is seen whole or not at all: so all three clouds have it.
+
+    Its own repetitions are off: :mod:`fedpriv.transport.retrying` is the one place for them.
+    """
+
+    def __init__(self, store: ObjectStore, address: ObjectAddress) -> None:
+        import obstore
+
+        self._obstore = obstore
+        self._store = store
+        self._address = address
+
+    @classmethod
+    def open(cls, url: str) -> tuple[ObjectFiles, str]:
+        """Return the objects that a URL names, and the root among them. The server is not called yet.
+
+        Raises
+        ------
+        ConfigError
+            If the URL cannot be used, the package is not installed, or credentials cannot be read.
+        """
+        address = ObjectAddress.parse(url)
+        try:
+            from obstore import store as kinds
+        except ImportError as error:
+            raise ConfigError(
+                f"Stores at {address.cloud}:// need a package that is not installed",
+                todo=f'install it with pip install "fedpriv[{_EXTRAS[address.cloud]}]"',
+            ) from error
+        options: ClientConfig = {**_CLIENT, "allow_http": address.endpoint_url.startswith("http://")}
+        if options["allow_http"]:
+            options["proxy_excludes"] = "localhost,127.0.0.0/8,::1"
+        given: dict[str, Any] = {"client_options": options, "retry_config": {"max_retries": 0}}
+        with _plain_config_errors(address):
+            if address.cloud == "s3":
+                store: Any = kinds.S3Store(address.bucket, **given, **_s3(address))
+            elif address.cloud == "gs":
+                store = kinds.GCSStore(address.bucket, **given, **_gcs(address))
+            else:
+                store = kinds.AzureStore(address.bucket, **given, **_azure(address))
+        return cls(store, address), address.root
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._plain_errors():
+            self._obstore.put(self._store, path, data, use_multipart=False)
+
+    def read(self, path: str, limit: int) -> bytes:
+        with self._plain_errors():
+            found = self._obstore.get(self._store, path)
+            if found.meta["size"] > limit:  # whoever asks wants to know that, not the rest
+                found = self._obstore.get(self._store, path, options={"range": (0, limit)})
+            return bytes(found.bytes())[:limit]
+
+    def list(self, path: str) -> list[Item]:
+        with self._plain_errors():
+            found = self._obstore.list_with_delimiter(self._store, path or None)
+        folders = [Item(name=_last(name), size_bytes=0, is_file=False) for name in found["common_prefixes"]]
+        # Some servers and consoles keep an empty object in the name of a folder.
+        return folders + [_item(item) for item in found["objects"] if item["path"].strip("/") != path.strip("/")]
+
+    def look(self, path: str) -> Item:
+        with self._plain_errors():
+            return _item(self._obstore.head(self._store, path))
+
+    def remove(self, path: str) -> None:
+        with self._plain_errors():
+            self._obstore.delete(self._store, path)
+
+    def make_folder(self, path: str) -> None:
+        pass  # a folder is the names that begin with it
+
+    def stamp(self, path: str) -> int | None:
+        return None
+
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """Let none of the library's own exceptions out, and nothing of an address that may be signed."""
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        where, cloud = self._address.shown, self._address.cloud
+        try:
+            yield
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+                raise OSError(f"there is no bucket {where}") from error
+            raise FileNotFoundError(_words(error)) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise PermissionError(f"{where} does not allow it to these credentials: {_words(error)}") from error
+        except BaseError as error:
+            if _METADATA.search(str(error)):
+                raise OSError(f"no credentials for {where} were found; {_CREDENTIALS[cloud]}") from error
+            status = _STATUS.search(str(error))
+            if status and status[1].startswith("4") and status[1] not in ("408", "429"):
+                raise OSError(_words(error)) from error
+            raise unreachable(where, _words(error)) from error
+
+
+def _s3(address: ObjectAddress) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "virtual_hosted_style_request": address.is_the_clouds_own,
+        "disable_bulk_delete": True,  # one object each, by a request that names it
+    }
+    region = address.region or profile_region()
+    if region:
+        given["region"] = region
+    if address.endpoint_url:
+        given["endpoint"] = address.endpoint_url
+    if (keys := profile_keys()) is not None:
+        given["credential_provider"] = keys
+    return given
+
+
+def _gcs(address: ObjectAddress) -> dict[str, Any]:
+    if not address.endpoint_url:
+        return {}
+    is_emulator = is_loopback(urlsplit(address.endpoint_url).hostname or "")  # which has no accounts
+    return {"base_url": address.endpoint_url, "skip_signature": is_emulator}
+
+
+def _azure(address: ObjectAddress) -> dict[str, Any]:
+    endpoint = {"endpoint": address.endpoint_url} if address.endpoint_url else {}
+    return {"account_name": address.account, **endpoint}
+
+
+def _item(found: Any) -> Item:
+    return Item(
+        name=_last(found["path"]),
+        size_bytes=int(found["size"]),
+        is_file=True,
+        modified_s=found["last_modified"].timestamp(),
+    )
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, on one line, without the query of an address, where signatures stand."""
+    return _QUERY.sub("?...", str(error).partition("\n")[0])[:300]
+
+
+@contextlib.contextmanager
+def _plain_config_errors(address: ObjectAddress) -> Iterator[None]:
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, ValueError) as error:
+        raise ConfigError(
+            f"The store {address.shown} cannot be opened ({_words(error)})", todo=_CREDENTIALS[address.cloud]
+        ) from error
