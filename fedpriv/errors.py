@@ -14,6 +14,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     │   └── RevokedError      an approval was withdrawn, or is over
     ├── UntrustedError        bytes from another party do not hold what they claim
     │   ├── SignatureError    a signature or a pinned fingerprint does not match
+    │   ├── MissingBlobError  a blob that was announced is not on the store
     │   ├── ContainerError    a container is malformed, truncated, or of another study
     │   └── TamperedError     a sum does not hold what its members sealed
     ├── GatekeeperError       a raw update or its metrics may not leave
@@ -111,6 +112,10 @@ class UntrustedError(FedprivError):
 
 class SignatureError(UntrustedError):
     """A signature or a pinned fingerprint does not match."""
+
+
+class MissingBlobError(UntrustedError):
+    """A blob that a party announced is not on the store: it took it back, or the store lost it."""
 
 
 class ContainerError(UntrustedError):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from fedpriv.errors import StudyError, TransportError, UntrustedError
+from fedpriv.errors import MissingBlobError, StudyError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import open_signed, sign
 from fedpriv.researcher.events import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 _WAITING_SECONDS = 10.0
+_LOST_LOOKS, _LOST_LOOK_SECONDS = 12, 10.0
+"""A blob that was announced and is not there is looked for again: its sender puts back what a store lost."""
+
 T = TypeVar("T")
 
 
@@ -301,7 +304,12 @@ class Courier:
         return await self.in_background(self._session.blobs.send, email, name, data)
 
     async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:
-        """Fetch a domain's blob, checked, to ``path``."""
+        """Fetch a domain's blob, checked, to ``path``; one that the store lost is waited for a while."""
+        for _ in range(_LOST_LOOKS):
+            try:
+                return await self.in_background(self._session.blobs.receive, email, blob, path)
+            except MissingBlobError:
+                await asyncio.sleep(_LOST_LOOK_SECONDS)
         return await self.in_background(self._session.blobs.receive, email, blob, path)
 
     async def remove(self, email: str, name: str) -> None:

@@ -6,6 +6,7 @@ object, ``blobs/<name>``; a large one an index of that name, and its parts below
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,17 @@ from pathlib import Path
 
 from syft.sync.peers.peer_store import PeerStore
 
-from fedpriv.errors import FedprivError, SignatureError, UntrustedError
+from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, UntrustedError
 from fedpriv.files import file_sha256, sha256_hex, write_atomic
 from fedpriv.study.messages import BlobRef, Progress
 from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartialFile, PartsIndex, Source
+from fedpriv.transport.spool import Spool
 
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
+_STATUS_STEP = 1024
 _AT_ONCE = 2
 """Parts under way: one is encrypted or checked while the other is moved. More would share the link, and lose more."""
 Moved = Callable[[int, int], None]
@@ -41,6 +44,8 @@ class BlobChannel:
     ----------
     connection, peers : StoreConnection, PeerStore
         The store, and whose keys are used.
+    spool : Spool or None
+        Where what was sent is kept until it is removed; None keeps nothing, and what a store loses is lost.
     upload_limit_mbit : float or None
         Most that is sent of blobs, in megabits a second on average; None is no limit.
     part_bytes : int
@@ -52,11 +57,13 @@ class BlobChannel:
         connection: StoreConnection,
         peers: PeerStore,
         *,
+        spool: Spool | None = None,
         upload_limit_mbit: float | None = None,
         part_bytes: int = PART_BYTES,
     ) -> None:
         self._connection = connection
         self._peers = peers
+        self._spool = spool
         self._pace = Pace(upload_limit_mbit)
         self._part_bytes = part_bytes
         self._sent_in_parts: dict[str, set[str]] = {}
@@ -83,6 +90,8 @@ class BlobChannel:
         UntrustedError
             If the file changes meanwhile.
         """
+        if self._spool is not None:
+            self._spool.keep(recipient, name, data)
         source = Source.of(data, part_bytes=self._part_bytes)
         reference = BlobRef(name=name, size_bytes=source.size_bytes, sha256=source.sha256)
         if source.size_bytes > self._part_bytes:
@@ -116,8 +125,22 @@ class BlobChannel:
 
     def remove(self, recipient: str, name: str) -> None:
         """Delete a blob of ours that its recipient has taken, with its parts."""
+        if self._spool is not None:
+            self._spool.forget(recipient, name)
         self._connection.store.delete(self._connection.key(recipient, "blobs", name))
         self._forget_parts(recipient, name)
+
+    def send_lost(self, recipient: str) -> list[str]:
+        """Send again what the store lost of our blobs to ``recipient``; return their names."""
+        kept = self._spool.names(recipient) if self._spool is not None else []
+        if self._spool is None or not kept:
+            return []
+        lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
+        lost = [name for name in kept if name not in lying]
+        for name in lost:
+            with contextlib.suppress(FileNotFoundError):  # it was taken in the meantime
+                self.send(recipient, name, self._spool.path(recipient, name))
+        return lost
 
     def _forget_parts(self, recipient: str, name: str, *, but: str = "") -> None:
         """Delete the parts of a blob, but for one version of it; asks the store only where there were some."""
@@ -185,9 +208,9 @@ class BlobChannel:
     def _get(self, sender: str, key: str, size_bytes: int, *, what: str) -> bytes:
         envelope = self._connection.store.get(key, max_bytes=size_bytes + _ENVELOPE_BYTES)
         if envelope is None:
-            raise UntrustedError(
+            raise MissingBlobError(
                 f"{sender} announced {what}, which is not on the store",
-                todo="have it sent again",
+                todo="wait a minute: its sender sends it again if the store lost it",
             )
         return self._decrypt(sender, envelope, what=what)
 
@@ -195,7 +218,8 @@ class BlobChannel:
 
     def show_progress(self, recipient: str, progress: Progress) -> None:
         """Tell ``recipient`` where we are; only the newest is kept."""
-        data = self._peers.encrypt(recipient, progress.model_dump_json().encode())
+        said = progress.model_dump_json().encode()
+        data = self._peers.encrypt(recipient, said.ljust(_STATUS_STEP))  # its length tells nothing
         self._connection.store.put(self._connection.key(recipient, "status"), data)
 
     def progress_of(self, sender: str) -> Progress | None:

@@ -36,6 +36,7 @@ from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.prekeys import RenewedKeys
+from fedpriv.transport.spool import Spool
 from fedpriv.transport.syncing import CODE, OwnerSyncer, Quarantine, WatcherSyncer, remove_staging, staging_folder
 
 _LOOK_SECONDS = 0.01
@@ -47,7 +48,7 @@ _RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked fro
 """A file that syft's own client looks for in a job."""
 
 _TEND_SECONDS = 30.0
-"""How often peers' keys and our own are looked at."""
+"""How often keys, and the blobs that we sent, are looked at."""
 
 _SETTLE_SECONDS = 0.003
 """From the first sign of a put, which creates a temporary file, until its rename is through."""
@@ -180,7 +181,8 @@ class _Session:
             self.client.peer_manager.connection_router = self._router
             self.client.peer_manager.write_own_version()
         limit = settings.transport.upload_limit_mbit
-        self.blobs = BlobChannel(self.connection, peers, upload_limit_mbit=limit)
+        spool = Spool(settings.folder / "transport" / "spool")
+        self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
         self._keys = peers
         self._tended_s: float | None = None
         self._refresh_peers()
@@ -201,8 +203,11 @@ class _Session:
         with _quiet():
             self.client.load_peers(force_download=True)
 
-    def _tend_keys(self) -> None:
-        """Renew our prekey when it is old, and take those that peers renewed; looks every half minute."""
+    def _tend(self) -> None:
+        """Renew our prekey when it is old, take those that peers renewed, and send again which blobs the store lost.
+
+        Looks every half minute.
+        """
         now = time.monotonic()
         if self._tended_s is not None and now - self._tended_s < _TEND_SECONDS:
             return
@@ -215,6 +220,7 @@ class _Session:
                 self.connection.write_encryption_bundle(email, message.decode())
                 self.connection.journal.set({mark: self._keys.generation})
             self._take_keys(email)
+            self.blobs.send_lost(email)
 
     def _take_keys(self, email: str) -> None:
         """Use the newest keys of a peer that it left on the store; what is not the peer's is told and not used."""
@@ -272,7 +278,7 @@ class OwnerSession(_Session):
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
-        self._tend_keys()
+        self._tend()
         connected = [email for email in self.settings.pins if self.is_connected(email)]
         for email in connected:
             self._owner_syncer.publish(email)
@@ -364,7 +370,7 @@ class ResearcherSession(_Session):
 
     def poll(self) -> None:
         """Take what connected domains sent."""
-        self._tend_keys()
+        self._tend()
         self._syncer.sync_down([e for e in self.settings.pins if self.is_connected(e)])  # type: ignore[union-attr]
 
     def fetch_datasets(self, email: str) -> None:

@@ -2,8 +2,10 @@ import os
 
 import pytest
 
-from fedpriv.errors import SignatureError, UntrustedError
+from fedpriv.errors import MissingBlobError, SignatureError, UntrustedError
+from fedpriv.files import write_atomic
 from fedpriv.study import Progress
+from fedpriv.transport import OwnerSession
 from tests.transport.conftest import OWNER, RESEARCHER
 
 
@@ -42,3 +44,44 @@ def test_progress_is_a_courtesy(pair):
     assert pair.researcher.blobs.progress_of(OWNER) == progress
     (pair.root / "store" / OWNER / "to" / RESEARCHER / "status").write_bytes(b"noise")
     assert pair.researcher.blobs.progress_of(OWNER) is None
+
+
+def test_a_blob_that_the_store_lost_is_sent_again_until_it_was_taken(pair, tmp_path):
+    data = os.urandom(3000)
+    reference = pair.owner.blobs.send(RESEARCHER, "update-1", data)
+    lying = pair.root / "store" / OWNER / "to" / RESEARCHER / "blobs" / "update-1"
+    assert pair.owner.blobs.send_lost(RESEARCHER) == []
+    lying.unlink()
+    with pytest.raises(MissingBlobError):
+        pair.researcher.blobs.receive(OWNER, reference, tmp_path / "got")
+    again = OwnerSession(pair.owner.settings)  # it knows after a restart, too, and looks at its first poll
+    again.poll()
+    assert pair.researcher.blobs.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
+    again.blobs.remove(RESEARCHER, "update-1")
+    assert again.blobs.send_lost(RESEARCHER) == []
+    assert not lying.exists()
+
+
+def test_a_file_is_linked_and_what_is_kept_does_not_follow_the_one_that_takes_its_place(pair, tmp_path):
+    path = tmp_path / "update.safetensors"
+    path.write_bytes(b"a" * 1000)
+    reference = pair.owner.blobs.send(RESEARCHER, "update-1", path)
+    kept = pair.root / OWNER / "transport" / "spool" / RESEARCHER / "update-1"
+    assert kept.stat().st_ino == path.stat().st_ino
+    write_atomic(path, b"b" * 1000)
+    (pair.root / "store" / OWNER / "to" / RESEARCHER / "blobs" / "update-1").unlink()
+    assert pair.owner.blobs.send_lost(RESEARCHER) == ["update-1"]
+    assert pair.researcher.blobs.receive(OWNER, reference, tmp_path / "got").read_bytes() == b"a" * 1000
+    pair.owner.blobs.send(RESEARCHER, "update-1", kept)
+    assert kept.read_bytes() == b"a" * 1000
+    assert [p.name for p in kept.parent.iterdir()] == ["update-1"]
+
+
+def test_progress_is_always_as_long(pair):
+    path = pair.root / "store" / OWNER / "to" / RESEARCHER / "status"
+    sizes = set()
+    for round_number, step in ((1, 1), (100, 1000)):
+        progress = Progress(study="0" * 64, round=round_number, state="training", step=step, steps=4000)
+        pair.owner.blobs.show_progress(RESEARCHER, progress)
+        sizes.add(path.stat().st_size)
+    assert len(sizes) == 1

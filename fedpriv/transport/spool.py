@@ -1,0 +1,53 @@
+"""Copies of the blobs that a party sent, kept until the recipient took them: a store may lose what lies on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from fedpriv.files import private_folder, write_atomic
+
+
+class Spool:
+    """A folder of a party's own. A file that is sent is linked, not copied, where the disk allows it.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing, readable by its owner only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = private_folder(folder)
+
+    def path(self, recipient: str, name: str) -> Path:
+        """Return where the copy of a blob lies, if there is one."""
+        return self._folder / recipient / name
+
+    def keep(self, recipient: str, name: str, data: bytes | Path) -> None:
+        """Keep a blob; an older one of that name is replaced."""
+        path = self.path(recipient, name)
+        private_folder(path.parent)
+        if isinstance(data, bytes):
+            write_atomic(path, data)
+            return
+        if data == path:
+            return
+        link = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            os.link(data, link)
+        except OSError:  # on another disk, or one that has no links
+            write_atomic(path, data.read_bytes())
+            return
+        link.replace(path)
+        link.unlink(missing_ok=True)  # rename does nothing where both are links of one file
+
+    def forget(self, recipient: str, name: str) -> None:
+        """Remove a copy; one that is not there is no error."""
+        self.path(recipient, name).unlink(missing_ok=True)
+
+    def names(self, recipient: str) -> list[str]:
+        """Return the names of what is kept for ``recipient``."""
+        folder = self._folder / recipient
+        return sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
