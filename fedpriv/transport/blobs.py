@@ -156,6 +156,7 @@ class BlobChannel:
         for version in old:
             for entry in store.entries(f"{folder}/{version}"):
                 store.delete(f"{folder}/{version}/{entry.name}")
+            store.remove_folder(f"{folder}/{version}")
 
     # -- receiving -----------------------------------------------------------------------------------------------
 

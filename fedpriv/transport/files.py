@@ -72,6 +72,10 @@ class Files(Protocol):
         """Make a folder and its parents; one that is there is no error. Nothing, where folders are only names."""
         ...
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder if it is there and empty; nothing, where folders are only names."""
+        ...
+
     def stamp(self, path: str) -> int | None:
         """Return what changes when a folder does, if asking costs nothing; else None. 0 is that there is no folder."""
         ...
@@ -147,6 +151,11 @@ class FsspecFiles:
     def make_folder(self, path: str) -> None:
         with _only_os_errors():
             self._filesystem.makedirs(path, exist_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        if self._is_local:
+            with contextlib.suppress(OSError):  # it is not empty, or gone
+                Path(path).rmdir()
 
     def stamp(self, path: str) -> int | None:
         if not self._is_local:

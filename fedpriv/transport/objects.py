@@ -109,6 +109,9 @@ class ObjectFiles:
     def make_folder(self, path: str) -> None:
         pass  # a folder is the names that begin with it
 
+    def remove_folder(self, path: str) -> None:
+        pass
+
     def stamp(self, path: str) -> int | None:
         return None
 

@@ -76,6 +76,11 @@ class SftpFiles:
             self._run(lambda client: _make_folder(client, path))
             self._folders.add(path)  # if it goes away, the next write makes it again
 
+    def remove_folder(self, path: str) -> None:
+        with contextlib.suppress(OSError):  # it is not empty, or gone
+            self._run(lambda client: _in_time(client.rmdir(path)))
+            self._folders.discard(path)
+
     def stamp(self, path: str) -> int | None:
         return None  # asking costs as much as looking for the next message
 

@@ -149,6 +149,14 @@ class Store:
         except OSError as error:
             raise TransportError(f"The store refused to delete {key} ({error})") from error
 
+    def remove_folder(self, prefix: str) -> None:
+        """Forget the folder of names that are all gone: listings of what is above it would show it for ever."""
+        path = self._path(prefix)
+        try:
+            with_retries(lambda: self._files.remove_folder(path))
+        except OSError as error:
+            raise TransportError(f"The store refused to remove {prefix} ({error})") from error
+
     def _entries(self, prefix: str, *, files_only: bool = False) -> Iterator[Entry]:
         path = self._path(prefix) if prefix else self._root
         try:

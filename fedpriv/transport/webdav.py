@@ -160,6 +160,13 @@ class WebdavFiles:
                 self._check(answer, path)
             self._folders.add(path)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder if it is empty: the protocol's own DELETE would take what is in it."""
+        with contextlib.suppress(FileNotFoundError):
+            if not self.list(path):
+                self._folders.discard(path)
+                self.remove(path)
+
     def stamp(self, path: str) -> int | None:
         return None
 

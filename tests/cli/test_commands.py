@@ -57,6 +57,7 @@ COMMANDS = [
     ),
     *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "figures")),
     *(["model", name] for name in ("add", "list", "remove", "check")),
+    ["store", "check"],
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
 ]
 
@@ -93,6 +94,9 @@ def test_every_command_has_help(tmp_path):
         (["data", "inspect", "nowhere"], "nowhere"),
         (["demo", "--protection", "none"], "choose one of sealed, masked, ckks, ckks-tuned, plain"),
         (["domain", "keys", "nowhere"], "nowhere is no domain"),
+        (["store", "check", "gopher://x/y"], "the kind gopher is unknown"),
+        (["store", "check", "s3://me:secret@bucket/x"], "holds a password"),
+        (["store", "check", "s", "--email", "nobody"], "nobody is no email address"),
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
         (["audit", "leakage", "ab", "--domain", "nowhere"], "nowhere is no domain"),
         (["audit", "leakage", "ab", "--epsilons", "few"], "is not a list of numbers"),

@@ -1,6 +1,8 @@
 """One contract, every kind of store, against real servers: what a Store promises holds on each of them."""
 
+import contextlib
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +14,11 @@ from fedpriv.experiments.crosscloud.programs import program
 from fedpriv.experiments.crosscloud.s3_server import S3Server
 from fedpriv.experiments.crosscloud.sftp_server import SftpServer
 from fedpriv.transport import Store
+from fedpriv.transport.blobs import BlobChannel
+from fedpriv.transport.checking import check_store
+from fedpriv.transport.objects import ObjectFiles
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
+from tests.transport.cutting_proxy import CuttingProxy
 from tests.transport.webdav_server import WebdavServer
 
 KINDS = ["folder", "memory", "sftp", "s3", "webdav"]
@@ -72,6 +78,11 @@ def store(url):
     return Store.from_url(url)
 
 
+def is_s3(store):
+    """SeaweedFS forgets a folder a while after its last object, and shows it until then."""
+    return isinstance(store._files, ObjectFiles)
+
+
 every_kind = pytest.mark.parametrize("url", KINDS, indirect=True)
 
 
@@ -96,6 +107,13 @@ def test_put_get_list_look_delete(store):
     assert not store.exists(key)
     assert store.entries("nowhere") == []
     assert store.entries("a@x.org/to/b+c@x.org/blobs") == []
+    store.remove_folder("a@x.org")
+    assert store.exists("a@x.org/version.json")
+    store.remove_folder("a@x.org/to/b+c@x.org/blobs")
+    store.remove_folder("a@x.org/to/b+c@x.org/blobs")
+    store.remove_folder("a@x.org/to/b+c@x.org")
+    store.remove_folder("a@x.org/to")
+    assert store.names("a@x.org") == ["version.json"] or is_s3(store)
 
 
 @every_kind
@@ -176,6 +194,45 @@ def test_a_job_and_its_answer_and_a_blob_cross_it(url, tmp_path):
     assert pair.refusals == []
 
 
+@pytest.mark.parametrize("url", ["sftp", "s3", "webdav"], indirect=True)
+def test_a_blob_of_many_parts_arrives_over_a_line_that_is_cut_every_few_of_them(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("fedpriv.transport.retrying.FIRST_PAUSE_SECONDS", 0.01)
+    pair = make_pair(tmp_path, url)
+    owner, researcher = (
+        BlobChannel(session.connection, session.client.peer_manager.peer_store, part_bytes=50_000)
+        for session in (pair.owner, pair.researcher)
+    )
+    data = os.urandom(600_001)
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", url)[1])
+    with CuttingProxy(port, every_bytes=190_000) as proxy:
+        for session in (pair.owner, pair.researcher):
+            through = Store.from_url(url.replace(f":{port}", f":{proxy.port}"))
+            monkeypatch.setattr(session.connection, "_store", through)
+        reference = again(lambda: owner.send(RESEARCHER, "update-1", data))
+        target = again(lambda: researcher.receive(OWNER, reference, tmp_path / "got"))
+    assert proxy.cuts > 2
+    assert target.read_bytes() == data
+
+
+def again(work):
+    """Do something as whoever waits for a store does it: until it is done."""
+    for _ in range(50):
+        with contextlib.suppress(TransportError):
+            return work()
+    raise AssertionError("it does not get on")
+
+
+@every_kind
+def test_a_check_of_the_store_finds_it_good(url):
+    if url.startswith("memory:"):
+        pytest.skip("nobody else reads this process's memory")
+    findings = check_store(url, prefix=OWNER, megabytes=1)
+    assert {found.name for found in findings if found.state != "ok"} <= {"replacing", "other prefixes"}
+    assert "failed" not in {found.state for found in findings}
+    store = Store.from_url(url)
+    assert store.names() == [] or is_s3(store)
+
+
 # -- S3 --------------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +249,7 @@ def test_a_user_of_s3_writes_below_its_own_prefix_only(s3_server, s3, monkeypatc
     with pytest.raises(TransportError, match="does not allow it to these credentials"):
         store.delete(f"{RESEARCHER}/version.json")
     assert operator.get(f"{RESEARCHER}/version.json", max_bytes=9) == b"1"
+    assert {found.state for found in check_store(s3_server.url, prefix=OWNER, megabytes=1)} == {"ok"}
 
 
 def test_keys_of_s3_come_from_the_file_that_awss_tools_write(s3_server, s3, monkeypatch, tmp_path):

@@ -1,0 +1,197 @@
+"""What do our blobs cost over a plain copy, and does the thousandth round cost more than the first? Prints JSON.
+
+    python benchmarks/transfers.py                     40 MB over a folder, SFTP and S3; 1,000 rounds over a folder
+    python benchmarks/transfers.py --megabytes 4 --rounds 100 --kinds folder
+
+**transfers**: so many MB (10^6 bytes) are sent and received by a blob channel: cut into parts, encrypted, put; fetched,
+checked, decrypted, flushed to disk. Beside it the same bytes by the same kind of store, put and read as one object. The
+least of ``--times``, alternating. ``cryptography_s`` is what encrypting, verifying and decrypting them takes alone: a
+plain copy has none of it. ``ratio`` is ours over the plain copy; ``met`` says whether it is within 1.3, or, in a local
+folder, whether ours takes at most 0.5 s for 40 MB. Servers run on loopback, on the same cores.
+
+**rounds**: two real syft sessions over a folder. In each round the researcher submits a job, the domain takes and
+answers it, the researcher takes the answer; then both ask once more for news, of which there are none. Reported for
+each tenth of the rounds: milliseconds (median) of the round and of the idle asking, and requests to the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from syft_job.models import JobStatus
+
+from fedpriv.experiments.crosscloud.s3_server import S3Server
+from fedpriv.experiments.crosscloud.sftp_server import SftpServer
+from fedpriv.transport import OwnerSession, ResearcherSession, SessionSettings, Store, create_transport_keys
+
+OWNER, RESEARCHER = "micu@north.example", "ada@west.example"
+WANTED_RATIO, WANTED_FOLDER_S_PER_MB = 1.3, 0.5 / 40
+
+
+def sessions(root: Path, url: str) -> tuple[OwnerSession, ResearcherSession]:
+    """Connect a domain and a researcher over a store."""
+    keys = {email: create_transport_keys(email, root / email / "keys.json") for email in (OWNER, RESEARCHER)}
+
+    def settings(email: str, peer: str) -> SessionSettings:
+        folder = root / email
+        return SessionSettings(
+            email=email, store_url=url, folder=folder, keys_path=folder / "keys.json", pins={peer: keys[peer]}
+        )
+
+    owner, researcher = OwnerSession(settings(OWNER, RESEARCHER)), ResearcherSession(settings(RESEARCHER, OWNER))
+    researcher.connect(OWNER)
+    owner.poll()
+    if not researcher.connect(OWNER):
+        raise SystemExit("the two did not connect")
+    return owner, researcher
+
+
+@contextlib.contextmanager
+def served(kind: str, root: Path) -> Iterator[str]:
+    """Give the address of a store of a kind."""
+    if kind == "folder":
+        yield str(root / "store")
+    elif kind == "sftp":
+        with SftpServer(folder=root / "server", root=root / "served") as server:
+            yield server.url
+    else:
+        with S3Server(folder=root / "s3") as server:
+            os.environ.update(server.credentials())
+            yield server.url
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def transfer(kind: str, megabytes: int, times: int) -> dict[str, Any]:
+    """Measure one kind of store."""
+    data = os.urandom(megabytes * 10**6)
+    with tempfile.TemporaryDirectory() as folder, served(kind, Path(folder)) as url:
+        root = Path(folder)
+        owner, researcher = sessions(root, url)
+        store = Store.from_url(url)
+        source = root / "update"
+        source.write_bytes(data)
+        taken: dict[str, list[float]] = {"send_s": [], "receive_s": [], "put_s": [], "get_s": []}
+        for number in range(times):
+            target = root / f"got-{number}"
+            started = time.perf_counter()
+            reference = owner.blobs.send(RESEARCHER, f"update-{number}", source)
+            taken["send_s"].append(time.perf_counter() - started)
+            taken["receive_s"].append(seconds(lambda r=reference, t=target: researcher.blobs.receive(OWNER, r, t)))
+            taken["put_s"].append(seconds(lambda n=number: store.put(f"{OWNER}/plain-{n}", data)))
+            taken["get_s"].append(seconds(lambda n=number: store.get(f"{OWNER}/plain-{n}", max_bytes=len(data))))
+            if target.read_bytes() != data:
+                raise SystemExit("other bytes came back")
+            owner.blobs.remove(RESEARCHER, f"update-{number}")
+            store.delete(f"{OWNER}/plain-{number}")
+            target.unlink()
+        least = {name: round(min(values), 4) for name, values in taken.items()}
+        crypto = min(cryptography(owner, researcher, data) for _ in range(times))
+    ours, plain = least["send_s"] + least["receive_s"], least["put_s"] + least["get_s"]
+    within = ours <= WANTED_FOLDER_S_PER_MB * megabytes if kind == "folder" else False
+    return {
+        "kind": kind,
+        "megabytes": megabytes,
+        **least,
+        "ours_s": round(ours, 4),
+        "plain_s": round(plain, 4),
+        "cryptography_s": round(crypto, 4),
+        "ratio": round(ours / plain, 3),
+        "met": within or ours <= WANTED_RATIO * plain,
+    }
+
+
+def cryptography(owner: OwnerSession, researcher: ResearcherSession, data: bytes) -> float:
+    """Return the seconds that encrypting, verifying and decrypting take, in parts of 4 MiB, without any store."""
+    sender, taker = (session.client.peer_manager.peer_store for session in (owner, researcher))
+    started = time.perf_counter()
+    for at in range(0, len(data), 4 * 2**20):
+        envelope = sender.encrypt(RESEARCHER, data[at : at + 4 * 2**20])
+        taker.verify_message(OWNER, envelope)
+        taker.decrypt(OWNER, envelope)
+    return time.perf_counter() - started
+
+
+class Counted:
+    """Counts what a store is asked."""
+
+    def __init__(self, files: Any) -> None:
+        self._files, self.requests = files, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("write", "read", "list", "look", "remove"):
+            self.requests += 1
+        return getattr(self._files, name)
+
+
+def rounds(count: int) -> list[dict[str, Any]]:
+    """Measure so many rounds of one job each; return one row for each tenth of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        owner, researcher = sessions(Path(folder), str(Path(folder) / "store"))
+        counted = []
+        for session in (owner, researcher):
+            counted.append(Counted(session.connection.store._files))
+            session.connection.store._files = counted[-1]
+        rows: list[tuple[float, float, int]] = []
+        for number in range(count):
+            before = sum(files.requests for files in counted)
+            busy = seconds(lambda name=f"ticket-{number:05d}": one_round(owner, researcher, name))
+            idle = seconds(lambda: (owner.poll(), researcher.poll()))
+            rows.append((busy, idle, sum(files.requests for files in counted) - before))
+        on_store = sum(path.is_file() for path in (Path(folder) / "store").rglob("*"))
+    tenth = max(1, count // 10)
+    return [
+        {
+            "rounds": f"{first + 1}-{min(first + tenth, count)}",
+            "round_ms": round(1e3 * statistics.median(row[0] for row in rows[first : first + tenth]), 2),
+            "idle_ms": round(1e3 * statistics.median(row[1] for row in rows[first : first + tenth]), 2),
+            "requests": statistics.median(row[2] for row in rows[first : first + tenth]),
+            **({"objects_on_store": on_store} if first + tenth >= count else {}),
+        }
+        for first in range(0, count, tenth)
+    ]
+
+
+def one_round(owner: OwnerSession, researcher: ResearcherSession, name: str) -> None:
+    """Ask, answer, and take the answer."""
+    researcher.submit(OWNER, name, {"ticket.json": b'{"round": 1}'}, entrypoint="ticket.json")
+    owner.receive()
+    job = next(job for job in owner.jobs() if job.job_name == name)
+    owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    owner.publish()
+    researcher.poll()
+    if researcher.output(OWNER, name, "result.json") != b"{}":
+        raise SystemExit(f"{name} was not answered")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--megabytes", type=int, default=40)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--kinds", nargs="*", default=["folder", "sftp", "s3"], choices=["folder", "sftp", "s3"])
+    options = parser.parse_args()
+    report = {
+        "transfers": [transfer(kind, options.megabytes, options.times) for kind in options.kinds],
+        "rounds": rounds(options.rounds) if options.rounds else [],
+    }
+    json.dump(report, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()
