@@ -22,7 +22,7 @@ from fedpriv.errors import ConfigError, StudyError
 from fedpriv.experiments.crosscloud.programs import program
 from fedpriv.files import private_folder, write_json
 
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0
 _SERVERS = ("master", "volume", "filer", "s3")
 
 
@@ -108,6 +108,8 @@ class S3Server:
             "-ip.bind=127.0.0.1",
             "-filer",
             "-s3",
+            "-s3.port.iceberg=0",  # neither catalogue is asked, and both would take one port on the whole machine
+            "-s3.port.lance=0",
             f"-s3.config={self.folder / 's3.json'}",
             "-volume.max=20",
             "-master.volumeSizeLimitMB=512",
