@@ -74,8 +74,7 @@ def in_percent(count: int = 0, *, sign: str = "-") -> Written:
 
 def interval(found: Range, written: Written) -> str:
     """Return an interval."""
-    low, high = written(found.low), written(found.high)
-    return low if low == high else f"{low} to {high}"
+    return f"{written(found.low)} to {written(found.high)}"
 
 
 def number_of(count: int, what: str) -> str:
