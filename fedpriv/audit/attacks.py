@@ -18,9 +18,10 @@ from fedpriv.leakage import (
     membership_score,
     recover_likely_tokens,
 )
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.intervals import bootstrap
 from fedpriv.leakage.membership import auroc
-from fedpriv.leakage.rate import LEAST_CONTROL, LEAST_TRIALS
+from fedpriv.leakage.rate import LEAST_CONTROL
 from fedpriv.training.adapter import AdapterState
 
 _FAILED = (

@@ -7,23 +7,24 @@ is sent, and no epsilon is charged: what it finds stays here unless the data own
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fedpriv import __version__
 from fedpriv.audit.advice import advice_of
-from fedpriv.audit.attacks import Attack, MembershipAttack, Seen, TokenAttack
-from fedpriv.audit.parties import Stage, stages_of
+from fedpriv.audit.attacks import Attack, MembershipAttack, TokenAttack
+from fedpriv.audit.beginning import EXAMPLES, public_notes, warmed
+from fedpriv.audit.looking import Looking
 from fedpriv.audit.passages import Passage, draw_passages
-from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy, within
+from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy
 from fedpriv.audit.released import MOST_NOTES, released_measure
-from fedpriv.audit.result import AttackName, LeakageAudit, Measure, PartyName, SceneName
+from fedpriv.audit.result import LeakageAudit, Measure
+from fedpriv.audit.scenes import Report, scene_of
 from fedpriv.audit.updates import PlannedWork
-from fedpriv.clinical import PreparedData, write_mock
+from fedpriv.clinical import PreparedData
 from fedpriv.domain import Domain
 from fedpriv.domain.policy import is_stock
 from fedpriv.domain.requests import StoredRequest
@@ -31,25 +32,17 @@ from fedpriv.domain.starting import prepare_data, read_record
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.trial import model_of, trial_folder
 from fedpriv.errors import ConfigError, DataError
-from fedpriv.leakage import ADAPTIVE_NOISE, View, read_tokens, token_dictionary
-from fedpriv.leakage.rate import LEAST_TRIALS
+from fedpriv.leakage import ADAPTIVE_NOISE, token_dictionary
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
 from fedpriv.study import Plan
-from fedpriv.study.averaging import trained_tensors
-from fedpriv.training.adapter import AdapterState, Layout, load_state, lora_layout, starting_adapter
+from fedpriv.training.adapter import AdapterState, load_state, lora_layout
 from fedpriv.training.base_model import LocalModel
-from fedpriv.training.examples import Encoder, Example, encode, read_lines
+from fedpriv.training.examples import Encoder
 from fedpriv.training.lines import LineFile
-from fedpriv.training.local_round import LocalContext, train_local
 from fedpriv.training.recipe import stock_recipe
 
-Report = Callable[[str, int, int], None]
-
 MOST_ROUND_NOTES = 64
-_WARM_STEPS = (8, 32)
-"""Fewest and most steps on made-up notes that a study's first adapter is warmed by."""
-
-_PUBLIC_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +65,6 @@ class AuditChoice:
     rounds: int = 8
     epsilons: tuple[float, ...] = ()
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scene:
-    """Updates of some passages, with their tokens; the gradient of the first one of each; what attacks make of that."""
-
-    name: SceneName
-    updates: list[AdapterState]
-    secrets: list[frozenset[int]]
-    gradients: list[AdapterState]
-    controls: dict[AttackName, Any]
 
 
 def audit_leakage(
@@ -168,34 +150,43 @@ class _Audit:
         self._members = min(least, self._cohort)
         self._notes: list[str] = []
         self._newest: int | None = None
-        self._attacks: list[Attack] = []
 
     def run(self, others: Sequence[tuple[float, Plan]], started: float) -> LeakageAudit:
-        public = self._public()
-        work, start = self._work(self._scratch / "public" / "examples.jsonl")
+        public = public_notes(self._request, self._model.folder, self._scratch / "public")
+        work, start = self._work(self._scratch / "public" / EXAMPLES)
         plain = token_dictionary(self._model.folder, self._plan.lora, public)
         adaptive = token_dictionary(self._model.folder, self._plan.lora, public, noise=ADAPTIVE_NOISE)
         common = common_count(len(plain.frequency))
-        self._attacks = [
+        attacks: list[Attack] = [
             TokenAttack(dictionary=adaptive, plain=plain, common=plain.common(common)),
             MembershipAttack(),
         ]
+        looking = Looking(
+            plan=self._plan,
+            attacks=attacks,
+            members=self._members,
+            cohort=self._cohort,
+            scratch=self._scratch,
+            report=self._report,
+        )
         length = passage_length(plain.whitener.shape[0], self._plan.training.max_tokens)
         encoder = Encoder(self._model.folder, self._plan.training.max_tokens)
         telling = frozenset(range(len(plain.frequency))) - plain.common(common)
         passages = self._draw(encoder, self._choice.passages, length, telling)
-        alone = self._scene("alone", work, [[p] for p in passages])
-        measures = list(self._measures(work, alone))
+        alone = scene_of("alone", work, [[p] for p in passages], attacks, self._report)
+        measures = list(looking.measures(work, alone))
         by_patient = self._plan.privacy is not None and self._plan.privacy.unit == "patient"
         round_notes = self._round_notes()
         if self._choice.rounds and not by_patient:
             grouped = self._rounds(encoder, length, round_notes, telling)
             round_notes = len(grouped[0])
-            measures += self._measures(work, self._scene("round", work, grouped, controls=alone.controls))
+            measures += looking.measures(
+                work, scene_of("round", work, grouped, attacks, self._report, controls=alone.controls)
+            )
         for epsilon, plan in others:
             private = replace(work, plan=plan)
-            scene = self._scene("alone", private, [[p] for p in passages], epsilon=epsilon)
-            measures += self._unprotected(scene, epsilon)
+            scene = scene_of("alone", private, [[p] for p in passages], attacks, self._report, epsilon=epsilon)
+            measures += looking.unprotected(scene, epsilon)
         if self._newest:
             measures.append(self._released(work.adapter, encoder))
         self._say_what_was_measured(start)
@@ -217,19 +208,13 @@ class _Audit:
             cohort=self._cohort,
             steps=steps_in_words(self._plan),
             stock_recipe=self._is_stock,
+            not_measured=self._not_measured(),
             notes=tuple(self._notes),
             measures=tuple(measures),
             advice=advice_of(measures, self._plan, tuple(work.sent)),
         )
 
     # -- what is attacked --------------------------------------------------------------------------------------------
-
-    def _public(self) -> list[Example]:
-        """Make notes up that anybody could: what an attacker knows of the kind of text."""
-        folder = self._scratch / "public"
-        write_mock(folder, seed=_PUBLIC_SEED, task=self._plan.task, files=self._request.files)
-        lines = read_lines(folder / "examples.jsonl")
-        return encode(self._model.folder, lines, max_tokens=max(512, self._plan.training.max_tokens))
 
     def _work(self, public: Path) -> tuple[PlannedWork, str]:
         """Return the local round, and in words where it begins: the study's newest adapter here, or a warmed one."""
@@ -241,7 +226,7 @@ class _Audit:
             adapter, start = load_state(path, layout), f"the study's own adapter after its round {newest}"
         else:
             adapter, start = (
-                self._warmed(public, layout),
+                warmed(self._plan, self._model.folder, public, threads=self._threads, report=self._report),
                 "an adapter that was trained on made-up notes first, since a study's very first one hides much",
             )
         work = PlannedWork(
@@ -254,26 +239,6 @@ class _Audit:
             scratch=self._scratch,
         )
         return work, start
-
-    def _warmed(self, public: Path, layout: Layout) -> AdapterState:
-        training = self._plan.training
-        least, most = _WARM_STEPS
-        steps = max(least, min(training.steps, most))
-        adapter = starting_adapter(self._model.folder, self._plan.lora, training.seed)
-        context = LocalContext(
-            model_folder=self._model.folder,
-            adapter=adapter,
-            trained=tuple(name for number in (1, 2) for name in trained_tensors(self._plan.averaging, layout, number)),
-            train=public,
-            heldout=public,
-            lora=self._plan.lora,
-            training=training.model_copy(update={"steps": steps, "proximal": 0.0}),
-            round=1,
-            seed=training.seed,
-            threads=self._threads,
-            report=lambda done, total: self._report("warming the adapter on made-up notes", done, total),
-        )
-        return train_local(context).adapter_after
 
     def _draw(self, encoder: Encoder, count: int, length: int, telling: frozenset[int]) -> list[Passage]:
         found = draw_passages(self._prepared.train, encoder, count=count, length=length, telling=telling, rng=self._rng)
@@ -300,93 +265,6 @@ class _Audit:
             )
         return [pool[n * each : (n + 1) * each] for n in range(count)]
 
-    def _scene(
-        self,
-        name: SceneName,
-        work: PlannedWork,
-        cases: Sequence[Sequence[Passage]],
-        *,
-        epsilon: float | None = None,
-        controls: dict[AttackName, Any] | None = None,
-    ) -> _Scene:
-        """Compute the updates of cases; without an earlier scene's ``controls``, try the attacks on their gradients."""
-        what = {"alone": "training on single passages", "round": "training whole rounds"}[name]
-        stage = what if epsilon is None else f"{what} with epsilon {epsilon:g}"
-        updates = []
-        for number, case in enumerate(cases, 1):
-            updates.append(work.update(case))
-            self._report(stage, number, len(cases))
-        gradients = [work.gradient(case[0]) for case in cases]
-        secrets = [read_tokens([passage.example for passage in case]) for case in cases]
-        if controls is None:
-            descents = [_bare({tensor: -value for tensor, value in gradient.items()}) for gradient in gradients]
-            turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
-            controls = self._controls(_seen(turned, secrets, gradients))
-        return _Scene(
-            name=name,
-            updates=updates,
-            secrets=secrets,
-            gradients=gradients,
-            controls=controls,
-        )
-
-    def _controls(self, cases: Sequence[Seen]) -> dict[AttackName, Any]:
-        """Return what each attack makes of plain gradients of single passages, where it must succeed."""
-        found: dict[AttackName, Any] = {}
-        for number, attack in enumerate(self._attacks, 1):
-            found[attack.name] = attack.controlled(cases)
-            self._report("trying the attacks where they must succeed", number, len(self._attacks))
-        return found
-
-    # -- looking -----------------------------------------------------------------------------------------------------
-
-    def _measures(self, work: PlannedWork, scene: _Scene) -> Iterator[Measure]:
-        everyone = self._cohort if self._members < self._cohort < len(scene.updates) else None
-        protection = within(self._plan.protection, work.sent)
-        compared = scene.name == "alone"
-        for stage in stages_of(protection, members=self._members, everyone=everyone, compared=compared):
-            both = self._looked(stage, scene, work)
-            for party in stage.looks:
-                yield from self._attacked(scene, party, stage.domains, both[party])
-
-    def _looked(self, stage: Stage, scene: _Scene, work: PlannedWork) -> dict[PartyName, list[tuple[View, View]]]:
-        """Return for each party its views of every case, and of the same with another case in its place."""
-        count, words = len(scene.updates), ", ".join(stage.protection.levels)
-        rounds = [
-            [scene.updates[(place + n) % count] for n in (shift, *range(1, stage.domains))]
-            for place in range(count)
-            for shift in (0, stage.domains)
-        ]
-
-        def told() -> Iterator[list[AdapterState]]:
-            for done, updates in enumerate(rounds, 1):
-                yield updates
-                self._report(f"protecting ({words}, {stage.domains} domains)", done, len(rounds))
-
-        views = stage.views(told(), work.sent, clip=self._plan.first_clip, scratch=self._scratch)
-        return {party: list(zip(found[::2], found[1::2], strict=True)) for party, found in views.items()}
-
-    def _unprotected(self, scene: _Scene, epsilon: float) -> Iterator[Measure]:
-        """Attack updates with another privacy as they are: protection hides as much of each."""
-        views = [_bare(update) for update in scene.updates]
-        pairs = [(views[n], views[(n + 1) % len(views)]) for n in range(len(views))]
-        yield from self._attacked(scene, "unprotected", 1, pairs, epsilon)
-
-    def _attacked(
-        self,
-        scene: _Scene,
-        party: PartyName,
-        domains: int,
-        pairs: Sequence[tuple[View, View]],
-        epsilon: float | None = None,
-    ) -> Iterator[Measure]:
-        for number, attack in enumerate(self._attacks, 1):
-            known = {"scene": scene.name, "party": party, "domains": domains, "attack": attack.name, "epsilon": epsilon}
-            tried = attack.tried(_seen(pairs, scene.secrets, scene.gradients))
-            finding = attack.judge(tried, scene.controls[attack.name])
-            yield Measure(**known, **vars(finding))
-            self._report(f"attacking what {_WHO[party]} holds", number, len(self._attacks))
-
     def _released(self, adapter: AdapterState, encoder: Encoder) -> Measure:
         """Ask the study's newest adapter about notes that it was trained on, and about others."""
         sides = []
@@ -410,15 +288,19 @@ class _Audit:
     def _is_stock(self) -> bool:
         return is_stock(self._request, stock_recipe(), besides=self._plan.task.template)
 
+    def _not_measured(self) -> tuple[str, ...]:
+        privacy = self._plan.privacy
+        if self._is_stock or (privacy is not None and privacy.unit == "patient"):
+            return ()
+        return (
+            "The request brings code of its own, which an audit does not run: the stock recipe's steps were measured, "
+            "with the plan's settings. Other code can put more of a note into an update than training does. What "
+            "protects the update, and who holds what of it, was measured as it will be; how much is in it was not.",
+        )
+
     def _say_what_was_measured(self, start: str) -> None:
         self._notes.append(f"The updates start from {start}.")
         privacy = self._plan.privacy
-        if not self._is_stock and (privacy is None or privacy.unit != "patient"):
-            self._notes.append(
-                "The request brings code of its own, which an audit does not run: the stock recipe's steps were "
-                "measured, with the plan's settings. Other code can put more of a note into an update than training "
-                "does."
-            )
         if privacy is not None:
             self._notes.append("The updates have the plan's differential privacy on them, with this domain's noise.")
         if privacy is not None and privacy.unit == "patient":
@@ -426,30 +308,6 @@ class _Audit:
                 "Differential privacy draws at random which patients are in a step, here as in a round; a note that "
                 "is in no step tells nothing. All other patients count as known to the attacker."
             )
-
-
-_WHO: dict[PartyName, str] = {
-    "unprotected": "an update without protection",
-    "aggregator": "the researcher",
-    "reader": "a domain with the store's bytes",
-    "sum": "every domain",
-    "sum-of-all": "every domain of the whole cohort",
-    "collusion": "colluding domains",
-    "aggregator-all-sealed": "the researcher if all were sealed",
-    "released": "whoever gets the adapter",
-}
-
-
-def _seen(
-    pairs: Sequence[tuple[View, View]], secrets: Sequence[frozenset[int]], gradients: Sequence[AdapterState]
-) -> list[Seen]:
-    cases = zip(pairs, secrets, gradients, strict=True)
-    return [Seen(own=own, other=other, secret=secret, gradient=g) for (own, other), secret, g in cases]
-
-
-def _bare(update: AdapterState) -> View:
-    tensors = {name: value.astype(np.float64) for name, value in update.items()}
-    return View(party="everybody", levels=dict.fromkeys(update, "plain"), tensors=tensors)
 
 
 def _in_short(measure: Measure) -> str:

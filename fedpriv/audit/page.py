@@ -34,6 +34,7 @@ def write_page(audit: LeakageAudit, path: Path) -> Path:
         made=time.strftime("%Y-%m-%d %H:%M", time.gmtime(audit.made_s)),
         state=_state(audit),
         headline=escape(headline(audit)),
+        missing="".join(f'<p class="missing"><b>Not measured:</b> {escape(text)}</p>' for text in audit.not_measured),
         advice=_advice(audit),
         tokens=_table([m for m in alone if m.attack == "tokens"], "one note in each update"),
         membership=_table([m for m in alone if m.attack == "membership"], "one note in each update"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedpriv.audit.result import Measure, Range
 from fedpriv.leakage import loss_scores, membership, overfitted, released_membership
-from fedpriv.leakage.rate import LEAST_TRIALS
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import AdapterState
 from fedpriv.training.examples import Example

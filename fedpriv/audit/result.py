@@ -98,6 +98,8 @@ class LeakageAudit(Section):
         What was computed on each passage, in words.
     stock_recipe : bool
         Whether the request's code is fedpriv's own, to the byte.
+    not_measured : tuple of str
+        What the numbers are not about although a reader may think so, in sentences.
     notes : tuple of str
         What a reader must know about how it was measured, in sentences.
     """
@@ -120,6 +122,7 @@ class LeakageAudit(Section):
     cohort: int
     steps: str
     stock_recipe: bool
+    not_measured: tuple[str, ...] = ()
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
     advice: tuple[Advice, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from fedpriv.files import write_json
 from fedpriv.training.device import DeviceChoice
 
 if TYPE_CHECKING:
+    from fedpriv.experiments.comparison.judgement import Judged
     from fedpriv.experiments.crosscloud.bench import Report as CrosscloudReport
     from fedpriv.experiments.protection_bench import Report
     from fedpriv.experiments.rounds_bench import Report as RoundsReport
@@ -331,20 +332,24 @@ def figures(
         typer.echo(json.dumps(found.as_json()))
         return
     console = Console()
-    console.print(_targets_table(found.targets))
-    console.print(
-        _targets_table(found.claims, "what the paper claims", {True: "[green]holds[/]", False: "[red]does not hold[/]"})
-    )
+    console.print(_judged_table(found.targets, "target"))
+    console.print(_judged_table(found.claims, "what the paper claims"))
     console.print(f"The figures are in {out}; begin with {out / PAGE}", soft_wrap=True)
 
 
-def _targets_table(
-    found: Iterable[Target], title: str = "target", states: Mapping[bool | None, str] = _STATES
-) -> Table:
-    view = Table(title, "wanted", "measured", "")
+def _targets_table(found: Iterable[Target]) -> Table:
+    view = Table("target", "wanted", "measured", "")
     for target in found:
-        state = states.get(target.met, _STATES[None])
-        view.add_row(escape(target.what), target.wanted, target.measured, state)
+        view.add_row(escape(target.what), target.wanted, target.measured, _STATES[target.met])
+    return view
+
+
+def _judged_table(found: Iterable[Judged], title: str) -> Table:
+    colours = {"met": "green", "holds": "green", "missed": "red", "does not hold": "red"}
+    view = Table(title, "wanted", "measured", "")
+    for each in found:
+        colour = colours.get(each.verdict, "yellow")
+        view.add_row(escape(each.what), each.wanted, each.measured, f"[{colour}]{each.verdict}[/]")
     return view
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpriv.errors import InputError
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.intervals import Interval, bootstrap
 from fedpriv.leakage.losses import gain
 from fedpriv.leakage.pursuit import Float64
-from fedpriv.leakage.rate import LEAST_CONTROL, LEAST_TRIALS
+from fedpriv.leakage.rate import LEAST_CONTROL
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import AdapterState
 from fedpriv.training.examples import Encoder

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedpriv.errors import InputError
-from fedpriv.leakage.intervals import Interval, bootstrap
+from fedpriv.leakage.above_chance import AboveChance
 
 LEAST_CONTROL = 0.8
 """Share of the telling tokens that an attack must name on its positive control."""
-
-LEAST_TRIALS = 5
-"""Under so many texts an interval says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,31 +53,8 @@ class Trial:
         return None if own is None or chance is None else own - chance
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeakageRate:
-    """What was measured.
-
-    Attributes
-    ----------
-    above_chance : Interval or None
-        The leakage rate; None if it was not measured.
-    control : Interval
-        The share that was named, chance included, where the attack must succeed.
-    trials : int
-        How many texts had telling tokens.
-    """
-
-    above_chance: Interval | None
-    control: Interval
-    trials: int
-
-    @property
-    def measured(self) -> bool:
-        """Whether the number means anything."""
-        return self.above_chance is not None
-
-    def __str__(self) -> str:
-        return "not measured" if self.above_chance is None else str(self.above_chance)
+class LeakageRate(AboveChance):
+    """The leakage rate, in shares of the telling tokens; ``trials`` counts the texts that have some."""
 
 
 def leakage_rate(
@@ -110,14 +84,7 @@ def leakage_rate(
     shares = _known(trial.above_chance(common) for trial in trials)
     checks = _known(trial.named(common, trial.guesses) for trial in control)
     beyond = _known(trial.above_chance(common) for trial in control)
-    reached = bootstrap([checks], _mean, seed=seed)
-    works = reached.value >= LEAST_CONTROL and bootstrap([beyond], _mean, seed=seed).above_zero
-    enough = min(len(shares), len(checks)) >= LEAST_TRIALS
-    return LeakageRate(
-        above_chance=bootstrap([shares], _mean, seed=seed) if works and enough else None,
-        control=reached,
-        trials=len(shares),
-    )
+    return LeakageRate.judged(shares, control=checks, beyond=beyond, least=LEAST_CONTROL, seed=seed)
 
 
 def _known(shares: Iterable[float | None]) -> np.ndarray:
@@ -125,7 +92,3 @@ def _known(shares: Iterable[float | None]) -> np.ndarray:
     if not known:
         raise InputError("No text has a token that is not common", todo="take longer texts, or fewer common tokens")
     return np.array(known)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.losses import gain, losses
 from fedpriv.leakage.membership import Membership, membership
 from fedpriv.leakage.pursuit import Float64
-from fedpriv.leakage.rate import LEAST_CONTROL, LEAST_TRIALS
+from fedpriv.leakage.rate import LEAST_CONTROL
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import AdapterState
 from fedpriv.training.examples import Example

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedpriv.errors import InputError
-from fedpriv.leakage.intervals import Interval, bootstrap
-from fedpriv.leakage.rate import LEAST_TRIALS
+from fedpriv.leakage.above_chance import AboveChance
 from fedpriv.leakage.rouge import rouge_l
 
 LEAST_ROUGE = 0.6
@@ -43,31 +42,8 @@ class SequenceTrial:
         return rouge_l(self.guess, self.truth) - rouge_l(self.other, self.truth)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SequenceRate:
-    """What was measured.
-
-    Attributes
-    ----------
-    above_chance : Interval or None
-        Mean ROUGE-L above chance; None if it was not measured.
-    control : Interval
-        Mean ROUGE-L, chance included, where the attack must succeed.
-    trials : int
-        How many passages were attacked.
-    """
-
-    above_chance: Interval | None
-    control: Interval
-    trials: int
-
-    @property
-    def measured(self) -> bool:
-        """Whether the number means anything."""
-        return self.above_chance is not None
-
-    def __str__(self) -> str:
-        return "not measured" if self.above_chance is None else str(self.above_chance)
+class SequenceRate(AboveChance):
+    """Mean ROUGE-L; that of the control with chance."""
 
 
 def sequence_rate(trials: Sequence[SequenceTrial], *, control: Sequence[SequenceTrial], seed: int = 0) -> SequenceRate:
@@ -92,13 +68,10 @@ def sequence_rate(trials: Sequence[SequenceTrial], *, control: Sequence[Sequence
     """
     if not trials or not control:
         raise InputError("A rate needs trials and a control", todo="attack some passages, and their plain gradients")
-    reached = bootstrap([np.array([rouge_l(trial.guess, trial.truth) for trial in control])], _mean, seed=seed)
-    beyond = bootstrap([np.array([trial.above_chance for trial in control])], _mean, seed=seed)
-    works = reached.value >= LEAST_ROUGE and beyond.above_zero
-    enough = min(len(trials), len(control)) >= LEAST_TRIALS
-    found = bootstrap([np.array([trial.above_chance for trial in trials])], _mean, seed=seed)
-    return SequenceRate(above_chance=found if works and enough else None, control=reached, trials=len(trials))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())
+    return SequenceRate.judged(
+        np.array([trial.above_chance for trial in trials]),
+        control=np.array([rouge_l(trial.guess, trial.truth) for trial in control]),
+        beyond=np.array([trial.above_chance for trial in control]),
+        least=LEAST_ROUGE,
+        seed=seed,
+    )

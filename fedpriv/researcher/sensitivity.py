@@ -17,8 +17,8 @@ from fedpriv.clinical import write_mock
 from fedpriv.errors import ConfigError, PlanError, TrainingError
 from fedpriv.files import write_json
 from fedpriv.leakage import LeakageRate
+from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.by_tensor import leakage_by_tensor
-from fedpriv.leakage.rate import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
 from fedpriv.researcher.study import Study
 from fedpriv.study import Plan

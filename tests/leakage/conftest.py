@@ -1,3 +1,5 @@
+import fcntl
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +115,25 @@ class Released:
         return encode(self.folder, texts, max_tokens=TOKENS)
 
 
+def once_for_all_workers(tmp_path_factory, layout, make) -> dict:
+    """Return an adapter that the first of pytest's workers makes, and the others read."""
+    from fedpriv.training.adapter import load_state, save_state
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base  # a worker's own folder lies in that of all
+    path = shared / "by-heart.safetensors"
+    with (shared / "by-heart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            save_state(make(), path)
+    return load_state(path, layout)
+
+
 @pytest.fixture(scope="session")
 def released(tmp_path_factory):
     pytest.importorskip("torch")
     from fedpriv.clinical.mock import write_mock
-    from fedpriv.training import ensure_model, starting_adapter
+    from fedpriv.training import ensure_model, lora_layout, starting_adapter
 
     work = tmp_path_factory.mktemp("released")
     folder = ensure_model("tiny", cache=work / "cache").folder
@@ -134,7 +150,11 @@ def released(tmp_path_factory):
     return Released(
         folder=folder,
         start=start,
-        adapter=overfitted(folder, BY_HEART, start, learnt, steps=150),
+        adapter=once_for_all_workers(
+            tmp_path_factory,
+            lora_layout(folder, BY_HEART),
+            lambda: overfitted(folder, BY_HEART, start, learnt, steps=150),
+        ),
         members=members,
         others=notes[1],
         canaries=canaries,

@@ -14,19 +14,20 @@ from typing import Any
 from fedpriv.errors import ConfigError
 from fedpriv.experiments.comparison.bed import Bed, digest_of_tables
 from fedpriv.experiments.comparison.cases import PARTS, WHOLE, Case, Part, cases_of
-from fedpriv.experiments.comparison.charts import write_pictures
 from fedpriv.experiments.comparison.federated import run_federated
 from fedpriv.experiments.comparison.figures import charts_of
+from fedpriv.experiments.comparison.judgement import Judged, claims_of, targets_of
 from fedpriv.experiments.comparison.leakage import LEAKAGE, LeakageRecord, leakage_cases, measure_leakage
 from fedpriv.experiments.comparison.manifest import manifest_of
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
 from fedpriv.experiments.comparison.page import write_page
+from fedpriv.experiments.comparison.printed import write_pictures
 from fedpriv.experiments.comparison.record import Record, Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
-from fedpriv.experiments.comparison.summary import Row, claims_of, rows_of, targets_of
+from fedpriv.experiments.comparison.summary import Row, rows_of
 from fedpriv.experiments.comparison.summary_page import write_summary
+from fedpriv.experiments.comparison.told import Told
 from fedpriv.experiments.comparison.unfederated import run_unfederated
-from fedpriv.experiments.target import Target
 from fedpriv.files import folder_lock, write_json
 from fedpriv.training.base_model import ensure_model
 
@@ -112,8 +113,8 @@ class Comparison:
     records: list[Record]
     leaks: list[LeakageRecord]
     rows: list[Row]
-    targets: list[Target]
-    claims: list[Target]
+    targets: list[Judged]
+    claims: list[Judged]
 
     @classmethod
     def of(cls, records: list[Record], leaks: list[LeakageRecord]) -> Comparison:
@@ -124,7 +125,7 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """Return everything."""
         return {
-            "figures_version": 1,
+            "figures_version": 2,
             "methods": [row.model_dump(mode="json") for row in self.rows],
             "targets": [asdict(target) for target in self.targets],
             "claims": [asdict(claim) for claim in self.claims],
@@ -183,9 +184,15 @@ def _draw(comparison: Comparison, records: Records, options: Options) -> None:
         write_pictures(chart, options.out)
     write_json(options.out / "figures.json", comparison.as_json(), mode=0o644)
     manifest = manifest_of(records, options.command)
-    told = {"charts": charts, "rows": comparison.rows, "targets": comparison.targets, "claims": comparison.claims}
-    write_page(options.out / PAGE, **told, manifest=manifest)
-    write_summary(options.out / "README.md", **told, manifest=manifest)
+    told = Told(
+        charts=charts,
+        rows=comparison.rows,
+        targets=comparison.targets,
+        claims=comparison.claims,
+        manifest=manifest,
+    )
+    write_page(options.out / PAGE, told)
+    write_summary(options.out / "README.md", told)
     write_json(options.out / "manifest.json", manifest, mode=0o644)
 
 

@@ -1,30 +1,29 @@
-"""Charts as data, drawn twice: with matplotlib for print (PNG, SVG), with plotly for a page that answers the mouse."""
+"""Charts as data: panels of bars, dots or lines. :mod:`.printed` and :mod:`.web` draw them alike."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from fedpriv.files import write_atomic
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
+from itertools import groupby
+from typing import Literal
 
 # Okabe and Ito's palette: told apart with colour-blind eyes; bars also carry their numbers, lines their marks.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#767676")
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
-_WEB_MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#E69F00", "#767676")
+QUIET = "#767676"
+"""Of what is neither text nor data: it can be seen on white and on black."""
+
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+
+_LEAST = 0.03
+"""An axis that does not begin at zero shows so much on both sides of its middle, or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
     """One colour of a panel: a value for each place, None where there is none.
 
-    ``low`` and ``high`` bound an interval; ``words`` stand beside bars in place of their numbers.
+    ``low`` and ``high`` bound an interval; ``words`` stand at the end of each row in place of its number; ``colour``
+    is a place in the palette, by default the series' own.
     """
 
     name: str
@@ -32,6 +31,23 @@ class Series:
     low: Sequence[float | None] = ()
     high: Sequence[float | None] = ()
     words: Sequence[str] = ()
+    colour: int | None = None
+
+    def error(self, place: int) -> tuple[float, float]:
+        """Return how far the bounds are from the value, below and above; nothing where something is missing."""
+        if not self.low or not self.high:
+            return 0.0, 0.0
+        value, low, high = self.values[place], self.low[place], self.high[place]
+        return (0.0, 0.0) if value is None or low is None or high is None else (value - low, high - value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A line across, for comparison."""
+
+    name: str
+    value: float
+    colour: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,223 +59,101 @@ class Panel:
     kind : str
         ``bars``: one group for each of ``places``, lying; with ``stacked``, a group is one bar of parts. ``lines``:
         over the numbers in ``places``. ``dots``: like bars, but each value a dot, for runs that repeat one another.
+    ends : sequence of str
+        Words at the end of each place's row, where they are not those of single series.
     log_places, log_values : bool
         Logarithmic axes.
-    levels : dict of float
-        Lines across for comparison, by name (``lines`` only).
+    share : bool
+        Whether values are shares, told in percent.
+    around : float or None
+        The middle of what an axis that does not begin at zero shows at least; by default that of its values.
+    levels : sequence of Level
+        Lines across for comparison (``lines`` only).
     """
 
     title: str
     kind: Literal["bars", "lines", "dots"]
     places: Sequence[str] | Sequence[float]
     series: Sequence[Series]
+    ends: Sequence[str] = ()
     place_title: str = ""
     value_title: str = ""
     stacked: bool = False
     log_places: bool = False
     log_values: bool = False
-    levels: dict[str, float] = field(default_factory=dict)
+    share: bool = False
+    around: float | None = None
+    levels: Sequence[Level] = field(default_factory=tuple)
+
+    @property
+    def count(self) -> int:
+        """How many rows a place has."""
+        return 1 if self.stacked else len(self.series)
+
+    @property
+    def height(self) -> float:
+        """How much of the room between two places one row takes."""
+        return 0.8 / self.count
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is for a row of its own."""
+        return self.kind != "lines" and len(self.places) > 4
+
+    def rows(self, number: int) -> list[float]:
+        """Return where the rows of a series are, counted in places from the top."""
+        shift = 0.0 if self.count == 1 else (number - (self.count - 1) / 2) * self.height
+        return [place + shift for place in range(len(self.places))]
+
+    def told(self) -> Iterator[tuple[float, str]]:
+        """Return where words stand at the ends of rows, and which."""
+        if self.ends:
+            yield from zip(map(float, range(len(self.places))), self.ends, strict=True)
+            return
+        for number, series in enumerate(self.series):
+            words = series.words or ["not measured" if v is None else f"{v:.3g}" for v in series.values]
+            yield from zip(self.rows(number), words, strict=True)
+
+    def labels(self) -> list[str]:
+        """Return the places in words."""
+        return [place if isinstance(place, str) else f"{place:,g}" for place in self.places]
+
+    def colour(self, number: int) -> str:
+        """Return the colour of a series."""
+        own = self.series[number].colour
+        return COLOURS[(number if own is None else own) % len(COLOURS)]
+
+    def level_colour(self, number: int) -> str:
+        """Return the colour of a line across."""
+        return COLOURS[self.levels[number].colour]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One figure: its file's name, what it shows in a sentence, and its panels from left to right."""
+    """One figure: its file's name, what it shows in a few words, and its panels."""
 
     name: str
     title: str
     panels: Sequence[Panel]
 
-
-# -- for print ---------------------------------------------------------------------------------------------------------
-
-
-def write_pictures(chart: Chart, folder: Path) -> list[Path]:
-    """Write ``NAME.png`` and ``NAME.svg`` and return their paths."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    places = max(len(panel.places) * (1 if panel.stacked else len(panel.series)) for panel in chart.panels)
-    figure = Figure(figsize=(6.2 * len(chart.panels), max(4.4, 0.3 * places + 1.6)), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(chart.title, fontsize=13)
-    for number, panel in enumerate(chart.panels, 1):
-        _axes(figure.add_subplot(1, len(chart.panels), number), panel)
-    paths = []
-    for kind in ("png", "svg"):
-        data = io.BytesIO()
-        # neither dates nor random names in a file: the same records give the same picture
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        with mpl.rc_context({"svg.hashsalt": "fedpriv", "svg.fonttype": "none"}):  # the second: text stays text
-            figure.savefig(data, format=kind, dpi=160, facecolor="white", metadata=metadata)
-        paths.append(folder / f"{chart.name}.{kind}")
-        write_atomic(paths[-1], data.getvalue(), mode=0o644)
-    return paths
+    def lines(self) -> list[list[Panel]]:
+        """Return the panels in lines: wide ones by themselves, others that follow one another abreast."""
+        return [
+            [panel for _, panel in group]
+            for _, group in groupby(enumerate(self.panels), lambda item: item[0] if item[1].wide else -1)
+        ]
 
 
-def _axes(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    if panel.kind == "lines":
-        _printed_lines(axes, panel)
-    else:
-        _printed_rows(axes, panel)
-    if len(panel.series) + len(panel.levels) > 1:  # below: within, it would hide what is there
-        axes.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+def value_range(panel: Panel) -> tuple[float, float]:
+    """Return what a linear axis of values shows that need not begin at zero.
 
-
-def _printed_rows(axes: Axes, panel: Panel) -> None:
-    """Draw bars or dots, the first place on top."""
-    import numpy as np
-
-    count = 1 if panel.stacked or panel.kind == "dots" else len(panel.series)
-    height = 0.8 / count
-    rows = np.arange(len(panel.places))
-    base = np.zeros(len(panel.places))
-    for number, series in enumerate(panel.series):
-        values = np.array([0.0 if value is None else value for value in series.values])
-        at = rows + (0.0 if count == 1 else (number - (count - 1) / 2) * height)
-        colour = COLOURS[number % len(COLOURS)]
-        if panel.kind == "dots":
-            known = [place for place, value in enumerate(series.values) if value is not None]
-            axes.plot(values[known], at[known], _MARKS[number % 7], color=colour, label=series.name, alpha=0.85)
-            continue
-        left = base if panel.stacked else None
-        axes.barh(at, values, height=height * 0.92, left=left, color=colour, label=series.name)
-        if series.low and series.high:
-            error = np.abs(np.array([_error(series, place) for place in range(len(values))])).T
-            axes.errorbar(values, at, xerr=error, fmt="none", ecolor="#1b1b1b", elinewidth=1, capsize=2)
-        base = base + values if panel.stacked else base
-        if not panel.stacked or number == len(panel.series) - 1:
-            ends = base if panel.stacked else np.maximum(values, [h or 0.0 for h in series.high] if series.high else 0)
-            for place, words in enumerate(_words(series)):
-                axes.annotate(words, (ends[place], at[place]), (4, 0), textcoords="offset points", va="center", size=8)
-    axes.set_yticks(rows, [str(place) for place in panel.places])
-    axes.invert_yaxis()
-    if panel.log_values:
-        axes.set_xscale("log")
-    axes.margins(x=0.18)
-    axes.set_xlabel(panel.value_title)
-    axes.set_ylabel(panel.place_title)
-
-
-def _printed_lines(axes: Axes, panel: Panel) -> None:
-    for number, series in enumerate(panel.series):
-        known = [place for place, value in enumerate(series.values) if value is not None]
-        x, y = [panel.places[place] for place in known], [series.values[place] for place in known]
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(x, y, f"{_MARKS[number % 7]}-", color=colour, label=series.name)  # pyright: ignore[reportArgumentType]
-        if series.low and series.high:
-            low, high = ([bound[place] for place in known] for bound in (series.low, series.high))
-            axes.fill_between(x, low, high, color=colour, alpha=0.15)  # pyright: ignore[reportArgumentType]
-    for number, (name, level) in enumerate(panel.levels.items()):
-        axes.axhline(level, color="#1b1b1b", linewidth=1, linestyle=("--", ":", "-.")[number % 3], label=name)
-    if panel.log_places:
-        axes.set_xscale("log")
-    if panel.log_values:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(*least_range(panel, axes.get_ylim()))
-        axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_xlabel(panel.place_title)
-    axes.set_ylabel(panel.value_title)
-
-
-def least_range(panel: Panel, limits: tuple[float, float]) -> tuple[float, float]:
-    """Return limits that are two hundredths of the values apart or more: else differences of nothing look large."""
-    values = [abs(value) for series in panel.series for value in series.values if value is not None]
-    low, high = limits
-    missing = max(0.0, 0.02 * max(values, default=0.0) - (high - low))
-    return low - missing / 2, high + missing / 2
-
-
-# -- for a page --------------------------------------------------------------------------------------------------------
-
-
-def web_figure(chart: Chart) -> go.Figure:
-    """Return the chart for plotly."""
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(
-        rows=1,
-        cols=len(chart.panels),
-        subplot_titles=[panel.title for panel in chart.panels],
-        horizontal_spacing=0.16,
-    )
-    for column, panel in enumerate(chart.panels, 1):
-        for number, series in enumerate(panel.series):
-            figure.add_trace(_trace(panel, series, number), row=1, col=column)
-        for name, level in panel.levels.items():
-            figure.add_hline(level, row=1, col=column, line={"width": 1, "dash": "dash"}, annotation_text=name)  # pyright: ignore[reportArgumentType]
-        values, places = ("y", "x") if panel.kind == "lines" else ("x", "y")
-        update = {"x": figure.update_xaxes, "y": figure.update_yaxes}
-        update[values](title_text=panel.value_title, type="log" if panel.log_values else "linear", row=1, col=column)
-        if panel.kind == "lines" and not panel.log_values:
-            known = [value for series in panel.series for value in series.values if value is not None]
-            bounds = [bound for s in panel.series for bound in (*s.low, *s.high) if bound is not None]
-            every = [*known, *bounds, *panel.levels.values()]
-            spare = 0.06 * (max(every) - min(every))
-            figure.update_yaxes(range=least_range(panel, (min(every) - spare, max(every) + spare)), row=1, col=column)
-        kind = ("log" if panel.log_places else "linear") if panel.kind == "lines" else "category"
-        update[places](title_text=panel.place_title, type=kind, row=1, col=column)
-        if panel.kind != "lines":
-            figure.update_yaxes(autorange="reversed", automargin=True, row=1, col=column)
-    places = max(len(panel.places) for panel in chart.panels)
-    figure.update_layout(
-        template="simple_white",
-        title_text=chart.title,
-        barmode="stack" if any(panel.stacked for panel in chart.panels) else "group",
-        height=max(460, 44 * places + 160),
-        font={"family": "system-ui, sans-serif", "size": 14},
-        legend={"orientation": "h", "y": -0.2, "x": 0},
-        margin={"l": 10, "r": 20, "t": 90, "b": 60},
-    )
-    return figure
-
-
-def _trace(panel: Panel, series: Series, number: int) -> Any:
-    import plotly.graph_objects as go
-
-    colour = COLOURS[number % len(COLOURS)]
-    places = [str(place) for place in panel.places] if panel.kind != "lines" else list(panel.places)
-    values = list(series.values)
-    bounds: dict[str, Any] | None = None
-    if series.low and series.high:
-        errors = [_error(series, place) for place in range(len(values))]
-        bounds = {
-            "type": "data",
-            "symmetric": False,
-            "array": [abs(high) for _, high in errors],
-            "arrayminus": [abs(low) for low, _ in errors],
-            "thickness": 1,
-        }
-    if panel.kind == "lines":
-        mark = {"symbol": _WEB_MARKS[number % 7], "size": 9}
-        return go.Scatter(
-            x=places, y=values, name=series.name, mode="lines+markers", marker=mark, line_color=colour, error_y=bounds
-        )
-    if panel.kind == "dots":
-        mark = {"symbol": _WEB_MARKS[number % 7], "size": 10, "color": colour}
-        return go.Scatter(x=values, y=places, name=series.name, mode="markers", marker=mark)
-    words = list(_words(series)) if not panel.stacked else None
-    return go.Bar(
-        x=values,
-        y=places,
-        name=series.name,
-        orientation="h",
-        marker_color=colour,
-        text=words,
-        textposition="outside",
-        cliponaxis=False,
-        error_x=bounds,
-    )
-
-
-def _error(series: Series, place: int) -> tuple[float, float]:
-    """Return how far the bounds are from the value, below and above; nothing where something is missing."""
-    value, low, high = series.values[place], series.low[place], series.high[place]
-    return (0.0, 0.0) if value is None or low is None or high is None else (value - low, high - value)
-
-
-def _words(series: Series) -> Sequence[str]:
-    return series.words or ["not measured" if value is None else f"{value:.3g}" for value in series.values]
+    Everything with some room, and at least 3 % on both sides of the middle: else differences of nothing look large.
+    """
+    known = [value for series in panel.series for value in series.values if value is not None]
+    bounds = [bound for series in panel.series for bound in (*series.low, *series.high) if bound is not None]
+    every = [*known, *bounds, *(level.value for level in panel.levels)]
+    low, high = min(every, default=0.0), max(every, default=1.0)
+    middle = (low + high) / 2 if panel.around is None else panel.around
+    low, high = min(low, middle - _LEAST * abs(middle)), max(high, middle + _LEAST * abs(middle))
+    spare = 0.06 * ((high - low) or 1.0)
+    return low - spare, high + spare

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import mean
 from typing import get_args
 
 from fedpriv.experiments.comparison.cases import Part
-from fedpriv.experiments.comparison.charts import Chart, Panel, Series
+from fedpriv.experiments.comparison.charts import Chart, Level, Panel, Series
 from fedpriv.experiments.comparison.leakage import EPSILON, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
+from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent
 from fedpriv.experiments.comparison.record import Record
+from fedpriv.experiments.comparison.summary import spread_of
 
 _HOLDERS: tuple[Holder, ...] = ("aggregator and store", "one colluding domain")
+_COLOURS: dict[MethodName, int] = {"fl": 4, "he-fl": 3, "dp-fl": 5, "fedpriv": 2, "fedpriv-hybrid": 6}
+"""The same in every panel that tells methods by colour."""
+
+_NEAR = 0.05
+"""Losses so near to FL's are shown again by themselves, where others are so far off that these would fall together."""
 
 
 def charts_of(records: Sequence[Record], leaks: Sequence[LeakageRecord]) -> list[Chart]:
@@ -21,64 +27,99 @@ def charts_of(records: Sequence[Record], leaks: Sequence[LeakageRecord]) -> list
     return [chart for chart in charts if chart.panels]
 
 
+# -- leakage -----------------------------------------------------------------------------------------------------------
+
+
 def leakage_chart(leaks: Sequence[LeakageRecord]) -> Chart:
     """Figure 1: what an attack reads out of single updates."""
     first = [leak for leak in leaks if leak.case.work == "one step, 1 note" and leak.case.epsilon in (None, EPSILON)]
-    methods = in_order(leak.case.method for leak in first)
-    panels: list[Panel] = []
-    if methods:
-        series = []
-        for holder in _HOLDERS:
-            of = {leak.case.method: leak for leak in first if leak.case.holder == holder}
-            series.append(_rates(holder, [of.get(method) for method in methods]))
-        panels.append(
-            Panel(
-                title="one step on one note, the attacker's best case",
-                kind="bars",
-                places=[METHODS[method].title for method in methods],
-                series=series,
-                value_title="leakage rate (share of telling tokens named, above chance)",
-            )
-        )
     noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
-    if noisy:
-        outside = {leak.case.method: leak for leak in first if leak.case.holder == _HOLDERS[0]}
-        levels = {
-            METHODS[method].title: leak.rate.value
-            for method in ("fl", "fedpriv")
-            if (leak := outside.get(method)) and leak.rate is not None
-        }
-        panels.append(
-            Panel(
-                title="DP-FL (noise on a domain's update)",
-                kind="lines",
-                places=[leak.case.epsilon or 0.0 for leak in noisy],
-                series=[_rates("DP-FL", noisy)],
-                place_title="epsilon of the study",
-                value_title="leakage rate",
-                log_places=True,
-                levels=levels,
-            )
+    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks)]
+    return Chart(name="leakage", title="Data leakage, by attack", panels=panels)
+
+
+def _by_holder(first: Sequence[LeakageRecord]) -> list[Panel]:
+    methods = in_order(leak.case.method for leak in first)
+    if not methods:
+        return []
+    series = []
+    for holder in _HOLDERS:
+        of = {leak.case.method: leak for leak in first if leak.case.holder == holder}
+        series.append(_rates(holder, [of.get(method) for method in methods]))
+    return [
+        Panel(
+            title="One step on one note, the attacker's best case",
+            kind="bars",
+            places=[METHODS[method].title for method in methods],
+            series=series,
+            value_title="leakage rate: telling tokens named, above chance",
+            share=True,
         )
+    ]
+
+
+def _over_epsilon(noisy: Sequence[LeakageRecord], first: Sequence[LeakageRecord]) -> list[Panel]:
+    if len(noisy) < 2:
+        return []
+    outside = {leak.case.method: leak for leak in first if leak.case.holder == _HOLDERS[0]}
+    levels = [
+        Level(name=METHODS[method].title, value=leak.rate.value, colour=_COLOURS[method])
+        for method in ("fl", "fedpriv")
+        if (leak := outside.get(method)) and leak.rate is not None
+    ]
+    silent = [f"{leak.case.epsilon:,g}" for leak in noisy if leak.rate is None]
+    return [
+        Panel(
+            title="DP-FL, noise on a domain's update",
+            kind="lines",
+            places=[leak.case.epsilon or 0.0 for leak in noisy],
+            series=[_rates(METHODS["dp-fl"].title, noisy, colour=_COLOURS["dp-fl"])],
+            place_title="epsilon of the study" + (f" (at {', '.join(silent)}: not measured)" if silent else ""),
+            value_title="leakage rate",
+            log_places=True,
+            share=True,
+            levels=levels,
+        )
+    ]
+
+
+def _by_work(leaks: Sequence[LeakageRecord]) -> list[Panel]:
     works = [leak for leak in leaks if leak.case.epsilon is None and leak.case.holder == _HOLDERS[0]]
     by_work = sorted({leak.case.work for leak in works}, key=get_args(Work).index)
-    if len(by_work) > 1:
-        shown: list[MethodName] = ["fl", "fedpriv", "fedpriv-hybrid"]
-        found = {(leak.case.method, leak.case.work): leak for leak in works}
-        panels.append(
-            Panel(
-                title="more notes, more steps (the aggregator)",
-                kind="bars",
-                places=by_work,
-                series=[
-                    _rates(METHODS[method].title, [found.get((method, work)) for work in by_work])
-                    for method in shown
-                    if any((method, work) in found for work in by_work)
-                ],
-                value_title="leakage rate",
-            )
+    if len(by_work) < 2:
+        return []
+    shown: list[MethodName] = ["fl", "fedpriv", "fedpriv-hybrid"]
+    found = {(leak.case.method, leak.case.work): leak for leak in works}
+    return [
+        Panel(
+            title="More notes, more steps, to the aggregator",
+            kind="bars",
+            places=by_work,
+            series=[
+                _rates(METHODS[method].title, [found.get((method, work)) for work in by_work], colour=_COLOURS[method])
+                for method in shown
+                if any((method, work) in found for work in by_work)
+            ],
+            value_title="leakage rate",
+            share=True,
         )
-    return Chart(name="leakage", title="Data leakage, by attack", panels=panels)
+    ]
+
+
+def _rates(name: str, leaks: Sequence[LeakageRecord | None], *, colour: int | None = None) -> Series:
+    rates = [None if leak is None else leak.rate for leak in leaks]
+    written = in_percent()
+    return Series(
+        name=name,
+        values=[rate and rate.value for rate in rates],
+        low=[rate and rate.low for rate in rates],
+        high=[rate and rate.high for rate in rates],
+        words=["not measured" if rate is None else written(rate.value) for rate in rates],
+        colour=colour,
+    )
+
+
+# -- communication and computation -------------------------------------------------------------------------------------
 
 
 def communication_chart(records: Sequence[Record]) -> Chart:
@@ -88,26 +129,28 @@ def communication_chart(records: Sequence[Record]) -> Chart:
     if sizes:
         plain = sizes.get("fl")
         words = [
-            f"{size:.3g} MB" + (f" ({size / plain:.2f} x FL)" if plain and METHODS[method].level else "")
+            ("nothing" if not size.mean else f"{size.mean:.3g} MB")
+            + (f", {size.mean / plain.mean:.2f} x FL" if plain and METHODS[method].level and method != "fl" else "")
             for method, size in sizes.items()
         ]
         panels.append(
             Panel(
-                title="a domain in one round; centralised: its notes, once",
+                title="A domain in one round (centralised: its notes, once)",
                 kind="bars",
                 places=[METHODS[method].title for method in sizes],
-                series=[Series(name="sent", values=[size or None for size in sizes.values()], words=words)],
-                value_title="megabytes sent (logarithmic)",
+                series=[Series(name="sent", values=[size.mean or None for size in sizes.values()], words=words)],
+                value_title="MB sent (logarithmic)",
                 log_values=True,
             )
         )
-    panels += _sweep(records, "bits", _bits, lambda r: r.bytes_up / 1e6, titles=("bits of a value", "MB sent"))
+    sent = "MB sent in a round"
+    panels += _sweep(records, "bits", _bits, _sent, titles=("Over bits", "bits of a value", sent))
     panels += _sweep(
         records,
         "sealed-share",
         lambda r: r.case.sealed_share,
-        lambda r: r.bytes_up / 1e6,
-        titles=("share of the tensors that is sealed, the rest masked", "MB sent"),
+        _sent,
+        titles=("Over how much is sealed", "share of tensors sealed, the rest masked", sent),
     )
     return Chart(name="communication", title="Communication", panels=panels)
 
@@ -117,22 +160,34 @@ def computation_chart(records: Sequence[Record]) -> Chart:
     panels = []
     training = _by_method(records, lambda record: record.cost.training_cpu_s)
     other = _by_method(records, lambda record: record.cost.other_cpu_s)
-    if training:
+    whole = _by_method(records, lambda record: record.cost.cpu_s)
+    if whole:
+        places = [METHODS[method].title for method in whole]
+        several = _several(whole)
         panels.append(
             Panel(
-                title="all parties, a whole study",
+                title="All parties, a whole study" + (" (means over seeds)" if several else ""),
                 kind="bars",
-                places=[METHODS[method].title for method in training],
+                places=places,
                 series=[
-                    Series(name="training and evaluating", values=list(training.values())),
+                    Series(name="training and evaluating", values=[found.mean for found in training.values()]),
                     Series(
-                        name="protection, protocol, store",
-                        values=list(other.values()),
-                        words=[f"{seconds:.1f} s beside training" for seconds in other.values()],
+                        name="protection, protocol, store", values=[found.mean for found in other.values()], colour=5
                     ),
                 ],
+                ends=[f"{found.mean:,.0f} s" for found in whole.values()],
                 value_title="CPU seconds",
                 stacked=True,
+            )
+        )
+        beside = _spread_series("beside training", list(other.values()), decimals(1), unit=" s", colour=5)
+        panels.append(
+            Panel(
+                title="Of that, beside training" + (" (means and ranges over seeds)" if several else ""),
+                kind="bars",
+                places=places,
+                series=[beside],
+                value_title="CPU seconds",
             )
         )
     panels += _sweep(
@@ -140,49 +195,55 @@ def computation_chart(records: Sequence[Record]) -> Chart:
         "domains",
         lambda r: float(r.case.domains),
         lambda r: r.cost.other_cpu_s / r.rounds,
-        titles=("domains", "CPU seconds a round beside training, all parties"),
+        titles=("Beside training in a round, over domains", "domains", "CPU seconds of all parties"),
     )
     return Chart(name="computation", title="Computation", panels=panels)
 
 
+# -- quality -----------------------------------------------------------------------------------------------------------
+
+
 def quality_chart(records: Sequence[Record]) -> Chart:
     """What was learnt, seed by seed."""
-    main = [record for record in records if record.case.part == "methods"]
-    methods = in_order(record.case.method for record in main)
-    seeds = sorted({record.case.seed for record in main})
+    losses, loss = _by_method(records, _loss), "held-out loss"
     panels = []
-    if methods:
-        found = {(record.case.method, record.case.seed): record.quality.loss for record in main}
-        panels.append(
-            Panel(
-                title="after the last round",
-                kind="dots",
-                places=[METHODS[method].title for method in methods],
-                series=[
-                    Series(name=f"seed {seed}", values=[found.get((method, seed)) for method in methods])
-                    for seed in seeds
-                ],
-                value_title="held-out loss of all domains (nats a token)",
-            )
-        )
-    loss = "held-out loss"
-    panels += _sweep(records, "epsilon", lambda r: r.case.epsilon, _loss, titles=("epsilon", loss), log=True)
-    panels += _sweep(records, "alpha", lambda r: r.case.alpha, _loss, titles=("alpha", loss))
-    panels += _sweep(records, "bits", _bits, _loss, titles=("bits", loss))
+    if losses:
+        means = " (with the means over seeds)" if _several(losses) else ""
+        panels.append(_losses(f"After the last round{means}", losses, losses))
+        near = _near_to_fl(losses)
+        if 1 < len(near) < len(losses):
+            panels.append(_losses(f"Closer, those within {_NEAR:.0%} of FL", near, losses))
+    panels += _sweep(
+        records, "epsilon", lambda r: r.case.epsilon, _loss, titles=("Over epsilon", "epsilon", loss), log=True
+    )
+    panels += _sweep(records, "alpha", lambda r: r.case.alpha, _loss, titles=("Over alpha", "alpha", loss))
+    panels += _sweep(records, "bits", _bits, _loss, titles=("Over bits", "bits of a value", loss))
     return Chart(name="quality", title="Quality", panels=panels)
 
 
-def _rates(name: str, leaks: Sequence[LeakageRecord | None]) -> Series:
-    rates = [None if leak is None else leak.rate for leak in leaks]
-    return Series(
-        name=name,
-        values=[rate and rate.value for rate in rates],
-        low=[rate and rate.low for rate in rates],
-        high=[rate and rate.high for rate in rates],
-        words=[
-            "" if leak is None else "not measured" if leak.rate is None else f"{leak.rate.value:.0%}" for leak in leaks
+def _near_to_fl(losses: dict[MethodName, Spread]) -> dict[MethodName, Spread]:
+    middle = losses["fl"].mean if "fl" in losses else None
+    if middle is None:
+        return {}
+    return {method: found for method, found in losses.items() if abs(found.mean / middle - 1) <= _NEAR}
+
+
+def _losses(title: str, shown: dict[MethodName, Spread], every: dict[MethodName, Spread]) -> Panel:
+    seeds = sorted({seed for found in shown.values() for seed in found.by_seed})
+    return Panel(
+        title=title,
+        kind="dots",
+        places=[METHODS[method].title for method in shown],
+        series=[
+            Series(name=f"seed {seed}", values=[found.by_seed.get(seed) for found in shown.values()]) for seed in seeds
         ],
+        ends=[decimals(4)(found.mean) for found in shown.values()],
+        value_title="held-out loss (nats a token)",
+        around=every["fl"].mean if "fl" in every else None,
     )
+
+
+# -- the like of several -----------------------------------------------------------------------------------------------
 
 
 def _bits(record: Record) -> float:
@@ -193,11 +254,31 @@ def _loss(record: Record) -> float:
     return record.quality.loss
 
 
-def _by_method(records: Sequence[Record], value: Callable[[Record], float]) -> dict[MethodName, float]:
-    """Return the mean over seeds of each method that was run."""
-    main = [record for record in records if record.case.part == "methods"]
-    methods = in_order(record.case.method for record in main)
-    return {method: mean(value(record) for record in main if record.case.method == method) for method in methods}
+def _sent(record: Record) -> float:
+    return record.bytes_up / 1e6
+
+
+def _by_method(records: Sequence[Record], value: Callable[[Record], float]) -> dict[MethodName, Spread]:
+    """Return what the seeds of each method gave that was run."""
+    methods = in_order(record.case.method for record in records if record.case.part == "methods")
+    return {method: spread_of(records, method, value) for method in methods}
+
+
+def _several(found: dict[MethodName, Spread]) -> bool:
+    return any(spread.seeds > 1 for spread in found.values())
+
+
+def _spread_series(name: str, found: Sequence[Spread], written: Written, *, unit: str, colour: int) -> Series:
+    """Return means, with the range over seeds where there are several."""
+    several = [spread.seeds > 1 for spread in found]
+    return Series(
+        name=name,
+        values=[spread.mean for spread in found],
+        low=[spread.least if more else None for spread, more in zip(found, several, strict=True)],
+        high=[spread.most if more else None for spread, more in zip(found, several, strict=True)],
+        words=[f"{written(spread.mean)}{unit}" for spread in found],
+        colour=colour,
+    )
 
 
 def _sweep(
@@ -206,24 +287,29 @@ def _sweep(
     place: Callable[[Record], float | None],
     value: Callable[[Record], float],
     *,
-    titles: tuple[str, str],
+    titles: tuple[str, str, str],
     log: bool = False,
 ) -> list[Panel]:
-    """Return a panel of a sweep, or none where it was not run; ``titles`` are of the place and of the value."""
-    place_title, value_title = titles
+    """Return a panel of a sweep, or none where it was not run; ``titles``: its own, the place's, the value's."""
+    title, place_title, value_title = titles
     swept = [record for record in records if record.case.part == part]
     places = sorted({at for record in swept if (at := place(record)) is not None})
     if len(places) < 2:
         return []
     found = {(record.case.method, place(record)): value(record) for record in swept}
     methods = in_order(record.case.method for record in swept)
+    own = f" ({METHODS[methods[0]].title})" if len(methods) == 1 else ""
     return [
         Panel(
-            title=f"over {place_title.split(',', maxsplit=1)[0]}",
+            title=title + own,
             kind="lines",
             places=places,
             series=[
-                Series(name=METHODS[method].title, values=[found.get((method, at)) for at in places])
+                Series(
+                    name=METHODS[method].title,
+                    values=[found.get((method, at)) for at in places],
+                    colour=_COLOURS.get(method),
+                )
                 for method in methods
             ],
             place_title=place_title,

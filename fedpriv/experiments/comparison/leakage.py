@@ -114,8 +114,10 @@ def measure_leakage(
     records: Records,
     cases: Sequence[LeakageCase],
     on_progress: Callable[[str, float], None] = lambda what, done: None,
+    *,
+    passages: int = PASSAGES,
 ) -> list[LeakageRecord]:
-    """Attack every case that is not there yet, and return the records of all.
+    """Attack every case that is not there yet, each with so many passages, and return the records of all.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def measure_leakage(
         on_progress(f"attack: {case.name}", number / len(cases))
         record = records.find(LEAKAGE, case.name, LeakageRecord)
         if record is None or record.case != case:
-            attacker = attacker or _Attacker(bed)
+            attacker = attacker or _Attacker(bed, passages)
             record = attacker.measure(case)
             records.keep(LEAKAGE, case.name, record)
         found.append(record)
@@ -146,11 +148,11 @@ class _Batch:
 class _Attacker:
     """Holds what an attacker knows beforehand, and the updates of the passages that it does not know."""
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: Bed, passages: int) -> None:
         import torch
 
         torch.set_num_threads(cores())
-        self._bed, self._folder = bed, bed.folder / "attacks"
+        self._bed, self._folder, self._count = bed, bed.folder / "attacks", passages
         self._folder.mkdir(parents=True, exist_ok=True)
         self._plan: Plan = bed.plan(Case(part="methods", method="fl", seed=0))
         self._model, self._lora = bed.model.folder, self._plan.lora
@@ -191,7 +193,7 @@ class _Attacker:
 
     def _drawn(self) -> list[Passage]:
         encoder, rng = Encoder(self._model, self._plan.training.max_tokens), np.random.default_rng(0)
-        wanted = max(_NOTES.values()) * PASSAGES
+        wanted = max(_NOTES.values()) * self._count
         length = passage_length(self._plain.whitener.shape[0], self._plan.training.max_tokens)
         each = {"count": -(-wanted // MEMBERS), "length": length, "telling": self._telling}
         pools = [draw_passages(data.train, encoder, rng=rng, **each) for data in self._bed.shards().values()]
@@ -272,7 +274,7 @@ class _Attacker:
     @functools.lru_cache(maxsize=8)  # noqa: B019 - one attacker lives as long as its comparison
     def _batches(self, work: Work) -> tuple[_Batch, ...]:
         size = _NOTES[work]
-        groups = [self._passages[start : start + size] for start in range(0, PASSAGES * size, size)]
+        groups = [self._passages[start : start + size] for start in range(0, self._count * size, size)]
         return tuple(self._batch(work, group) for group in groups if len(group) == size)
 
     def _batch(self, work: Work, passages: Sequence[Passage]) -> _Batch:

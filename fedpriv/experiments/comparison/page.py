@@ -1,4 +1,4 @@
-"""The page of a comparison: the figures, the table behind them, and what they do and do not say."""
+"""The page of a comparison: the figures, the tables behind them, and what they do and do not say."""
 
 from __future__ import annotations
 
@@ -6,44 +6,33 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from plotly.io import to_html
 
 from fedpriv import __version__
-from fedpriv.experiments.comparison.charts import Chart, web_figure
-from fedpriv.experiments.comparison.methods import METHODS
-from fedpriv.experiments.comparison.summary import Row
-from fedpriv.experiments.target import Target
+from fedpriv.experiments.comparison.charts import Chart, Panel
+from fedpriv.experiments.comparison.judgement import RULE, Judged, Verdict
+from fedpriv.experiments.comparison.told import Cell, Table, Told, about, headline, how_to_read, tables_of
+from fedpriv.experiments.comparison.web import web_figure
 from fedpriv.files import write_atomic
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_MET = {True: ("yes", "✓ met"), False: ("no", "✗ missed"), None: ("", "not measured")}
-_HOLDS = {True: ("yes", "✓ holds"), False: ("no", "✗ does not hold"), None: ("", "not measured")}
+_SIGNS: dict[Verdict, tuple[str, str]] = {
+    "met": ("yes", "✓ "),
+    "holds": ("yes", "✓ "),
+    "missed": ("no", "✗ "),
+    "does not hold": ("no", "✗ "),
+    "cannot be told": ("open", "? "),
+    "not measured": ("open", ""),
+}
+_CONFIG = {"displayModeBar": False, "responsive": True}
 
 
-def write_page(
-    path: Path,
-    *,
-    charts: Sequence[Chart],
-    rows: Sequence[Row],
-    targets: Sequence[Target],
-    claims: Sequence[Target],
-    manifest: dict[str, Any],
-) -> Path:
+def write_page(path: Path, told: Told) -> Path:
     """Write one self-contained HTML page; it needs no network to be read."""
-    drawn = "".join(
-        to_html(
-            web_figure(chart),
-            full_html=False,
-            include_plotlyjs=number == 0,
-            config={"displaylogo": False, "responsive": True},
-        )
-        for number, chart in enumerate(charts)
-    )
-    settings, versions, machine = (manifest[part] for part in ("settings", "versions", "machine"))
+    settings, versions, machine = (told.manifest[part] for part in ("settings", "versions", "machine"))
     facts = {
-        "Command": manifest["command"],
+        "Command": told.manifest["command"],
         "Base model": settings["model"],
         "Tables": settings["tables"],
         "Rounds x steps, tokens of an example": f"{settings['rounds']} x {settings['steps']}, {settings['max_tokens']}",
@@ -51,14 +40,16 @@ def write_page(
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        headline=escape(headline(rows)),
-        figures=drawn,
-        seeds=max((row.seeds for row in rows), default=0),
-        rows="".join(map(_row, rows)),
-        targets="".join(_target(target, _MET) for target in targets),
-        claims="".join(_target(claim, _HOLDS) for claim in claims),
+        headline=escape(headline(told.rows)),
+        figures="".join(_chart(chart, first=number == 0) for number, chart in enumerate(told.charts)),
+        how=escape(how_to_read(told.rows)),
+        tables="".join(map(_table, tables_of(told.rows))),
+        rule=escape(RULE),
+        targets=_judged(told.targets, "What had to be reached"),
+        claims=_judged(told.claims, "What the paper claims"),
         facts="".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items()
+            f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
+            for name, value in facts.items()
         ),
         version=escape(__version__),
     )
@@ -66,52 +57,50 @@ def write_page(
     return path
 
 
-def headline(rows: Sequence[Row]) -> str:
-    """Return the comparison in two sentences, as far as it was measured."""
-    by = {row.method: row for row in rows}
-    own, fl, he = (by.get(name) for name in ("fedpriv", "fl", "he-fl"))
-    if own is None or fl is None:
-        return f"{len(rows)} methods were measured; FL and fedpriv are needed to say more."
-    said = [f"fedpriv sends {own.bytes_up / fl.bytes_up:.2f} times what plain FL sends"]
-    if he is not None:
-        said.append(f"{he.bytes_up / own.bytes_up:.0f} times less than HE-FL")
-    said.append(f"and ends at a held-out loss of {own.loss:.4f} where FL ends at {fl.loss:.4f}")
-    sentence = ", ".join(said) + "."
-    if own.leakage_outside is not None and fl.leakage_outside is not None:
-        sentence += (
-            f" From one plain step on one note the attack reads {fl.leakage_outside:.0%} of what tells, above chance; "
-            f"from the same step under fedpriv {own.leakage_outside:.0%}."
-        )
-    return sentence
+def _chart(chart: Chart, *, first: bool) -> str:
+    drawn = ""
+    for line in chart.lines():
+        panels = "".join(_panel(panel, library=first and panel is chart.panels[0]) for panel in line)
+        drawn += f'<div class="panels">{panels}</div>'
+    return f"<section><h2>{escape(chart.title)}</h2>{drawn}</section>"
 
 
-def _row(row: Row) -> str:
-    auroc = "-" if row.auroc is None else f"{row.auroc:.2f} ± {row.auroc_se or 0:.2f}"
-    spread = f"{row.loss:.4f} ({row.least_loss:.4f} to {row.most_loss:.4f})"
-    cells = [
-        spread,
-        f"{row.perplexity:.2f}",
-        auroc,
-        f"{row.bytes_up:,.0f}",
-        f"{row.bytes_down:,.0f}",
-        f"{row.training_cpu_s:.1f}",
-        f"{row.other_cpu_s:.1f}",
-        f"{row.wall_s:.1f}",
-        f"{row.peak_mb:,.0f}",
-        _percent(row.leakage_outside),
-        _percent(row.leakage_inside),
-    ]
-    method = METHODS[row.method]
-    title = f'<th scope="row" title="{escape(method.about)}">{escape(method.title)}</th>'
-    numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
-    return f"<tr>{title}{numbers}</tr>"
+def _panel(panel: Panel, *, library: bool) -> str:
+    drawn = to_html(web_figure(panel), full_html=False, include_plotlyjs=library, config=_CONFIG)
+    return f"<figure><figcaption>{escape(panel.title)}</figcaption>{drawn}</figure>"
 
 
-def _percent(share: float | None) -> str:
-    return "not measured" if share is None else f"{share:.0%}"
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col" class="n">{escape(name)}</th>' for name in table.head)
+    rows = []
+    for row, cells in table.rows:
+        title, what = about(row)
+        first = f'<th scope="row" title="{escape(what)}">{escape(title)}</th>'
+        rows.append(f"<tr>{first}{''.join(map(_cell, cells))}</tr>")
+    return _scrolled(
+        f'<caption>{escape(table.title)}</caption><thead><tr><th scope="col">method</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody>",
+        table.title,
+    )
 
 
-def _target(target: Target, words: dict[bool | None, tuple[str, str]]) -> str:
-    colour, met = words[target.met]
-    cells = "".join(f"<td>{escape(text)}</td>" for text in (target.what, target.wanted, target.measured))
-    return f'<tr>{cells}<td class="{colour}">{met}</td></tr>'
+def _cell(cell: Cell) -> str:
+    small = f"<small>{escape(cell.small)}</small>" if cell.small else ""
+    return f'<td class="n">{escape(cell.text)}{small}</td>'
+
+
+def _judged(judged: Sequence[Judged], name: str) -> str:
+    head = "".join(f'<th scope="col">{word}</th>' for word in ("what", "wanted", "measured", "so"))
+    return _scrolled(f"<thead><tr>{head}</tr></thead><tbody>{''.join(map(_judged_row, judged))}</tbody>", name)
+
+
+def _judged_row(judged: Judged) -> str:
+    colour, sign = _SIGNS[judged.verdict]
+    cells = "".join(f"<td>{escape(text)}</td>" for text in (judged.wanted, judged.measured))
+    verdict = f'<td class="{colour}">{sign}{judged.verdict}</td>'
+    return f'<tr><th scope="row">{escape(judged.what)}</th>{cells}{verdict}</tr>'
+
+
+def _scrolled(table: str, name: str) -> str:
+    """Return a table that a narrow window scrolls, by keys too."""
+    return f'<div class="scrolled" tabindex="0" role="region" aria-label="{escape(name)}"><table>{table}</table></div>'

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fedpriv.experiments.comparison.charts import Chart
-from fedpriv.experiments.comparison.methods import METHODS
-from fedpriv.experiments.comparison.page import headline
-from fedpriv.experiments.comparison.summary import Row
-from fedpriv.experiments.target import Target
+from fedpriv.experiments.comparison.judgement import RULE, Judged
+from fedpriv.experiments.comparison.told import Table, Told, about, headline, how_to_read, tables_of
 from fedpriv.files import write_atomic
 
 _ALT = {
@@ -21,92 +17,60 @@ _ALT = {
 }
 
 
-def write_summary(
-    path: Path,
-    *,
-    charts: Sequence[Chart],
-    rows: Sequence[Row],
-    targets: Sequence[Target],
-    claims: Sequence[Target],
-    manifest: dict[str, Any],
-) -> Path:
-    """Write ``README.md``: pictures, the table, targets and claims; ``figures.html`` says how to read them."""
-    settings, machine = manifest["settings"], manifest["machine"]
+def write_summary(path: Path, told: Told) -> Path:
+    """Write ``README.md``: pictures, tables, targets and claims; ``figures.html`` says more on how to read them."""
+    settings, machine = told.manifest["settings"], told.manifest["machine"]
     lines = [
         "# The paper's comparisons, measured",
         "",
-        headline(rows),
+        headline(told.rows),
         "",
         f"Base model {settings['model']}, {settings['rounds']} rounds of {settings['steps']} steps, examples of up to "
         f"{settings['max_tokens']} tokens; {machine['processor']}, {machine['cores']} cores. Made by",
         "",
-        f"    {manifest['command']}",
+        f"    {told.manifest['command']}",
         "",
         "which goes on where it was ended; `manifest.json` has versions and the digest of every record in `runs/` and "
         "`leakage/`, `figures.json` all numbers. How each is taken is in fedpriv's docs/benchmarks.md and "
         "docs/leakage.md.",
         "",
     ]
-    for chart in charts:
+    for chart in told.charts:
         lines += [f"## {chart.title}", "", f"![{_ALT.get(chart.name, chart.title)}]({chart.name}.svg)", ""]
-    lines += ["## All methods", "", *_methods(rows), ""]
-    lines += ["## What had to be reached", "", *_targets(targets, ("met", "**missed**")), ""]
+    lines += ["## All methods", "", how_to_read(told.rows), ""]
+    for table in tables_of(told.rows):
+        lines += [f"### {table.title}", "", *_table(table), ""]
+    lines += ["## What had to be reached", "", RULE, "", *_judged(told.targets), ""]
     lines += [
         "## What the paper claims of its method",
         "",
-        "It gives no definitions that can be run, so that only the order of methods can be held against it.",
+        "It gives no definitions that can be run: only the order of methods can be held against it, by the same rule.",
         "",
-        *_targets(claims, ("holds", "**does not hold**")),
+        *_judged(told.claims),
         "",
     ]
     write_atomic(path, "\n".join(lines).encode(), mode=0o644)
     return path
 
 
-def _methods(rows: Sequence[Row]) -> list[str]:
-    head = (
-        "method",
-        "seeds",
-        "held-out loss (range)",
-        "perplexity",
-        "mortality AUROC",
-        "bytes up a round",
-        "CPU s, training",
-        "CPU s, beside it",
-        "wall s",
-        "memory of a process, MB",
-        "leakage: aggregator, store",
-        "leakage: a colluding domain",
-    )
-    table = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-    for row in rows:
-        auroc = "-" if row.auroc is None else f"{row.auroc:.2f} ± {row.auroc_se or 0:.2f}"
-        cells = (
-            METHODS[row.method].title,
-            str(row.seeds),
-            f"{row.loss:.4f} ({row.least_loss:.4f} to {row.most_loss:.4f})",
-            f"{row.perplexity:.2f}",
-            auroc,
-            f"{row.bytes_up:,.0f}",
-            f"{row.training_cpu_s:.1f}",
-            f"{row.other_cpu_s:.1f}",
-            f"{row.wall_s:.0f}",
-            f"{row.peak_mb:,.0f}",
-            _percent(row.leakage_outside),
-            _percent(row.leakage_inside),
-        )
-        table.append(_line(cells))
-    return table
+def _table(table: Table) -> list[str]:
+    lines = [_line(("method", *table.head)), _line(["---", *["---:"] * len(table.head)])]
+    for row, cells in table.rows:
+        title, _ = about(row)
+        lines.append(_line((title, *(f"{c.text} ({c.small})" if c.small else c.text for c in cells))))
+    return lines
 
 
-def _targets(targets: Sequence[Target], words: tuple[str, str]) -> list[str]:
-    states = {True: words[0], False: words[1], None: "not measured"}
-    rows = [_line((target.what, target.wanted, target.measured, states[target.met])) for target in targets]
+def _judged(judged: Sequence[Judged]) -> list[str]:
+    rows = [
+        _line((each.what, each.wanted, each.measured, f"**{each.verdict}**" if _bad(each) else each.verdict))
+        for each in judged
+    ]
     return [_line(("", "wanted", "measured", "")), _line(["---"] * 4), *rows]
 
 
-def _percent(share: float | None) -> str:
-    return "not measured" if share is None else f"{share:.0%}"
+def _bad(judged: Judged) -> bool:
+    return judged.verdict in ("missed", "does not hold")
 
 
 def _line(cells: Sequence[str]) -> str:

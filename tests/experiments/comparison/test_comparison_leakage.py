@@ -19,6 +19,9 @@ CASES = [
     *(LeakageCase(method=method, holder=holder) for method, holder in BOTH),
 ]
 
+PASSAGES = 6
+"""Of each case: one more than an interval needs."""
+
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory):
@@ -32,12 +35,13 @@ def bed(tmp_path_factory):
 def measured(bed, tmp_path_factory):
     settings = Settings(model="tiny", model_digest="-", tables="synthetic", rounds=2, steps=4, max_tokens=64)
     records = Records(tmp_path_factory.mktemp("leakage"), settings)
-    found = measure_leakage(bed, records, CASES)
+    found = measure_leakage(bed, records, CASES, passages=PASSAGES)
     return records, {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in found}
 
 
 def test_the_positive_control_reads_plain_updates(measured):
     _, found = measured
+    assert found["fl", OUTSIDE, "one step, 1 note"].trials == PASSAGES
     assert found["fl", OUTSIDE, "one step, 1 note"].named >= 0.95
     assert found["fl", OUTSIDE, "one step, 4 notes"].named >= 0.95
     assert found["fl", OUTSIDE, "one step, 1 note"].rate.low > 0.2

@@ -1,0 +1,85 @@
+"""What is attacked: updates of some passages, computed as the plan says, and gradients where attacks must succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedpriv.audit.attacks import Attack, Seen
+from fedpriv.audit.passages import Passage
+from fedpriv.audit.result import AttackName, SceneName
+from fedpriv.audit.updates import PlannedWork
+from fedpriv.leakage import View, read_tokens
+from fedpriv.training.adapter import AdapterState
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage in words, what of it is done, and its total."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Updates of some passages, with their tokens; the gradient of the first one of each; what attacks make of that."""
+
+    name: SceneName
+    updates: list[AdapterState]
+    secrets: list[frozenset[int]]
+    gradients: list[AdapterState]
+    controls: dict[AttackName, Any]
+
+
+def scene_of(
+    name: SceneName,
+    work: PlannedWork,
+    cases: Sequence[Sequence[Passage]],
+    attacks: Sequence[Attack],
+    report: Report,
+    *,
+    epsilon: float | None = None,
+    controls: dict[AttackName, Any] | None = None,
+) -> Scene:
+    """Compute the updates of cases; without an earlier scene's ``controls``, try the attacks on their gradients."""
+    what = {"alone": "training on single passages", "round": "training whole rounds"}[name]
+    stage = what if epsilon is None else f"{what} with epsilon {epsilon:g}"
+    updates = []
+    for number, case in enumerate(cases, 1):
+        updates.append(work.update(case))
+        report(stage, number, len(cases))
+    gradients = [work.gradient(case[0]) for case in cases]
+    secrets = [read_tokens([passage.example for passage in case]) for case in cases]
+    if controls is None:
+        descents = [bare({tensor: -value for tensor, value in gradient.items()}) for gradient in gradients]
+        turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
+        controls = _controls(attacks, seen(turned, secrets, gradients), report)
+    return Scene(
+        name=name,
+        updates=updates,
+        secrets=secrets,
+        gradients=gradients,
+        controls=controls,
+    )
+
+
+def _controls(attacks: Sequence[Attack], cases: Sequence[Seen], report: Report) -> dict[AttackName, Any]:
+    """Return what each attack makes of plain gradients of single passages, where it must succeed."""
+    found: dict[AttackName, Any] = {}
+    for number, attack in enumerate(attacks, 1):
+        found[attack.name] = attack.controlled(cases)
+        report("trying the attacks where they must succeed", number, len(attacks))
+    return found
+
+
+def seen(
+    pairs: Sequence[tuple[View, View]], secrets: Sequence[frozenset[int]], gradients: Sequence[AdapterState]
+) -> list[Seen]:
+    """Return each case as a party sees it."""
+    cases = zip(pairs, secrets, gradients, strict=True)
+    return [Seen(own=own, other=other, secret=secret, gradient=g) for (own, other), secret, g in cases]
+
+
+def bare(update: AdapterState) -> View:
+    """Return an update as somebody holds it whom nothing keeps off."""
+    tensors = {name: value.astype(np.float64) for name, value in update.items()}
+    return View(party="everybody", levels=dict.fromkeys(update, "plain"), tensors=tensors)
