@@ -233,7 +233,7 @@ class BlobChannel:
             partial.write(number, part)
 
         try:
-            _move_all(partial.missing(), move, index, on_moved)
+            _move_all(partial.missing(), move, index, on_moved, on_part=partial.hold)
             partial.finish()
         finally:
             partial.close()
@@ -274,8 +274,15 @@ class BlobChannel:
             raise SignatureError(f"{_up(what)} is not from {sender} or not for us", kept="It was not used") from error
 
 
-def _move_all(numbers: list[int], move: Callable[[int], None], index: PartsIndex, on_moved: Moved) -> None:
-    """Move parts in order, a few at once; after the first error no other begins."""
+def _move_all(
+    numbers: list[int],
+    move: Callable[[int], None],
+    index: PartsIndex,
+    on_moved: Moved,
+    *,
+    on_part: Callable[[int], None] = lambda number: None,
+) -> None:
+    """Move parts, a few at once, and tell of each in order; after the first error no other begins."""
     done, failed = index.size_bytes - sum(map(index.size_of, numbers)), threading.Event()
 
     def guarded(number: int) -> int:
@@ -290,8 +297,9 @@ def _move_all(numbers: list[int], move: Callable[[int], None], index: PartsIndex
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="part") as threads:
         try:
-            for size in threads.map(guarded, numbers):
+            for number, size in zip(numbers, threads.map(guarded, numbers), strict=True):
                 done += size
+                on_part(number)
                 on_moved(done, index.size_bytes)
         except BaseException:  # also one of whoever is told, who wants no more of it
             failed.set()
