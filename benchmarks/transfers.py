@@ -11,7 +11,8 @@ folder, whether ours takes at most 0.5 s for 40 MB. Servers run on loopback, on 
 
 **rounds**: two real syft sessions over a folder. In each round the researcher submits a job, the domain takes and
 answers it, the researcher takes the answer; then both ask once more for news, of which there are none. Reported for
-each tenth of the rounds: milliseconds (median) of the round and of the idle asking, and requests to the store.
+each tenth of the rounds: milliseconds (median) of the round, of its CPU time, and of the idle asking; requests to the
+store (median); and how many objects lie there at the end.
 """
 
 from __future__ import annotations
@@ -146,20 +147,23 @@ def rounds(count: int) -> list[dict[str, Any]]:
         for session in (owner, researcher):
             counted.append(Counted(session.connection.store._files))
             session.connection.store._files = counted[-1]
-        rows: list[tuple[float, float, int]] = []
+        rows: list[tuple[float, float, float, int]] = []
         for number in range(count):
             before = sum(files.requests for files in counted)
+            cpu = time.process_time()
             busy = seconds(lambda name=f"ticket-{number:05d}": one_round(owner, researcher, name))
+            cpu = time.process_time() - cpu
             idle = seconds(lambda: (owner.poll(), researcher.poll()))
-            rows.append((busy, idle, sum(files.requests for files in counted) - before))
+            rows.append((busy, cpu, idle, sum(files.requests for files in counted) - before))
         on_store = sum(path.is_file() for path in (Path(folder) / "store").rglob("*"))
     tenth = max(1, count // 10)
     return [
         {
             "rounds": f"{first + 1}-{min(first + tenth, count)}",
             "round_ms": round(1e3 * statistics.median(row[0] for row in rows[first : first + tenth]), 2),
-            "idle_ms": round(1e3 * statistics.median(row[1] for row in rows[first : first + tenth]), 2),
-            "requests": statistics.median(row[2] for row in rows[first : first + tenth]),
+            "cpu_ms": round(1e3 * statistics.median(row[1] for row in rows[first : first + tenth]), 2),
+            "idle_ms": round(1e3 * statistics.median(row[2] for row in rows[first : first + tenth]), 2),
+            "requests": statistics.median(row[3] for row in rows[first : first + tenth]),
             **({"objects_on_store": on_store} if first + tenth >= count else {}),
         }
         for first in range(0, count, tenth)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class BlobChannel:
         self._pace = Pace(upload_limit_mbit)
         self._part_bytes = part_bytes
         self._sent_in_parts: dict[str, set[str]] = {}
+        self._on_the_way: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -90,16 +92,28 @@ class BlobChannel:
         UntrustedError
             If the file changes meanwhile.
         """
-        if self._spool is not None:
-            self._spool.keep(recipient, name, data)
-        source = Source.of(data, part_bytes=self._part_bytes)
-        reference = BlobRef(name=name, size_bytes=source.size_bytes, sha256=source.sha256)
-        if source.size_bytes > self._part_bytes:
-            content = self._send_parts(recipient, reference, source, on_moved or _nobody)
-        else:
-            content = source.part(0)
-        self._put(self._connection.key(recipient, "blobs", name), recipient, content)
-        return reference
+        with self._at_work(recipient, name):
+            if self._spool is not None:
+                self._spool.keep(recipient, name, data)
+            source = Source.of(data, part_bytes=self._part_bytes)
+            reference = BlobRef(name=name, size_bytes=source.size_bytes, sha256=source.sha256)
+            if source.size_bytes > self._part_bytes:
+                content = self._send_parts(recipient, reference, source, on_moved or _nobody)
+            else:
+                content = source.part(0)
+            self._put(self._connection.key(recipient, "blobs", name), recipient, content)
+            return reference
+
+    @contextlib.contextmanager
+    def _at_work(self, recipient: str, name: str) -> Iterator[None]:
+        """Note that a blob is on its way: what of it is not on the store yet is not lost."""
+        with self._lock:
+            self._on_the_way[recipient, name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._on_the_way[recipient, name] -= 1
 
     def _send_parts(self, recipient: str, reference: BlobRef, source: Source, on_moved: Moved) -> bytes:
         """Put what is missing of the parts, and return the index of them all."""
@@ -136,20 +150,41 @@ class BlobChannel:
         if self._spool is None or not kept:
             return []
         lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
-        lost = [name for name in kept if name not in lying]
-        for name in lost:
+        lost = []
+        for name in kept:
+            path = self._spool.path(recipient, name)
             with contextlib.suppress(FileNotFoundError):  # it was taken in the meantime
-                self.send(recipient, name, self._spool.path(recipient, name))
+                size = path.stat().st_size
+                if self._on_the_way[recipient, name] or (name in lying and self._has_parts(recipient, name, size)):
+                    continue
+                self.send(recipient, name, path)
+                lost.append(name)
         return lost
+
+    def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
+        """Say whether as many parts lie on the store as a blob has; a small one has none."""
+        if size_bytes <= self._part_bytes:
+            return True
+        store, folder = self._connection.store, self._connection.key(recipient, "parts")
+        with self._lock:
+            versions = self._versions(recipient, name)
+        return sum(len(store.entries(f"{folder}/{version}")) for version in versions) >= -(
+            -size_bytes // self._part_bytes
+        )
+
+    def _versions(self, recipient: str, name: str) -> set[str]:
+        """Return the folders of a blob's parts; the store is asked once, later on the names are known."""
+        if recipient not in self._sent_in_parts:
+            folder = self._connection.key(recipient, "parts")
+            self._sent_in_parts[recipient] = set(self._connection.store.names(folder))
+        return {version for version in self._sent_in_parts[recipient] if version.rpartition(".")[0] == name}
 
     def _forget_parts(self, recipient: str, name: str, *, but: str = "") -> None:
         """Delete the parts of a blob, but for one version of it; asks the store only where there were some."""
         store, folder = self._connection.store, self._connection.key(recipient, "parts")
         with self._lock:
-            if recipient not in self._sent_in_parts:  # since the last start; later on, the names are known
-                self._sent_in_parts[recipient] = set(store.names(folder))
+            old = self._versions(recipient, name) - {but}
             known = self._sent_in_parts[recipient]
-            old = {version for version in known if version.rpartition(".")[0] == name and version != but}
             known -= old
             if but:
                 known.add(but)
@@ -198,7 +233,7 @@ class BlobChannel:
             partial.write(number, part)
 
         try:
-            _move_all(partial.missing(), move, index, on_moved)
+            _move_all(partial.missing(), move, index, on_moved, on_part=partial.hold)
             partial.finish()
         finally:
             partial.close()
@@ -239,8 +274,15 @@ class BlobChannel:
             raise SignatureError(f"{_up(what)} is not from {sender} or not for us", kept="It was not used") from error
 
 
-def _move_all(numbers: list[int], move: Callable[[int], None], index: PartsIndex, on_moved: Moved) -> None:
-    """Move parts in order, a few at once; after the first error no other begins."""
+def _move_all(
+    numbers: list[int],
+    move: Callable[[int], None],
+    index: PartsIndex,
+    on_moved: Moved,
+    *,
+    on_part: Callable[[int], None] = lambda number: None,
+) -> None:
+    """Move parts, a few at once, and tell of each in order; after the first error no other begins."""
     done, failed = index.size_bytes - sum(map(index.size_of, numbers)), threading.Event()
 
     def guarded(number: int) -> int:
@@ -255,8 +297,9 @@ def _move_all(numbers: list[int], move: Callable[[int], None], index: PartsIndex
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="part") as threads:
         try:
-            for size in threads.map(guarded, numbers):
+            for number, size in zip(numbers, threads.map(guarded, numbers), strict=True):
                 done += size
+                on_part(number)
                 on_moved(done, index.size_bytes)
         except BaseException:  # also one of whoever is told, who wants no more of it
             failed.set()

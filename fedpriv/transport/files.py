@@ -45,6 +45,14 @@ class Files(Protocol):
     What the store says no to is an ``OSError``; one that does not answer is an ``UnreachableError`` with its own words.
     """
 
+    @property
+    def shows_at_once(self) -> bool:
+        """Whether it is known that a written file is there for every reader once the write was answered.
+
+        Where it is not known, whoever writes looks: that costs a round trip, and finds a cache in between.
+        """
+        ...
+
     def write(self, path: str, data: bytes) -> None:
         """Replace a file so that a reader sees the old or the new one, whole; missing folders are made.
 
@@ -100,6 +108,7 @@ class FsspecFiles:
     def __init__(self, filesystem: AbstractFileSystem, *, is_local: bool) -> None:
         self._filesystem = filesystem
         self._is_local = is_local
+        self.shows_at_once = True  # to us: of another machine's view of a network folder, asking here says nothing
 
     @classmethod
     def open(cls, url: str) -> tuple[FsspecFiles, str]:

@@ -10,10 +10,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fedpriv.errors import ConfigError
-from fedpriv.transport.address import is_loopback
 from fedpriv.transport.aws_profile import profile_keys, profile_region
 from fedpriv.transport.files import Item, unreachable
 from fedpriv.transport.object_address import ObjectAddress
@@ -49,6 +47,8 @@ class ObjectFiles:
         self._obstore = obstore
         self._store = store
         self._address = address
+        self.shows_at_once = address.is_the_clouds_own
+        """All three clouds say so; of other servers with their protocols it is not known."""
 
     @classmethod
     def open(cls, url: str) -> tuple[ObjectFiles, str]:
@@ -154,10 +154,7 @@ def _s3(address: ObjectAddress) -> dict[str, Any]:
 
 
 def _gcs(address: ObjectAddress) -> dict[str, Any]:
-    if not address.endpoint_url:
-        return {}
-    is_emulator = is_loopback(urlsplit(address.endpoint_url).hostname or "")  # which has no accounts
-    return {"base_url": address.endpoint_url, "skip_signature": is_emulator}
+    return {"base_url": address.endpoint_url} if address.endpoint_url else {}
 
 
 def _azure(address: ObjectAddress) -> dict[str, Any]:

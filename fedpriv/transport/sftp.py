@@ -42,6 +42,8 @@ class SftpFiles:
     Neither OpenSSH's configuration nor an agent is asked.
     """
 
+    shows_at_once = True  # the rename that was answered was done on the server's own disk
+
     def __init__(self, address: SftpAddress) -> None:
         self._address = address
         self._lock: asyncio.Lock | None = None

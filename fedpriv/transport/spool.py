@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 
-from fedpriv.files import private_folder, write_atomic
+from fedpriv.files import PRIVATE_FILE, private_folder, write_atomic
 
 
 class Spool:
@@ -38,8 +39,7 @@ class Spool:
         try:
             os.link(data, link)
         except OSError:  # on another disk, or one that has no links
-            write_atomic(path, data.read_bytes())
-            return
+            _copy(data, link)
         link.replace(path)
         link.unlink(missing_ok=True)  # rename does nothing where both are links of one file
 
@@ -51,3 +51,11 @@ class Spool:
         """Return the names of what is kept for ``recipient``."""
         folder = self._folder / recipient
         return sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, private and flushed to the disk, without holding it in memory."""
+    with source.open("rb") as read, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE), "wb") as write:
+        shutil.copyfileobj(read, write)
+        write.flush()
+        os.fsync(write.fileno())

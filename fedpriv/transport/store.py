@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,6 +25,8 @@ _KINDS = {
     "webdav": "webdav:WebdavFiles",
 }
 """Which class opens an address, by what stands before ``://``; imported when an address needs it."""
+_LOOKS_S = (0.0, 0.1, 0.4, 1.5, 3.0)
+"""Pauses before looks at what was put, where it is not known that it is there at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +70,37 @@ class Store:
         return cls(files, root)
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object so that a reader sees the whole of it or the version before."""
+        """Write an object so that a reader sees the whole of it or the version before.
+
+        Raises
+        ------
+        TransportError
+            If the store does not take it, or took it and does not show it.
+        """
         path = self._path(key)
         try:
             with_retries(lambda: self._files.write(path, data))
+            if not self._files.shows_at_once:
+                self._see(key, len(data))
         except OSError as error:
             raise TransportError(
                 f"The store refused to write {key} ({error})",
                 kept="The object that was there before, if any, stands",
                 todo="check its space and rights",
             ) from error
+
+    def _see(self, key: str, size_bytes: int) -> None:
+        """Look until an object that was put is there with its size."""
+        for pause in _LOOKS_S:
+            time.sleep(pause)
+            found = self.look(key)
+            if found is not None and found.size_bytes == size_bytes:
+                return
+        raise TransportError(
+            f"The store took {key}, and does not show it {sum(_LOOKS_S):.0f} s later",
+            kept="What is sent lies on this disk",
+            todo="run `fedpriv store check` with its address",
+        )
 
     def get(self, key: str, *, max_bytes: int) -> bytes | None:
         """Return an object, or None if there is none.

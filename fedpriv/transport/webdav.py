@@ -87,6 +87,8 @@ class WebdavAddress(Section):
 class WebdavFiles:
     """The files of one server. One pool of connections for all threads."""
 
+    shows_at_once = False  # there are proxies and caches of many kinds in front of such servers
+
     def __init__(self, client: Client, address: WebdavAddress) -> None:
         self._client = client
         self._address = address

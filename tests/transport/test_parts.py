@@ -17,6 +17,7 @@ from fedpriv.transport import retrying
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartsIndex, Source
+from fedpriv.transport.spool import Spool
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
 
 PART = 10_000
@@ -176,6 +177,25 @@ def test_sending_again_and_sending_another_leaves_no_parts_behind(pair, channels
     assert [path for path in on_store(pair) if NAME in path] == []
     owner.remove(RESEARCHER, "other")
     assert on_store(pair) == []
+
+
+def test_a_part_that_the_store_lost_is_sent_again_and_what_is_on_its_way_is_not(pair, tmp_path, monkeypatch):
+    owner, researcher = (
+        BlobChannel(s.connection, s.client.peer_manager.peer_store, spool=Spool(tmp_path / str(n)), part_bytes=PART)
+        for n, s in enumerate((pair.owner, pair.researcher))
+    )
+    data = os.urandom(5 * PART)
+    reference = owner.send(RESEARCHER, NAME, data)
+    (folder,) = (pair.root / LEFT / "parts").iterdir()
+    (folder / "00002").unlink()
+    up = cut(pair.owner, monkeypatch, 10**9)
+    assert owner.send_lost(RESEARCHER) == [NAME]
+    assert up.moved["write"] == ["00002", NAME]
+    assert owner.send_lost(RESEARCHER) == []
+    assert researcher.receive(OWNER, reference, tmp_path / "x").read_bytes() == data
+    seen = []
+    owner.send(RESEARCHER, "other", os.urandom(5 * PART), on_moved=lambda *_: seen.append(owner.send_lost(RESEARCHER)))
+    assert seen == [[]] * 5
 
 
 # -- what others may have done to it ---------------------------------------------------------------------------------

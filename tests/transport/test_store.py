@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from fedpriv.errors import ConfigError, TransportError, UntrustedError
@@ -43,6 +45,27 @@ def test_a_larger_object_than_expected_is_refused(store):
 def test_odd_names_are_refused(store, key):
     with pytest.raises(TransportError):
         store.put(key, b"")
+
+
+def test_where_it_is_not_known_that_a_put_is_there_at_once_it_is_looked_for(store, monkeypatch):
+    monkeypatch.setattr("fedpriv.transport.store._LOOKS_S", (0.0, 0.001, 0.001))
+    monkeypatch.setattr(store._files, "shows_at_once", False)
+    store.put("k", b"12")
+    looks, real = [], store._files.look
+
+    def late(path):
+        looks.append(path)
+        if len(looks) == 1:
+            raise FileNotFoundError
+        found = real(path)
+        return dataclasses.replace(found, size_bytes=1) if len(looks) == 2 else found
+
+    monkeypatch.setattr(store._files, "look", late)
+    store.put("k", b"123")
+    assert len(looks) == 3
+    monkeypatch.setattr(store._files, "look", lambda path: dataclasses.replace(real(path), size_bytes=1))
+    with pytest.raises(TransportError, match="took k, and does not show it"):
+        store.put("k", b"123")
 
 
 def test_an_unknown_kind_of_store_is_named():
