@@ -176,6 +176,14 @@ class ResourcesChoice(Section):
         return int(self.disk_gb * 2**30)
 
 
+class ServiceChoice(Section):
+    """How the service itself is watched."""
+
+    metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="of 127.0.0.1, for /healthz and /metrics; 0: neither"
+    )
+
+
 class DomainConfig(Section):
     """``domain.yaml``."""
 
@@ -189,6 +197,7 @@ class DomainConfig(Section):
     )
     policy: PolicyChoice = PolicyChoice()
     resources: ResourcesChoice = ResourcesChoice()
+    service: ServiceChoice = ServiceChoice()
 
 
 _HEADER = """\
