@@ -21,6 +21,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── TransportError        the store cannot be read or written
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
+        ├── VersionError      parties run versions that do not understand each other
         └── StoppedError      it was asked to stop
 """
 
@@ -143,6 +144,10 @@ class StudyError(FedprivError):
     """A study cannot go on."""
 
     exit_code = 4
+
+
+class VersionError(StudyError):
+    """Parties of a study run versions of fedpriv that do not understand each other; nothing was trained."""
 
 
 class StoppedError(StudyError):

@@ -29,6 +29,7 @@ from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import Trouble
+from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
@@ -75,6 +76,7 @@ class DomainService:
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _versions: VersionCheck = field(init=False)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
@@ -82,6 +84,7 @@ class DomainService:
         self._desk = RequestDesk(domain=self.domain, notify=self.notify)
         self._trouble = Trouble(say=self._say, notify=self.notify, note=self._on_trouble)
         self._progress = Newest(self._show_progress)
+        self._versions = VersionCheck(keys=self.domain.keys, store_url=self.domain.config.store)
         self._log = ServiceLog(self.domain.config.email, self.write_log)
         self.domain.ledger.on_append = self._log.entry
 
@@ -198,11 +201,22 @@ class DomainService:
                     self._handle_ticket(job, ticket)
             except TransportError:
                 raise  # the store is away: the same job is taken up again when it is back
-            except FedprivError as error:
+            except FedprivError as refusal:
+                error = self._explained(refusal, job.ds_email)
                 self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
                 self.notify(f"refused {job.job_name}: {error.what}")
                 self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
                 self._settled.add(job.job_name)
+
+    def _explained(self, error: FedprivError, researcher: str) -> FedprivError:
+        """Return the reason why a job was not understood: its sender's version, where that is apart from ours."""
+        try:
+            self._versions.require([self._researchers[researcher]], kept="Nothing was run", again=True)
+        except TransportError:
+            raise
+        except FedprivError as apart:
+            return apart
+        return error
 
     # -- tickets ---------------------------------------------------------------------------------------------
 
@@ -264,6 +278,7 @@ class DomainService:
             facts = {"study": ticket.study[:12], "ticket": ticket.kind, "round": ticket.round}
             self._log.event("ticket.started", **facts)
             started = time.monotonic()
+            self._require_understanding(ticket, folder)
             with self.vitals.working():
                 result = self._work(ticket, folder).carry_out(ticket, digest)
             self.vitals.carried_out(result.seconds, result.link)
@@ -280,6 +295,13 @@ class DomainService:
             work = self._works.get(ticket.study)
             retired = work.context.key_room.retired_key() if work else ""
             return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
+
+    def _require_understanding(self, ticket: Ticket, folder: StudyFolder) -> None:
+        """Refuse a ticket whose researcher or members run versions that are apart from ours, before anything runs."""
+        researcher = self._researchers[self.domain.requests.get(ticket.study).researcher]
+        known = folder.identities() if ticket.members else {}
+        members = [known[email] for email in ticket.members if email in known]
+        self._versions.require([researcher, *members], kept="Nothing was run", again=ticket.kind == "prepare")
 
     def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
         """Return the work of an approved study; what it still allows is read anew at every step of it."""
