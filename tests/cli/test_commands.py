@@ -32,6 +32,8 @@ COMMANDS = [
             "schema",
             "refresh",
             "compare",
+            "backup",
+            "restore",
         )
     ),
     ["audit", "leakage"],
@@ -94,6 +96,9 @@ def test_every_command_has_help(tmp_path):
         (["demo", "--protection", "none"], "choose one of sealed, masked, ckks, ckks-tuned, plain"),
         (["domain", "keys", "nowhere"], "nowhere is no domain"),
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
+        (["domain", "backup", "nowhere", "b"], "nowhere is no domain"),
+        (["domain", "restore", "b", "d"], "There is no file b"),
+        (["domain", "serve", "d", "--log-format", "xml"], "choose --log-format text or json"),
         (["audit", "leakage", "ab", "--domain", "nowhere"], "nowhere is no domain"),
         (["audit", "leakage", "ab", "--epsilons", "few"], "is not a list of numbers"),
         (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),

@@ -53,7 +53,7 @@ def test_two_builds_of_one_version_that_differ_are_told_so():
 
 
 def test_a_party_that_says_nothing_is_too_old():
-    with pytest.raises(VersionError, match="sicu@x.org does not say which version it runs") as caught:
+    with pytest.raises(VersionError, match=r"sicu@x\.org does not say which version it runs") as caught:
         require_understanding(OURS, {"sicu@x.org": None}, kept="Nothing was run")
     assert "install fedpriv 0.2.0 at sicu@x.org" in caught.value.todo
     assert caught.value.kept == "Nothing was run"
