@@ -23,6 +23,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     │   └── UnreachableError  it does not answer, or the connection was lost: it may answer later
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
+        ├── VersionError      parties run versions that do not understand each other
         └── StoppedError      it was asked to stop
 """
 
@@ -153,6 +154,10 @@ class StudyError(FedprivError):
     """A study cannot go on."""
 
     exit_code = 4
+
+
+class VersionError(StudyError):
+    """Parties of a study run versions of fedpriv that do not understand each other; nothing was trained."""
 
 
 class StoppedError(StudyError):

@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.cli import decisions
+from fedpriv.cli.backup import backup, restore
 from fedpriv.cli.budget import budget
 from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.cli.schema import compare, refresh, schema
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice
+from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, ServiceChoice
 from fedpriv.domain.domain import since
 from fedpriv.domain.folder import STOCK_RECIPE
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
@@ -65,6 +66,7 @@ def init(
             "researchers": [parse_pin(text).model_dump() for text in researcher or []],
             "policy": PolicyChoice().model_dump(mode="json") | {"standing": _standing(approve), "release": release},
             "resources": ResourcesChoice().model_dump(mode="json"),
+            "service": ServiceChoice().model_dump(mode="json"),
         },
         source="the options",
     )
@@ -109,17 +111,26 @@ def trust(
 def serve(
     folder: Folder,
     once: Annotated[bool, typer.Option(help="Poll once and stop.")] = False,
+    log_format: Annotated[
+        str, typer.Option("--log-format", help="text: sentences for people; json: a line for each event, for machines.")
+    ] = "text",
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve the domain until Ctrl-C: take requests, carry out approved tickets. Safe to kill and start again."""
     from fedpriv.domain.service import DomainService
 
+    if log_format not in ("text", "json"):
+        raise ConfigError(f"There is no log format {log_format!r}", todo="choose --log-format text or json")
     domain = Domain.open(folder)
 
-    def notify(sentence: str) -> None:
+    def say(sentence: str) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S')} {domain.config.name}: {sentence}")
 
-    DomainService(domain=domain, notify=notify).run(parent=parent, once=once)
+    if log_format == "json":
+        service = DomainService(domain=domain, notify=lambda sentence: None, write_log=typer.echo)
+    else:
+        service = DomainService(domain=domain, notify=say)
+    service.run(parent=parent, once=once)
 
 
 @app.command()
@@ -212,6 +223,8 @@ def try_request(
 
 
 app.command()(budget)
+app.command()(backup)
+app.command()(restore)
 app.command()(schema)
 app.command()(refresh)
 app.command()(compare)

@@ -7,6 +7,7 @@ from fedpriv.domain.folder import (
     DomainFolder,
     PolicyChoice,
     ResourcesChoice,
+    ServiceChoice,
     StandingApproval,
     Terms,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Ledger",
     "PolicyChoice",
     "ResourcesChoice",
+    "ServiceChoice",
     "StandingApproval",
     "Terms",
 ]

@@ -177,6 +177,14 @@ class ResourcesChoice(Section):
         return int(self.disk_gb * 2**30)
 
 
+class ServiceChoice(Section):
+    """How the service itself is watched."""
+
+    metrics_port: int = Field(
+        default=0, ge=0, le=65_535, description="of 127.0.0.1, for /healthz and /metrics; 0: neither"
+    )
+
+
 class DomainConfig(Section):
     """``domain.yaml``."""
 
@@ -191,6 +199,7 @@ class DomainConfig(Section):
     policy: PolicyChoice = PolicyChoice()
     resources: ResourcesChoice = ResourcesChoice()
     transport: TransportChoice = TransportChoice()
+    service: ServiceChoice = ServiceChoice()
 
 
 _HEADER = """\

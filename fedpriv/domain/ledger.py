@@ -103,6 +103,8 @@ class Ledger:
         self._sign = sign
         self._check = check
         self._read = _Read(inode=-1)
+        self.on_append: Callable[[int, str, dict[str, Any]], None] = lambda number, kind, facts: None
+        """Called with number, kind and facts of each entry that this object appended, once it is on the disk."""
         private_folder(path.parent)
 
     def append(self, kind: str, *, once: str = "", **facts: Any) -> bool:
@@ -136,7 +138,8 @@ class Ledger:
                 raise OSError(errno.ENOSPC, f"{self._path.name} could not be written to its end")
             os.fsync(descriptor)
             self._catch_up(descriptor)
-            return True
+        self.on_append(body["number"], kind, facts)
+        return True
 
     def entries(self) -> list[Entry]:
         """Return all whole entries, unverified."""

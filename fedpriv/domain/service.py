@@ -19,6 +19,7 @@ from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.monitoring import ServiceLog, Vitals, serving
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.request_desk import RequestDesk
 from fedpriv.domain.runner import check_machine
@@ -28,10 +29,11 @@ from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import Trouble
+from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
-from fedpriv.study import CodeRequest, Identity, Progress, Result, Signed, Ticket
+from fedpriv.study import CodeRequest, Identity, Progress, RequestDecision, Result, Signed, Ticket
 from fedpriv.study.messages import MAX_TICKET_BYTES, TICKET_FILE
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.base_model import ensure_model
@@ -56,10 +58,15 @@ class DomainService:
         The opened domain.
     notify : Callable[[str], None]
         Called with one sentence for each thing that a person at the domain may want to see.
+    write_log : Callable[[str], None], optional
+        Called with a line of JSON for each event; None: no log.
     """
 
     domain: Domain
     notify: Notify
+    write_log: Callable[[str], None] | None = None
+    vitals: Vitals = field(init=False, default_factory=Vitals)
+    _log: ServiceLog = field(init=False)
     _record: Record = field(init=False)
     _prepared: PreparedData = field(init=False)
     _session: OwnerSession = field(init=False)
@@ -69,13 +76,17 @@ class DomainService:
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _versions: VersionCheck = field(init=False)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._desk = RequestDesk(domain=self.domain, notify=self.notify)
-        self._trouble = Trouble(say=self._say, notify=self.notify)
-        self._progress = Newest(lambda news: self._session.blobs.show_progress(*news))
+        self._trouble = Trouble(say=self._say, notify=self.notify, note=self._on_trouble)
+        self._progress = Newest(self._show_progress)
+        self._versions = VersionCheck(keys=self.domain.keys, store_url=self.domain.config.store)
+        self._log = ServiceLog(self.domain.config.email, self.write_log)
+        self.domain.ledger.on_append = self._log.entry
 
     def run(self, *, parent: int | None = None, once: bool = False) -> None:
         """Serve until SIGTERM or SIGINT (or, with ``once``, for one poll).
@@ -96,15 +107,25 @@ class DomainService:
             if dead is not None:
                 self.notify(f"the last service (process {dead}) did not stop in order; going on where it was")
             stop_on_signals(parent)
-            try:
-                self._start()
-                self._loop(once)
-            except Stop:
-                self.notify("stopped")
-            finally:
-                for work in self._works.values():
-                    work.close()
-                self._say("stopped")
+            with serving(self.domain, self.vitals) as endpoint:
+                self._log.event("service.started", pid=os.getpid(), port=endpoint and endpoint.port)
+                self._serve(once)
+
+    def _serve(self, once: bool) -> None:
+        try:
+            self._start()
+            self._loop(once)
+        except Stop:
+            self.notify("stopped")
+        except Exception as error:
+            self._log.event("service.failed", level="error", error=type(error).__name__)
+            raise
+        finally:
+            self.vitals.stopped()
+            for work in self._works.values():
+                work.close()
+            self._say("stopped")
+            self._log.event("service.stopped")
 
     # -- start-up --------------------------------------------------------------------------------------------
 
@@ -122,11 +143,13 @@ class DomainService:
         researchers = self.domain.pinned_researchers()
         self._session = connect(self.domain, researchers, self._on_refusal)
         self._researchers = researchers  # last: if the store was away, this is done once more
+        self.vitals.store_answered()
 
     # -- the loop --------------------------------------------------------------------------------------------
 
     def _loop(self, once: bool) -> None:
         self.notify("ready: waiting for requests")
+        self._log.event("service.ready")
         self._say("waiting for requests")
         while True:
             try:
@@ -134,6 +157,7 @@ class DomainService:
                     self._connect()
                 mark = self._session.news()
                 self._session.receive()
+                self.vitals.store_answered()
                 self._handle_jobs()
                 self._session.publish()  # answers first: somebody waits for them
                 if self._desk.publish_decisions(self._session):
@@ -151,8 +175,10 @@ class DomainService:
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""
         resources = self.domain.config.resources
+        self.vitals.ready()
         if self._trouble.over():
             self._say("waiting for tickets")
+            self._log.event("trouble.over")
         quiet_s = time.monotonic() - self._acted_s
         return resources.poll_seconds if quiet_s < _QUIET_SECONDS else max(resources.poll_seconds, _QUIET_POLL_SECONDS)
 
@@ -175,11 +201,22 @@ class DomainService:
                     self._handle_ticket(job, ticket)
             except TransportError:
                 raise  # the store is away: the same job is taken up again when it is back
-            except FedprivError as error:
+            except FedprivError as refusal:
+                error = self._explained(refusal, job.ds_email)
                 self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
                 self.notify(f"refused {job.job_name}: {error.what}")
                 self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
                 self._settled.add(job.job_name)
+
+    def _explained(self, error: FedprivError, researcher: str) -> FedprivError:
+        """Return the reason why a job was not understood: its sender's version, where that is apart from ours."""
+        try:
+            self._versions.require([self._researchers[researcher]], kept="Nothing was run", again=True)
+        except TransportError:
+            raise
+        except FedprivError as apart:
+            return apart
+        return error
 
     # -- tickets ---------------------------------------------------------------------------------------------
 
@@ -238,7 +275,16 @@ class DomainService:
                 return None
             self.notify(f"study {ticket.study[:12]}: {ticket.kind}, round {ticket.round}")
             self._say(f"{ticket.kind}, round {ticket.round}")
-            return self._work(ticket, folder).carry_out(ticket, digest)
+            facts = {"study": ticket.study[:12], "ticket": ticket.kind, "round": ticket.round}
+            self._log.event("ticket.started", **facts)
+            started = time.monotonic()
+            self._require_understanding(ticket, folder)
+            with self.vitals.working():
+                result = self._work(ticket, folder).carry_out(ticket, digest)
+            self.vitals.carried_out(result.seconds, result.link)
+            moved = result.link.model_dump(include={"up_bytes", "down_bytes"}) if result.link else {}
+            self._log.event("ticket.done", seconds=round(time.monotonic() - started, 3), **facts, **moved)
+            return result
         except TransportError:
             raise
         except FedprivError as error:
@@ -249,6 +295,13 @@ class DomainService:
             work = self._works.get(ticket.study)
             retired = work.context.key_room.retired_key() if work else ""
             return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
+
+    def _require_understanding(self, ticket: Ticket, folder: StudyFolder) -> None:
+        """Refuse a ticket whose researcher or members run versions that are apart from ours, before anything runs."""
+        researcher = self._researchers[self.domain.requests.get(ticket.study).researcher]
+        known = folder.identities() if ticket.members else {}
+        members = [known[email] for email in ticket.members if email in known]
+        self._versions.require([researcher, *members], kept="Nothing was run", again=ticket.kind == "prepare")
 
     def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
         """Return the work of an approved study; what it still allows is read anew at every step of it."""
@@ -269,7 +322,7 @@ class DomainService:
                 keys=self.domain.keys,
                 folder=folder,
                 stored=stored,
-                decision=functools.partial(self.domain.requests.decision, stored.request.study),
+                decision=functools.partial(self._decision, stored.request.study),
                 ledger=self.domain.ledger,
                 blobs=self._session.blobs,
                 on_progress=lambda progress: self._on_progress(stored.researcher, progress),
@@ -299,7 +352,19 @@ class DomainService:
             config.email, config.data.dataset, tally, prepared, task=request.plan.task, files=request.files
         )
 
+    def _decision(self, study: str) -> RequestDecision:
+        self.vitals.sign()  # a job that trains asks for it four times a second
+        return self.domain.requests.decision(study)
+
     # -- telling people --------------------------------------------------------------------------------------
+
+    def _show_progress(self, news: tuple[str, Progress]) -> None:
+        self._session.blobs.show_progress(*news)
+        self.vitals.store_answered()
+
+    def _on_trouble(self, error: Exception, pause_s: float) -> None:
+        self.vitals.met_trouble("machine" if isinstance(error, OSError) else "store")
+        self._log.event("trouble.met", level="warning", error=type(error).__name__, seconds=pause_s)
 
     def _on_progress(self, researcher: str, progress: Progress) -> float:
         steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
@@ -320,6 +385,7 @@ class DomainService:
         if state == self._said:
             return False
         self._said, self._acted_s = state, time.monotonic()
+        self.vitals.sign()
         status = {"state": state, "since_s": round(time.time(), 3), "pid": os.getpid()}
         with contextlib.suppress(OSError):  # on a full disk too, the service goes on and says what is wrong
             write_json(self.domain.folder.status_path, status, durable=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from fedpriv.clinical import PreparedData, Record, Telling, load_mapping, prepare_examples, write_mock
 from fedpriv.clinical.harmonize import Progress, harmonize, silent
 from fedpriv.domain.domain import Domain
+from fedpriv.domain.versions import VersionCheck
 from fedpriv.files import write_json
 from fedpriv.protection import signed_identity
 from fedpriv.study import CodeRequest, Identity
@@ -90,6 +91,7 @@ def connect(
             transport=config.transport,
         )
     )
+    VersionCheck(keys=domain.keys, store_url=config.store).publish()  # before the keys: who has them looks for it
     publish_identity(config.store, config.email, signed_identity(domain.keys))
     return session
 

@@ -18,7 +18,7 @@ from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.skipping import Skipping
 from fedpriv.domain.updates import Updates
-from fedpriv.errors import DataError, FedprivError, RefusedError, UntrustedError
+from fedpriv.errors import DataError, FedprivError, RefusedError, UntrustedError, VersionError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import Result, Ticket
@@ -359,7 +359,7 @@ def failure(ticket: Ticket, digest: str, member: str, error: FedprivError, *, re
         kind=ticket.kind,
         round=ticket.round,
         member=member,
-        status="refused" if isinstance(error, RefusedError | UntrustedError) else "failed",
+        status="refused" if isinstance(error, RefusedError | UntrustedError | VersionError) else "failed",
         reason=WITHHELD if isinstance(error, DataError) else str(error)[:2000],
         retired_key=retired_key,
     )

@@ -24,10 +24,13 @@ class Trouble:
         Called with the state that ``fedpriv domain status`` shows.
     notify : Callable[[str], None]
         Called with one sentence each time.
+    note : Callable[[Exception, float], None]
+        Called with the error and the pause in seconds, each time.
     """
 
     say: Callable[[str], object]
     notify: Callable[[str], None]
+    note: Callable[[Exception, float], None] = lambda error, pause_s: None
     _pause_s: float = 0.0
 
     def met(self, error: Exception) -> float:
@@ -35,6 +38,7 @@ class Trouble:
         self._pause_s = min(_LONGEST_SECONDS, max(_FIRST_SECONDS, 2 * self._pause_s))
         where = "this machine" if isinstance(error, OSError) else "the store"
         self.say(f"{_WORDS} {where}: {error}")
+        self.note(error, self._pause_s)
         self.notify(f"{str(error).rstrip('.')}. Trying again in {self._pause_s:.1f} s.")
         return self._pause_s
 

@@ -10,8 +10,8 @@ from fedpriv.errors import UntrustedError
 from fedpriv.protection.keys import KEY_BYTES, IdentityKeys, derive, key_of
 from fedpriv.study.messages import Identity
 
-_MAGIC = b"fps1"
-SEALED_OVERHEAD_BYTES = len(_MAGIC) + KEY_BYTES + 16
+MAGIC = b"fps1"
+SEALED_OVERHEAD_BYTES = len(MAGIC) + KEY_BYTES + 16
 
 
 def seal_to(recipient: Identity, data: bytes, *, context: bytes) -> bytes:
@@ -49,7 +49,7 @@ def seal_to(recipient: Identity, data: bytes, *, context: bytes) -> bytes:
     except ValueError as error:
         raise UntrustedError(f"the agreement key of {recipient.email} is not a usable point") from error
     key, nonce, info = _sealing_key(shared, public, target, context)
-    return _MAGIC + public + ChaCha20Poly1305(key).encrypt(nonce, data, info)
+    return MAGIC + public + ChaCha20Poly1305(key).encrypt(nonce, data, info)
 
 
 def open_sealed(keys: IdentityKeys, sealed: bytes, *, context: bytes) -> bytes:
@@ -60,7 +60,7 @@ def open_sealed(keys: IdentityKeys, sealed: bytes, *, context: bytes) -> bytes:
     UntrustedError
         If it is too short, of another version, sealed to someone else or in another context, or was changed.
     """
-    if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[:4] != _MAGIC:
+    if len(sealed) < SEALED_OVERHEAD_BYTES or sealed[:4] != MAGIC:
         raise UntrustedError("this is not sealed data of this version", kept="It was not used", todo="upgrade fedpriv")
     public, body = sealed[4 : 4 + KEY_BYTES], sealed[4 + KEY_BYTES :]
     own = key_of(keys.identity.agreement_key)

@@ -31,7 +31,7 @@ from fedpriv.study.validation import in_words
 if TYPE_CHECKING:
     from mnemonic import Mnemonic
 
-MessageKind = Literal["ticket", "result", "decision", "identity", "consent", "shard"]
+MessageKind = Literal["ticket", "result", "decision", "identity", "consent", "shard", "versions"]
 MessageT = TypeVar("MessageT", bound=Section)
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,11 +14,13 @@ from pydantic import Field
 from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
+from fedpriv.protection.versions import signed_versions
 from fedpriv.researcher.peers import PeersFile
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
-from fedpriv.transport import TransportChoice, create_transport_keys, publish_identity, read_identity
+from fedpriv.study.versions import VERSIONS_FILE
+from fedpriv.transport import Store, TransportChoice, create_transport_keys, publish_identity, read_identity
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -109,7 +111,8 @@ class Researcher:
         return PeersFile(self.root)
 
     def publish_identity(self) -> None:
-        """Put our public keys on the store, so that domains that pinned our fingerprint can find them."""
+        """Put our versions and our public keys on the store, where domains that pinned our fingerprint find them."""
+        Store.from_url(self.config.store).put(f"{self.config.email}/{VERSIONS_FILE}", signed_versions(self.keys))
         publish_identity(self.config.store, self.config.email, signed_identity(self.keys))
 
     def identity_of(self, email: str, pinned: str) -> Identity | None:

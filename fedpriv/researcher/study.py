@@ -26,6 +26,7 @@ from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
+from fedpriv.researcher.versions import require_same_protocol
 from fedpriv.study import CodeRequest, Plan, RequestDecision, parse_plan
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
@@ -138,6 +139,8 @@ class Study:
             If a domain does not answer within two minutes.
         SignatureError
             If the store holds other keys for a domain than the plan pins.
+        VersionError
+            If a domain runs a version that does not understand ours, with what to install where.
         """
         if self.folder.is_submitted:
             raise ExistsError(
@@ -149,6 +152,7 @@ class Study:
         self._require_new(request)
         self.researcher.publish_identity()
         cohort = find_cohort(self.researcher, request.plan, on_wait)
+        require_same_protocol(self.researcher, cohort, request.plan.emails)
         session = self.researcher.session(cohort)
         connect_all(session, request.plan, on_wait)
         self.folder.keep_cohort(cohort)
@@ -426,8 +430,11 @@ class Study:
     @contextmanager
     def _orchestrator(self, weights: WeightFunction | None = None) -> Iterator[Orchestrator]:
         request = self.folder.submitted()
-        session = self.researcher.session(self.folder.cohort())
+        cohort = self.folder.cohort()
+        session = self.researcher.session(cohort)
+        self.researcher.publish_identity()  # our version may be another one than when the study was submitted
         connect_enough(session, request.plan, self.folder)
+        require_same_protocol(self.researcher, cohort, self.folder.active(request.plan.emails))
         courier = Courier(self.folder, request, self.researcher, session, self._listeners)
         with closing(Orchestrator(self.folder, courier, self._listeners, weights)) as orchestrator:
             yield orchestrator

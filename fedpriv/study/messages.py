@@ -122,7 +122,7 @@ class AggregateManifest(Section):
 class Signed(Section):
     """A message with its sender's signature over its kind and canonical JSON."""
 
-    kind: Literal["ticket", "result", "decision", "identity", "consent", "shard"]
+    kind: Literal["ticket", "result", "decision", "identity", "consent", "shard", "versions"]
     payload: dict[str, object]
     signer: Fingerprint
     signature: Base64Signature

@@ -32,6 +32,8 @@ COMMANDS = [
             "schema",
             "refresh",
             "compare",
+            "backup",
+            "restore",
         )
     ),
     ["audit", "leakage"],
@@ -98,6 +100,9 @@ def test_every_command_has_help(tmp_path):
         (["store", "check", "s3://me:secret@bucket/x"], "holds a password"),
         (["store", "check", "s", "--email", "nobody"], "nobody is no email address"),
         (["domain", "budget", "nowhere"], "nowhere is no domain"),
+        (["domain", "backup", "nowhere", "b"], "nowhere is no domain"),
+        (["domain", "restore", "b", "d"], "There is no file b"),
+        (["domain", "serve", "d", "--log-format", "xml"], "choose --log-format text or json"),
         (["audit", "leakage", "ab", "--domain", "nowhere"], "nowhere is no domain"),
         (["audit", "leakage", "ab", "--epsilons", "few"], "is not a list of numbers"),
         (["demo", "--epsilon", "0"], "choose a number above 0, up to 100"),
