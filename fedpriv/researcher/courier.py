@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from fedpriv.errors import MissingBlobError, StudyError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
@@ -25,7 +25,7 @@ from fedpriv.researcher.events import (
 from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
-from fedpriv.study import BlobRef, CodeRequest, Identity, RequestDecision, Result, Signed, Ticket
+from fedpriv.study import BlobRef, CodeRequest, Identity, Progress, RequestDecision, Result, Signed, Ticket
 from fedpriv.study.messages import TICKET_FILE
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 _WAITING_SECONDS = 10.0
+_LONG_TRANSFER_SECONDS = 2.0
 _LOST_LOOKS, _LOST_LOOK_SECONDS = 12, 10.0
 """A blob that was announced and is not there is looked for again: its sender puts back what a store lost."""
 
@@ -301,16 +302,32 @@ class Courier:
 
     async def send(self, email: str, name: str, data: bytes | Path) -> BlobRef:
         """Leave a blob, or a file as one, for one domain."""
-        return await self.in_background(self._session.blobs.send, email, name, data)
+        send = functools.partial(self._session.blobs.send, on_moved=self._moved(email, "sending"))
+        return await self.in_background(send, email, name, data)
 
     async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:
         """Fetch a domain's blob, checked, to ``path``; one that the store lost is waited for a while."""
+        receive = functools.partial(self._session.blobs.receive, on_moved=self._moved(email, "fetching"))
         for _ in range(_LOST_LOOKS):
             try:
-                return await self.in_background(self._session.blobs.receive, email, blob, path)
+                return await self.in_background(receive, email, blob, path)
             except MissingBlobError:
                 await asyncio.sleep(_LOST_LOOK_SECONDS)
-        return await self.in_background(self._session.blobs.receive, email, blob, path)
+        return await self.in_background(receive, email, blob, path)
+
+    def _moved(self, email: str, state: Literal["sending", "fetching"]) -> Callable[[int, int], None]:
+        """Return what says how far a transfer of ours is, in per cent, once it has taken two seconds."""
+        loop, started = asyncio.get_running_loop(), now()
+        round_number = self._asked[email].round if email in self._asked else 0
+
+        def say(done_bytes: int, total_bytes: int) -> None:
+            if loop.time() - started < _LONG_TRANSFER_SECONDS:
+                return
+            step = 100 * done_bytes // total_bytes
+            progress = Progress(study=self.study, round=round_number, state=state, step=step, steps=100)
+            loop.call_soon_threadsafe(self._emit, DomainProgress(study=self.study, domain=email, progress=progress))
+
+        return say
 
     async def remove(self, email: str, name: str) -> None:
         """Remove a blob of ours that a domain has taken."""

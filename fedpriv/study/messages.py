@@ -301,10 +301,25 @@ class RequestDecision(Section):
 
 
 class Progress(Section):
-    """Where a domain is in a ticket: shown to the researcher, never part of the protocol."""
+    """Where a domain is in a ticket: shown to the researcher, never part of the protocol.
+
+    ``sending`` and ``fetching`` the researcher says of itself: what it moves to or from that domain. Of transfers, a
+    domain's too, ``step`` is per cent.
+    """
 
     study: Sha256
     round: int = Field(ge=0, le=1000)
-    state: Literal["waiting", "loading", "training", "sealing", "publishing", "opening", "evaluating", "done"]
+    state: Literal[
+        "waiting",
+        "loading",
+        "training",
+        "sealing",
+        "publishing",
+        "opening",
+        "evaluating",
+        "sending",
+        "fetching",
+        "done",
+    ]
     step: int = Field(default=0, ge=0)
     steps: int = Field(default=0, ge=0)

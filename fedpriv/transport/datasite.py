@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import io
 import json
@@ -264,7 +265,7 @@ class OwnerSession(_Session):
 
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=True)
-        self._jobs: tuple[int, list[JobRef]] | None = None
+        self._jobs: list[JobRef] | None = None
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
@@ -316,11 +317,14 @@ class OwnerSession(_Session):
 
     def jobs(self) -> list[JobRef]:
         """Return the jobs that pinned researchers submitted, in name order."""
-        taken = self._owner_syncer.taken
-        if self._jobs is None or self._jobs[0] != taken:
+        taken = self._owner_syncer.taken()
+        if self._jobs is None:  # all of them once; later on, those that came since
             refs = self.client.job_client.manager.iter_submission_refs(self.settings.email)
-            self._jobs = taken, [ref for ref in refs if ref.ds_email in self.settings.pins]
-        return self._jobs[1]
+            self._jobs = sorted((ref for ref in refs if ref.ds_email in self.settings.pins), key=_by_name)
+        else:
+            for ref in taken:
+                bisect.insort(self._jobs, ref, key=_by_name)
+        return self._jobs
 
     def code_folder(self, job: JobRef) -> Path:
         """Return the folder with the job's files; they never change after arrival."""
@@ -417,6 +421,10 @@ class ResearcherSession(_Session):
         except Exception as error:  # whatever a domain wrote there
             raise UntrustedError(f"{email} sent a job state that cannot be read", kept="It was not used") from error
         return (state.review_reason or "no reason given") if state.status is JobStatus.REJECTED else None
+
+
+def _by_name(ref: JobRef) -> tuple[str, str]:
+    return ref.job_name, ref.ds_email
 
 
 def _yaml(record: JobState | JobSubmissionMetadata) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -353,9 +354,15 @@ _loops: list[asyncio.AbstractEventLoop] = []
 def _loop() -> asyncio.AbstractEventLoop:
     with _starting:
         if not _loops:
+            logging.getLogger("asyncio").addFilter(_is_news)
             _loops.append(asyncio.new_event_loop())
             threading.Thread(target=_loops[0].run_forever, name="sftp", daemon=True).start()
         return _loops[0]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a line of asyncio's log is worth one: a lost connection is told of elsewhere, once."""
+    return record.getMessage() != "socket.send() raised exception."
 
 
 def _shared(address: SftpAddress) -> SftpFiles:

@@ -25,6 +25,7 @@ from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedF
 from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
 from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
+from syft_job.job_ref import JobRef
 
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
@@ -123,13 +124,13 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     _delivered: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _touched: dict[str, set[Path]] = PrivateAttr(default_factory=dict)
     _held: dict[Path, int] = PrivateAttr(default_factory=dict)
-    _taken: int = PrivateAttr(default=0)
+    _taken: list[JobRef] = PrivateAttr(default_factory=list)
     _tidying: _Clock = PrivateAttr(default_factory=lambda: _Clock(_TIDY_SECONDS))
 
-    @property
-    def taken(self) -> int:
-        """How many new jobs were taken since the start."""
-        return self._taken
+    def taken(self) -> list[JobRef]:
+        """Return the jobs that were taken since the start, or since this was asked last."""
+        taken, self._taken = self._taken, []
+        return taken
 
     def touched(self, peer: str, folder: Path) -> None:
         """Note that something was written for ``peer`` in a folder of its review folder."""
@@ -206,7 +207,8 @@ class OwnerSyncer(DatasiteOwnerSyncer):
             return
         self._check_room(target.parent, named.values())
         write_folder(target, named, staging=staging_folder(self.syftbox_folder))
-        self._taken += 1
+        name, version, peer = job.name, job.parent.name.removeprefix("v"), job.parent.parent.name
+        self._taken.append(JobRef(datasite_email=self.email, ds_email=peer, job_name=name, protocol_version=version))
 
     def _check_room(self, jobs: Path, contents: Iterable[bytes]) -> None:
         """Count what a new job takes in the folder of a peer's jobs, of which all are counted once after a start."""

@@ -243,3 +243,12 @@ def test_an_address_that_cannot_be_trusted_is_refused(url, reason):
 def test_any_text_is_an_address_or_a_config_error(text):
     with contextlib.suppress(ConfigError):
         SftpAddress.parse("sftp://" + text)
+
+
+def test_a_lost_connection_leaves_no_lines_of_asyncio(server, store, caplog):
+    import logging
+
+    store.put("k", b"1")  # starts the loop
+    logging.getLogger("asyncio").warning("socket.send() raised exception.")
+    logging.getLogger("asyncio").warning("something else")
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == ["something else"]
