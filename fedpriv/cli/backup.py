@@ -79,6 +79,19 @@ def restore(
     console.print(f"Next: correct data > source in {root}/domain.yaml if need be, then `fedpriv domain serve {root}`.")
 
 
+def accept_loss(folder: Folder) -> None:
+    """Go on with a domain that was set back, where what came after is lost for good. Revokes every approval."""
+    from fedpriv.domain.ledger_mark import MarkKeeper
+
+    revoked = MarkKeeper(domain=Domain.open(folder)).accept_loss()
+    console.print(f"The loss is in the ledger; {len(revoked)} approvals were revoked.")
+    console.print(
+        "What the lost rounds spent of the privacy budget is not known here: lower policy > epsilon by it; the "
+        "researcher's history has the rounds. Next: `fedpriv domain serve`.",
+        soft_wrap=True,
+    )
+
+
 def _passphrase(path: Path | None, *, confirm: bool) -> str:
     if path is None:
         return typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.cli import decisions
-from fedpriv.cli.backup import backup, restore
+from fedpriv.cli.backup import accept_loss, backup, restore
 from fedpriv.cli.budget import budget
 from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.cli.schema import compare, refresh, schema
@@ -225,6 +225,7 @@ def try_request(
 app.command()(budget)
 app.command()(backup)
 app.command()(restore)
+app.command("accept-loss")(accept_loss)
 app.command()(schema)
 app.command()(refresh)
 app.command()(compare)

@@ -18,6 +18,7 @@ from fedpriv.clinical.statement import state_shard
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
+from fedpriv.domain.ledger_mark import MarkKeeper
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.monitoring import ServiceLog, Vitals, serving
 from fedpriv.domain.releasing import Releasing
@@ -77,6 +78,8 @@ class DomainService:
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _versions: VersionCheck = field(init=False)
+    _mark: MarkKeeper = field(init=False)
+    _marking: Newest[None] = field(init=False)
     _said: str = ""
     _acted_s: float = field(default_factory=time.monotonic)
 
@@ -84,6 +87,8 @@ class DomainService:
         self._desk = RequestDesk(domain=self.domain, notify=self.notify)
         self._trouble = Trouble(say=self._say, notify=self.notify, note=self._on_trouble)
         self._progress = Newest(self._show_progress)
+        self._mark = MarkKeeper(domain=self.domain)
+        self._marking = Newest(lambda _: self._mark.publish())
         self._versions = VersionCheck(keys=self.domain.keys, store_url=self.domain.config.store)
         self._log = ServiceLog(self.domain.config.email, self.write_log)
         self.domain.ledger.on_append = self._log.entry
@@ -136,7 +141,9 @@ class DomainService:
         self._record = read_record(self.domain, self._on_stage)
         self._prepared = prepare_data(self.domain, self._record, on_progress=self._on_stage)
         self._say("connecting")
+        self._trouble.patiently(self._mark.check)
         self._trouble.patiently(self._connect)
+        self._marking.put(None)
         self._trouble.patiently(lambda: register_dataset(self.domain, self._session, self._prepared))
 
     def _connect(self) -> None:
@@ -234,6 +241,7 @@ class DomainService:
             str(signed.payload["status"]), JobStatus.FAILED
         )
         reason = str(signed.payload.get("reason", ""))
+        self._marking.put(None)
         self._session.answer(job, status, {"result.json": signed.to_bytes()}, reason=reason[:500])
         self._settled.add(job.job_name)
         self._say("waiting for tickets")

@@ -34,6 +34,7 @@ COMMANDS = [
             "compare",
             "backup",
             "restore",
+            "accept-loss",
         )
     ),
     ["audit", "leakage"],

@@ -35,12 +35,22 @@ def test_a_study_goes_on_from_a_backup_on_another_machine(federation, start, tmp
     shutil.rmtree(root / lost)
     new = tmp_path / "other-machine" / lost
     assert "by phone" in run("domain", "restore", tmp_path / "b", new, *option, cwd=root).stdout
-    start("domain", "serve", new, cwd=root)
+    there = start("domain", "serve", new, cwd=root)
     run("study", "resume", "icu", cwd=root)
     assert running.wait(300) == 0
     assert count(new, "domain.restored") == 1
     for step in ("round.trained", "update.sealed", "update.confirmed", "aggregate.opened"):
         assert count(new, step) == 2, step  # one before the backup, one after it
     assert "The ledger is whole" in run("domain", "ledger", "verify", new, cwd=root).stdout
-    again = run("domain", "restore", tmp_path / "b", new, *option, cwd=root, code=2)
-    assert "in use by process" in " ".join(again.stderr.split())
+    there.send_signal(signal.SIGTERM)
+    there.wait(30)
+
+    # The backup is older than what the domain did since: it is no way back, here or elsewhere.
+    refused = run("domain", "restore", tmp_path / "b", new, *option, cwd=root, code=3)
+    assert "would forget what was spent, sealed and confirmed" in " ".join(refused.stderr.split())
+    old = tmp_path / "yet-another" / lost
+    run("domain", "restore", tmp_path / "b", old, *option, cwd=root)
+    refused = run("domain", "serve", old, "--once", cwd=root, code=3)
+    assert "the folder was set back to an older state" in " ".join(refused.stderr.split())
+    assert "1 approvals were revoked" in run("domain", "accept-loss", old, cwd=root).stdout
+    run("domain", "serve", old, "--once", cwd=root)

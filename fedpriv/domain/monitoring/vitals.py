@@ -51,6 +51,8 @@ class Vitals:
     def store_answered(self) -> None:
         """Note that the store was reached."""
         self._contact_s = self.clock()
+        if self._trouble == "store":
+            self._trouble = None
 
     def ready(self) -> None:
         """Note that a turn of the loop went well."""

@@ -115,6 +115,14 @@ def test_trouble_is_said_in_one_sentence_and_is_over_with_the_next_turn(watched,
     assert get(endpoint.port, "/healthz")[0] == 200
 
 
+def test_a_store_that_answers_again_is_well_although_a_ticket_works(watched, vitals):
+    _, endpoint = watched
+    vitals.met_trouble("store")
+    vitals.store_answered()
+    with vitals.working():
+        assert get(endpoint.port, "/healthz")[0] == 200
+
+
 def test_what_happened_is_counted_from_the_ledger_also_after_a_restart(watched, vitals):
     domain, endpoint = watched
     for kind in ("round.trained", "round.trained", "update.sealed", "message.refused", "ticket.refused", "code.tried"):
