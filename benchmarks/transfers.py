@@ -5,9 +5,10 @@
 
 **transfers**: so many MB (10^6 bytes) are sent and received by a blob channel: cut into parts, encrypted, put; fetched,
 checked, decrypted, flushed to disk. Beside it the same bytes by the same kind of store, put and read as one object. The
-least of ``--times``, alternating. ``cryptography_s`` is what encrypting, verifying and decrypting them takes alone: a
-plain copy has none of it. ``ratio`` is ours over the plain copy; ``met`` says whether it is within 1.3, or, in a local
-folder, whether ours takes at most 0.5 s for 40 MB. Servers run on loopback, on the same cores.
+least of ``--times``, alternating, and the CPU seconds of this process for each. ``cryptography_s`` is what encrypting,
+verifying and decrypting them takes alone: a plain copy has none of it. ``ratio`` is ours over the plain copy; ``met``
+says whether it is within 1.3, or, in a local folder, whether ours takes at most 0.5 s for 40 MB. Servers run on
+loopback, on the same cores; ``--line-mbit 100`` puts a line of that speed before them, as between hospitals.
 
 **rounds**: two real syft sessions over a folder. In each round the researcher submits a job, the domain takes and
 answers it, the researcher takes the answer; then both ask once more for news, of which there are none. Reported for
@@ -31,6 +32,7 @@ from typing import Any
 
 from syft_job.models import JobStatus
 
+from fedpriv.experiments.crosscloud.line import Line
 from fedpriv.experiments.crosscloud.s3_server import S3Server
 from fedpriv.experiments.crosscloud.sftp_server import SftpServer
 from fedpriv.transport import OwnerSession, ResearcherSession, SessionSettings, Store, create_transport_keys
@@ -58,17 +60,21 @@ def sessions(root: Path, url: str) -> tuple[OwnerSession, ResearcherSession]:
 
 
 @contextlib.contextmanager
-def served(kind: str, root: Path) -> Iterator[str]:
+def served(kind: str, root: Path, line_mbit: float = float("inf")) -> Iterator[str]:
     """Give the address of a store of a kind."""
     if kind == "folder":
         yield str(root / "store")
-    elif kind == "sftp":
-        with SftpServer(folder=root / "server", root=root / "served") as server:
-            yield server.url
-    else:
-        with S3Server(folder=root / "s3") as server:
+        return
+    sftp = kind == "sftp"
+    server = SftpServer(folder=root / "server", root=root / "served") if sftp else S3Server(folder=root / "s3")
+    with server:
+        if isinstance(server, S3Server):
             os.environ.update(server.credentials())
+        if line_mbit == float("inf"):
             yield server.url
+            return
+        with Line(behind=server.port, mbit_per_s=line_mbit) as line:
+            yield server.url.replace(f":{server.port}", f":{line.port}")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -77,36 +83,52 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def transfer(kind: str, megabytes: int, times: int) -> dict[str, Any]:
+class Taken:
+    """Wall clock and CPU seconds of what is done again and again, by name; the least counts."""
+
+    def __init__(self) -> None:
+        self.least: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        started, cpu = time.perf_counter(), time.process_time()
+        yield
+        for unit, value in (("s", time.perf_counter() - started), ("cpu_s", time.process_time() - cpu)):
+            self.least[f"{name}_{unit}"] = min(self.least.get(f"{name}_{unit}", value), value)
+
+
+def transfer(kind: str, megabytes: int, times: int, line_mbit: float) -> dict[str, Any]:
     """Measure one kind of store."""
     data = os.urandom(megabytes * 10**6)
-    with tempfile.TemporaryDirectory() as folder, served(kind, Path(folder)) as url:
+    taken = Taken()
+    with tempfile.TemporaryDirectory() as folder, served(kind, Path(folder), line_mbit) as url:
         root = Path(folder)
         owner, researcher = sessions(root, url)
         store = Store.from_url(url)
-        source = root / "update"
+        source, target = root / "update", root / "got"
         source.write_bytes(data)
-        taken: dict[str, list[float]] = {"send_s": [], "receive_s": [], "put_s": [], "get_s": []}
         for number in range(times):
-            target = root / f"got-{number}"
-            started = time.perf_counter()
-            reference = owner.blobs.send(RESEARCHER, f"update-{number}", source)
-            taken["send_s"].append(time.perf_counter() - started)
-            taken["receive_s"].append(seconds(lambda r=reference, t=target: researcher.blobs.receive(OWNER, r, t)))
-            taken["put_s"].append(seconds(lambda n=number: store.put(f"{OWNER}/plain-{n}", data)))
-            taken["get_s"].append(seconds(lambda n=number: store.get(f"{OWNER}/plain-{n}", max_bytes=len(data))))
+            with taken.of("send"):
+                reference = owner.blobs.send(RESEARCHER, f"update-{number}", source)
+            with taken.of("receive"):
+                researcher.blobs.receive(OWNER, reference, target)
+            with taken.of("put"):
+                store.put(f"{OWNER}/plain-{number}", data)
+            with taken.of("get"):
+                store.get(f"{OWNER}/plain-{number}", max_bytes=len(data))
             if target.read_bytes() != data:
                 raise SystemExit("other bytes came back")
             owner.blobs.remove(RESEARCHER, f"update-{number}")
             store.delete(f"{OWNER}/plain-{number}")
             target.unlink()
-        least = {name: round(min(values), 4) for name, values in taken.items()}
         crypto = min(cryptography(owner, researcher, data) for _ in range(times))
+    least = {name: round(value, 4) for name, value in taken.least.items()}
     ours, plain = least["send_s"] + least["receive_s"], least["put_s"] + least["get_s"]
     within = ours <= WANTED_FOLDER_S_PER_MB * megabytes if kind == "folder" else False
     return {
         "kind": kind,
         "megabytes": megabytes,
+        **({} if line_mbit == float("inf") or kind == "folder" else {"line_mbit": line_mbit}),
         **least,
         "ours_s": round(ours, 4),
         "plain_s": round(plain, 4),
@@ -186,11 +208,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--line-mbit", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--kinds", nargs="*", default=["folder", "sftp", "s3"], choices=["folder", "sftp", "s3"])
     options = parser.parse_args()
     report = {
-        "transfers": [transfer(kind, options.megabytes, options.times) for kind in options.kinds],
+        "transfers": [transfer(kind, options.megabytes, options.times, options.line_mbit) for kind in options.kinds],
         "rounds": rounds(options.rounds) if options.rounds else [],
     }
     json.dump(report, sys.stdout, indent=1)

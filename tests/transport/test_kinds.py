@@ -10,6 +10,7 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.errors import ConfigError, TransportError, UntrustedError
+from fedpriv.experiments.crosscloud.line import Line
 from fedpriv.experiments.crosscloud.programs import program
 from fedpriv.experiments.crosscloud.s3_server import S3Server
 from fedpriv.experiments.crosscloud.sftp_server import SftpServer
@@ -19,7 +20,6 @@ from fedpriv.transport.checking import check_store
 from fedpriv.transport.objects import ObjectFiles
 from tests.transport.azure_server import KEY, AzureServer
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
-from tests.transport.cutting_proxy import CuttingProxy
 from tests.transport.webdav_server import WebdavServer
 
 KINDS = ["folder", "memory", "sftp", "s3", "azure", "webdav"]
@@ -215,13 +215,13 @@ def test_a_blob_of_many_parts_arrives_over_a_line_that_is_cut_every_few_of_them(
     )
     data = os.urandom(600_001)
     port = int(re.search(r"127\.0\.0\.1:(\d+)", url)[1])
-    with CuttingProxy(port, every_bytes=190_000) as proxy:
+    with Line(behind=port, every_bytes=190_000) as line:
         for session in (pair.owner, pair.researcher):
-            through = Store.from_url(url.replace(f":{port}", f":{proxy.port}"))
+            through = Store.from_url(url.replace(f":{port}", f":{line.port}"))
             monkeypatch.setattr(session.connection, "_store", through)
         reference = again(lambda: owner.send(RESEARCHER, "update-1", data))
         target = again(lambda: researcher.receive(OWNER, reference, tmp_path / "got"))
-    assert proxy.cuts > 2
+    assert line.cuts > 2
     assert target.read_bytes() == data
 
 
