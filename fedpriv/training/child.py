@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedpriv.training.attempts import notice
-from fedpriv.training.device import choose_device
+from fedpriv.training.device import open_device
 from fedpriv.training.jobs import LOG, Job, do_job, failure_message
 from fedpriv.training.landlock import restrict
 from fedpriv.training.ranks import ALONE, PeerLostError, Ranks, meet
@@ -102,6 +102,9 @@ def _read_nothing() -> None:
 def confine(job: Job, connect: Callable[[], Ranks] | None = None) -> Ranks:
     """Put this process into the job's fence, from which neither it nor what it starts can get out again.
 
+    The job's device is opened on the way: CUDA's driver opens a socket when it starts, and no code of a request has
+    been read yet.
+
     Parameters
     ----------
     connect : Callable[[], Ranks], optional
@@ -112,10 +115,12 @@ def confine(job: Job, connect: Callable[[], Ranks] | None = None) -> Ranks:
     ------
     OSError, ValueError
         If the kernel refuses to; the job must not be run then.
+    ConfigError
+        If the device is not to be had.
     """
     fence = job.fence
     if fence is None:
-        return connect() if connect else ALONE
+        return _connected(job, connect)
     if fence.walls:
         _check_one_thread()
     os.setpriority(os.PRIO_PROCESS, 0, _LEAST_PRIORITY)  # whoever watches it must get a word in
@@ -129,9 +134,15 @@ def confine(job: Job, connect: Callable[[], Ranks] | None = None) -> Ranks:
     if fence.walls:
         readable = [Path(place) for place in fence.readable]
         restrict(readable, [Path(job.out), *map(Path, fence.writable)], tcp=connect is not None)
-    ranks = connect() if connect else ALONE
+    ranks = _connected(job, connect)
     if fence.walls:
         filter_system_calls()
+    return ranks
+
+
+def _connected(job: Job, connect: Callable[[], Ranks] | None) -> Ranks:
+    ranks = connect() if connect else ALONE
+    open_device(job.device, rank=ranks.rank, size=ranks.size)
     return ranks
 
 
@@ -168,7 +179,6 @@ def work(job: Job, pipe: int, connect: Callable[[], Ranks] | None = None) -> int
             notice(lambda attempt: tell({"tried": attempt}), readable, writable)
         if ranks.first:
             tell({"started": True})
-        choose_device(job.device, rank=ranks.rank, size=ranks.size)
         do_job(job, lambda step, steps: tell({"step": int(step), "steps": int(steps)}) if ranks.first else None)
     except BaseException as error:  # the process ends here, with the reason told
         if not isinstance(error, PeerLostError):  # another one has the reason

@@ -55,6 +55,24 @@ def choose_device(choice: DeviceChoice, *, rank: int = 0, size: int = 1) -> str:
     return _chosen[0]
 
 
+def open_device(choice: DeviceChoice, *, rank: int = 0, size: int = 1) -> str:
+    """Choose the device of this process and, where it is a graphics processor, start CUDA on it.
+
+    What the driver needs of the system only at its start, a socket among it, is not needed afterwards.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`choose_device`.
+    """
+    import torch
+
+    name = choose_device(choice, rank=rank, size=size)
+    if name != "cpu":
+        torch.zeros(1, device=name)
+    return name
+
+
 def training_device() -> torch.device:
     """Return the device that was chosen, by default the processor."""
     import torch
