@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -151,15 +152,19 @@ def words_of(command):
     return [word for word in shlex.split(command)[1:] if word not in {"...", "…"}]
 
 
-def unknown(command):
-    """What of a command fedpriv does not know, or nothing."""
+@cache
+def program():
     from typer.main import get_command
 
     from fedpriv.cli.main import app
 
-    here, context, words = get_command(app), None, words_of(command)
+    return get_command(app)
+
+
+def unknown(command):
+    """What of a command fedpriv does not know, or nothing."""
+    here, words = program(), words_of(command)
     while hasattr(here, "commands"):
-        context = here.make_context(here.name or "fedpriv", [], parent=context, resilient_parsing=True)
         if not words or words == ["--help"]:
             return None
         names = words.pop(0).split("|")
