@@ -5,6 +5,7 @@
 #   sh bootstrap.sh test  [arguments of pytest]
 #   sh bootstrap.sh lab   [options of `fedpriv lab`, such as --demo]
 #   sh bootstrap.sh docs         run the notebooks and write them as pages, to build/docs
+#   sh bootstrap.sh site         write the documentation site, to build/site; with the notebooks' pages if docs wrote them
 #   sh bootstrap.sh lint         ruff and pyright
 #   sh bootstrap.sh setup        set up only
 #   sh bootstrap.sh pins         write constraints.txt anew (needs the network)
@@ -194,6 +195,11 @@ lab)
 docs)
     setup
     exec "$VENV/bin/python" docs/notebook_pages.py "$@"
+    ;;
+site)
+    setup
+    # The makers of the theme announce its successor at each start.
+    NO_MKDOCS_2_WARNING=1 exec "$VENV/bin/python" -m mkdocs build --strict "$@"
     ;;
 lint)
     setup

@@ -74,7 +74,7 @@ def test_every_pin_is_exact_and_there_once():
     assert names == sorted(names)
 
 
-@pytest.mark.parametrize("requirement", requirements("lab", "dev", *EXTRAS), ids=str)
+@pytest.mark.parametrize("requirement", requirements("lab", "docs", "dev", *EXTRAS), ids=str)
 def test_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
     versions = dict(line.split("==") for line in pins())
     version = versions.get(canonicalize_name(requirement.name))
@@ -101,7 +101,9 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
     for line in pins():
         name, wanted = line.split("==")
-        if any(canonicalize_name(requirement.name) == name for requirement in requirements("lab", "dev", *EXTRAS)):
+        if any(
+            canonicalize_name(requirement.name) == name for requirement in requirements("lab", "docs", "dev", *EXTRAS)
+        ):
             assert version(name).split("+")[0] == wanted, name
 
 
@@ -167,6 +169,7 @@ def test_imports_go_down_only():
 
 def test_the_extra_for_development_has_everything_for_demo_and_tests():
     assert "fedpriv[lab]" in PROJECT["optional-dependencies"]["dev"]
+    assert "fedpriv[docs]" in PROJECT["optional-dependencies"]["dev"]
     assert f"fedpriv[{','.join(EXTRAS)}]" in PROJECT["optional-dependencies"]["dev"]
     assert {"pytest", "hypothesis", "ruff", "pyright"} <= {requirement.name for requirement in requirements("dev")}
 
@@ -210,7 +213,7 @@ def test_scripts_can_be_run_and_parsed(name):
 def test_make_only_passes_on_to_the_script():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
-    assert {"demo", "test", "setup", "lint", "lab", "docs"} == set(targets)
+    assert {"demo", "test", "setup", "lint", "lab", "docs", "site"} == set(targets)
     for target in targets:
         assert re.search(rf"^{target}( \|.*)?\)( setup ;;)?$", SCRIPT, re.MULTILINE)
     assert "@sh bootstrap.sh $@ $(ARGS)" in text
@@ -269,7 +272,7 @@ def test_without_disk_the_next_step_is_said(copy):
 def test_without_a_verb_the_verbs_are_shown(copy, arguments):
     done = bootstrap(copy, *arguments)
     assert done.returncode == 2
-    for verb in ("demo", "test", "lab", "docs", "lint", "setup"):
+    for verb in ("demo", "test", "lab", "docs", "site", "lint", "setup"):
         assert f"sh bootstrap.sh {verb}" in done.stderr
 
 
