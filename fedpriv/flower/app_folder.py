@@ -62,7 +62,7 @@ def write_app(target: Path, *, researcher: str, exchange: str) -> Path:
         raise ConfigError(
             f"The store {exchange} is no folder: what Flower carries lies in a folder of each party's own",
             kept="Nothing was written",
-            todo="make the researcher's home with `fedpriv study init --store FOLDER`, and use Flower in place of a store",
+            todo="make a home with `fedpriv study init --store FOLDER`; Flower is in the place of a common store",
         )
     if target.exists() and any(target.iterdir()):
         raise ExistsError(f"{target} is not empty", kept="It was left as it is", todo="give another folder")

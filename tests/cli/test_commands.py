@@ -38,6 +38,7 @@ COMMANDS = [
         )
     ),
     ["audit", "leakage"],
+    ["flower", "app"],
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(
         ["study", name]
@@ -88,6 +89,7 @@ def test_every_command_has_help(tmp_path):
         (["domain", "status", "nowhere"], "nowhere is no domain"),
         (["lab", "--notebooks", "nowhere"], "There is no folder nowhere"),
         (["study", "run", "icu"], "is no researcher's home"),
+        (["flower", "app", "relay"], "is no researcher's home"),
         (["study", "init", "--email", "NOT AN ADDRESS", "--store", "s"], "email"),
         (["domain", "init", "d", "--email", "a@x.org", "--store", "s", "--data", "none"], "none"),
         (

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -68,7 +67,11 @@ class FlowerBed:
         self._port = _free_port()
         self._run = ""
         path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"  # its processes start each other by name
-        quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+        quiet = {
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        }
         self._environment = {"PATH": path, "HOME": str(self._work), "FLWR_HOME": str(self._work / "flwr")} | quiet
 
     def __enter__(self) -> FlowerBed:
@@ -129,7 +132,9 @@ class FlowerBed:
         make_certificates(self._work)
         settings = self._work / "flwr" / "config.toml"
         address, authority = json.dumps(f"{_HOST}:{self._port}"), json.dumps(str(self._work / "ca.pem"))
-        text = f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = {address}\nroot-certificates = {authority}\n'
+        text = (
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = {address}\nroot-certificates = {authority}\n'
+        )
         write_atomic(settings, text.encode())
         keys = ("--ssl-ca-certfile", "ca.pem", "--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key")
         where = ("--host", _HOST, "--port", str(self._port))
@@ -187,12 +192,12 @@ def make_certificates(folder: Path) -> None:
     """Write an authority (``ca.pem``) and a server's certificate and key of it, for this machine and one day."""
     authority, authority_name = ec.generate_private_key(ec.SECP256R1()), _name("a test's authority")
     server = ec.generate_private_key(ec.SECP256R1())
-    reached_as = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
-    )
+    reached_as = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))])
     signed_by = (authority_name, authority)
     top = _certificate(authority_name, authority, signed_by, x509.BasicConstraints(ca=True, path_length=0))
-    leaf = _certificate(_name("localhost"), server, signed_by, x509.BasicConstraints(ca=False, path_length=None), reached_as)
+    leaf = _certificate(
+        _name("localhost"), server, signed_by, x509.BasicConstraints(ca=False, path_length=None), reached_as
+    )
     key = server.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

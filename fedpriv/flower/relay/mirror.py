@@ -27,7 +27,7 @@ _SETTLED_US = 50_000
 """A younger file is sent at the next look: within one tick of the clock it could be replaced and keep its stamp."""
 
 
-class RefusedError(Exception):
+class RelayError(Exception):
     """What came from the other side is not what this side takes; nothing of it was written."""
 
 
@@ -64,9 +64,9 @@ class Shelf:
     def __post_init__(self) -> None:
         for address in (self.owner, self.reader):
             if not ADDRESS.fullmatch(address) or ".." in address:
-                raise RefusedError(f"{address[:80]!r} is no address")
+                raise RelayError(f"{address[:80]!r} is no address")
         if self.owner == self.reader:
-            raise RefusedError("nobody leaves something for themselves")
+            raise RelayError("nobody leaves something for themselves")
 
     def listing(self) -> Listing:
         """Return the files, by name below the owner's folder.
@@ -93,16 +93,16 @@ class Shelf:
 
         Raises
         ------
-        RefusedError
+        RelayError
             If a name leads elsewhere, a file is none of the listed ones, or all of it is too much.
         """
         if len(listed) > _MOST_FILES or sum(stamp.size for stamp in listed.values()) > self.most_bytes:
-            raise RefusedError(f"{self.owner} leaves more here than {self.most_bytes} bytes or {_MOST_FILES} files")
+            raise RelayError(f"{self.owner} leaves more here than {self.most_bytes} bytes or {_MOST_FILES} files")
         for name in listed:
             self._path(name)
         for name, data in files:
             if name not in listed or listed[name].size != len(data):
-                raise RefusedError(f"{name[:200]!r} was not announced, or has another size")
+                raise RelayError(f"{name[:200]!r} was not announced, or has another size")
             self._write(self._path(name), data, listed[name].time_us)
         for name in set(self.listing()) - set(listed):
             self._path(name).unlink(missing_ok=True)
@@ -137,10 +137,10 @@ class Shelf:
 
     def _path(self, name: str) -> Path:
         if not _is_name(name) or (name.startswith("to/") and not name.startswith(f"to/{self.reader}/")):
-            raise RefusedError(f"{name[:200]!r} is no name of a file from {self.owner} to {self.reader}")
+            raise RelayError(f"{name[:200]!r} is no name of a file from {self.owner} to {self.reader}")
         path = self._base / name
         if any(folder.is_symlink() for folder in (path, *path.parents[: name.count("/") + 1])):
-            raise RefusedError(f"{name[:200]!r} leads over a symbolic link")
+            raise RelayError(f"{name[:200]!r} leads over a symbolic link")
         return path
 
     @property
@@ -178,15 +178,15 @@ def listing_from_json(value: Any) -> Listing:
 
     Raises
     ------
-    RefusedError
+    RelayError
         If it is none.
     """
     listing: Listing = {}
     if not isinstance(value, list) or len(value) > _MOST_FILES:
-        raise RefusedError("a listing is no list, or too long")
+        raise RelayError("a listing is no list, or too long")
     for item in value:
         if not isinstance(item, list) or [type(part) for part in item] != [str, int, int] or min(item[1:]) < 0:
-            raise RefusedError("an entry of a listing is not a name, a size and a time")
+            raise RelayError("an entry of a listing is not a name, a size and a time")
         listing[item[0]] = Stamp(size=item[1], time_us=item[2])
     return listing
 

@@ -1,4 +1,4 @@
-"""What one Flower message holds: a listing of each side's files, and as many files as fit. JSON and bytes, no pickle."""
+"""What one message holds: a listing of each side's files as JSON, and as many files as fit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-
-from .mirror import Listing, RefusedError, Shelf, is_news, listing_as_json, listing_from_json, missing
+from .mirror import Listing, RelayError, Shelf, is_news, listing_as_json, listing_from_json, missing
 
 VERSION = 1
 PARCEL_BYTES = 64 * 2**20
 """Files in one message, if more than one: with 1 Mbit/s it is on its way for nine minutes."""
 
-_LETTER, _FILES, _RAW = "letter", "files", "fedpriv.bytes"
-_MOST_LETTER_BYTES = 32 * 2**20
+_MOST_LETTER_BYTES, _MOST_WAIT_S = 32 * 2**20, 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +46,9 @@ class Parcel:
         """Bytes of the files."""
         return sum(len(data) for _, data in self.files)
 
-    def to_records(self) -> RecordDict:
-        """Return it as the content of a Flower message; Flower cuts files into pieces of 5 MB."""
-        letter = {
+    def letter(self) -> str:
+        """Return everything but the bytes of the files, as JSON."""
+        value = {
             "fedpriv": VERSION,
             "sender": self.sender,
             "recipient": self.recipient,
@@ -60,38 +57,32 @@ class Parcel:
             "files": [name for name, _ in self.files],
             "wait_s": self.wait_s,
         }
-        arrays = {
-            str(number): Array(dtype="uint8", shape=(len(data),), stype=_RAW, data=data)
-            for number, (_, data) in enumerate(self.files)
-        }
-        records = RecordDict({_LETTER: ConfigRecord({"json": json.dumps(letter, separators=(",", ":"))})})
-        if arrays:
-            records[_FILES] = ArrayRecord(arrays)
-        return records
+        return json.dumps(value, separators=(",", ":"))
 
     @classmethod
-    def from_records(cls, records: RecordDict) -> Parcel:
-        """Return what a Flower message holds.
+    def of(cls, letter: str, files: Sequence[bytes]) -> Parcel:
+        """Return what came: a letter, and the bytes of its files in their order.
 
         Raises
         ------
-        RefusedError
+        RelayError
             If it is none of ours, or of another version.
         """
-        letter = _letter(records)
-        if letter.get("fedpriv") != VERSION:
-            raise RefusedError("the two sides run different versions of the relay: start the newer app on both")
-        names, arrays = letter.get("files"), records.array_records.get(_FILES, {})
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != len(arrays):
-            raise RefusedError("a message has other files than it says")
-        left, wait_s = letter.get("left"), letter.get("wait_s")
+        value = _parse(letter)
+        if value.get("fedpriv") != VERSION:
+            raise RelayError("the two sides run different versions of the relay: start the newer app on both")
+        names, left, wait_s = value.get("files"), value.get("left"), value.get("wait_s")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != len(files):
+            raise RelayError("a message has other files than it says")
+        if not isinstance(wait_s, int | float) or not 0 <= wait_s <= _MOST_WAIT_S:
+            raise RelayError("a message asks for no time to wait, or too long a one")
         return cls(
-            sender=str(letter.get("sender")),
-            recipient=str(letter.get("recipient")),
+            sender=str(value.get("sender")),
+            recipient=str(value.get("recipient")),
             left=None if left is None else listing_from_json(left),
-            held=listing_from_json(letter.get("held")),
-            files=tuple((name, _bytes(arrays.get(str(number)))) for number, name in enumerate(names)),
-            wait_s=float(wait_s) if isinstance(wait_s, int | float) and 0 <= wait_s <= 3600 else 0.0,
+            held=listing_from_json(value.get("held")),
+            files=tuple(zip(names, files, strict=True)),
+            wait_s=float(wait_s),
         )
 
 
@@ -115,20 +106,13 @@ def pack(shelf: Shelf, left: Listing, held: Listing, most_bytes: int = PARCEL_BY
     return packed
 
 
-def _letter(records: RecordDict) -> dict[str, Any]:
-    text = records.config_records.get(_LETTER, {}).get("json")
-    if not isinstance(text, str) or len(text) > _MOST_LETTER_BYTES:
-        raise RefusedError("a message has no letter, or too long a one")
+def _parse(letter: str) -> dict[str, Any]:
+    if len(letter) > _MOST_LETTER_BYTES:
+        raise RelayError("a message's letter is too long")
     try:
-        letter = json.loads(text)
+        value = json.loads(letter)
     except (ValueError, RecursionError) as error:
-        raise RefusedError("a message's letter is not JSON") from error
-    if not isinstance(letter, dict):
-        raise RefusedError("a message's letter is no object")
-    return letter
-
-
-def _bytes(array: Array | None) -> bytes:
-    if array is None or array.stype != _RAW:
-        raise RefusedError("a file in a message is not plain bytes")
-    return bytes(array.data)
+        raise RelayError("a message's letter is not JSON") from error
+    if not isinstance(value, dict):
+        raise RelayError("a message's letter is no object")
+    return value
