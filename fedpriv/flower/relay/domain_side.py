@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .mirror import RelayError, Shelf, is_answer, is_news, missing
@@ -11,8 +12,19 @@ from .parcel import Parcel, pack
 _LOOK_S, _FOLLOWS_S = 0.1, 1.0
 
 
-def answer_parcel(asked: Parcel, exchange: Path, domain: str) -> Parcel:
+def answer_parcel(asked: Parcel, exchange: Path, domain: str, work: Callable[[], object] = lambda: None) -> Parcel:
     """Take a parcel of the researcher's and return what the domain has for it.
+
+    Parameters
+    ----------
+    asked : Parcel
+        What came.
+    exchange : Path
+        The domain's exchange folder.
+    domain : str
+        Its address.
+    work : callable
+        Called once the files are there: in a simulation, the domain works in it.
 
     Raises
     ------
@@ -26,6 +38,7 @@ def answer_parcel(asked: Parcel, exchange: Path, domain: str) -> Parcel:
     if asked.recipient != domain:
         raise RelayError(f"a message for {asked.recipient[:80]!r} came to {domain}")
     theirs.receive(asked.left, asked.files)
+    work()
     _wait_for_news(ours, asked)
     left = ours.listing()
     files = pack(ours, left, asked.held)
