@@ -59,7 +59,10 @@ COMMANDS = [
             *("ping", "watch", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
-    *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "figures")),
+    *(
+        ["bench", name]
+        for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "flower", "figures")
+    ),
     *(["model", name] for name in ("add", "list", "remove", "check")),
     ["store", "check"],
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
