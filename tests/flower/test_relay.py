@@ -139,6 +139,21 @@ def test_an_error_of_a_node_is_said_and_it_is_greeted_again(tmp_path, home):
     assert len([said for said in post.said if said.startswith("node 1: ")]) == 3
 
 
+def test_a_disk_that_takes_nothing_is_said_and_tried_again(tmp_path, home, monkeypatch):
+    place = (site(tmp_path, "micu"), ME)
+    put(place[0], f"{ME}/identity.json", b"public")
+    post, failures, whole = Post({1: place}), [OSError(28, "No space left on device")], Shelf.receive
+
+    def receive(shelf, *given):
+        if shelf.root == home and failures:
+            raise failures.pop()
+        whole(shelf, *given)
+
+    monkeypatch.setattr(Shelf, "receive", receive)
+    run(Relay(post, home, YOU), (home / f"{ME}/identity.json").exists)
+    assert any("No space left on device" in said for said in post.said)
+
+
 def test_a_node_that_changes_its_address_brings_nothing(tmp_path, home):
     post = Post({1: (site(tmp_path, "micu"), ME)})
     relay = Relay(post, home, YOU)

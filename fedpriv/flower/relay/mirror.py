@@ -98,11 +98,13 @@ class Shelf:
         """
         if len(listed) > _MOST_FILES or sum(stamp.size for stamp in listed.values()) > self.most_bytes:
             raise RelayError(f"{self.owner} leaves more here than {self.most_bytes} bytes or {_MOST_FILES} files")
+        taken = list(files)
         for name in listed:
             self._path(name)
-        for name, data in files:
+        for name, data in taken:
             if name not in listed or listed[name].size != len(data):
                 raise RelayError(f"{name[:200]!r} was not announced, or has another size")
+        for name, data in taken:
             self._write(self._path(name), data, listed[name].time_us)
         for name in set(self.listing()) - set(listed):
             self._path(name).unlink(missing_ok=True)

@@ -97,10 +97,14 @@ class Relay:
     def run(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Carry files until ``is_over`` says so."""
         while not is_over():
-            self._look_for_nodes()
-            self._take_answers()
-            for number, node in self._nodes.items():
-                self._tend(number, node)
+            try:
+                self._look_for_nodes()
+                self._take_answers()
+                for number, node in self._nodes.items():
+                    self._tend(number, node)
+            except OSError as error:  # the exchange folder: a full disk, rights
+                self._post.say(f"the exchange folder: {error}")
+                time.sleep(_AGAIN_S)
             time.sleep(_LOOK_S)
 
     # -- nodes --------------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ class Relay:
                 if isinstance(answer, str):
                     raise RelayError(answer)
                 self._take(number, node, answer)
-            except RelayError as error:
+            except (RelayError, OSError) as error:
                 self._post.say(f"{node.domain or f'node {number}'}: {error}")
                 self._nodes[number] = Node(next_s=time.monotonic() + _AGAIN_S)
         self._pulled_s = time.monotonic()
