@@ -41,6 +41,7 @@ OnProgress = Callable[[str, float], None]
 _PATIENTS = 12
 """Of each domain, on average."""
 
+_SILENT_S = 300.0
 _STORE_BYTES = 128 * 2**20
 _services: dict[str, SimulatedService] = {}
 
@@ -210,8 +211,9 @@ def _apps(federation: Federation, study: _Run) -> tuple[Any, Any, list[Relay]]:
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        relays.append(Relay(GridPost(grid), Path(config.store), config.email))
-        relays[0].run(study.is_over)
+        relay = Relay(GridPost(grid), Path(config.store), config.email)
+        relays.append(relay)
+        relay.run(lambda: study.is_over() or time.monotonic() - relay.heard_s > _SILENT_S)  # the engine may have failed
 
     @client.query()
     def carry(message: Message, context: Context) -> Message:

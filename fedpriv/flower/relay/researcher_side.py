@@ -86,6 +86,13 @@ class Relay:
         The researcher's exchange folder.
     researcher : str
         Their address.
+
+    Attributes
+    ----------
+    messages, bytes_down, bytes_up : int
+        What was sent so far, and bytes of files to and from domains.
+    heard_s : float
+        When the last answer came, on the monotonic clock; at first, when it began.
     """
 
     def __init__(self, post: Post, exchange: Path, researcher: str) -> None:
@@ -93,6 +100,7 @@ class Relay:
         self._nodes: dict[int, Node] = {}
         self._looked_s = self._pulled_s = 0.0
         self.messages = self.bytes_down = self.bytes_up = 0
+        self.heard_s = time.monotonic()
 
     def run(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Carry files until ``is_over`` says so."""
@@ -161,6 +169,7 @@ class Relay:
         if not asked or time.monotonic() - self._pulled_s < _PULL_S:
             return
         for name, answer in self._post.answers(list(asked)):
+            self.heard_s = time.monotonic()
             number = asked.get(name)
             node = None if number is None else self._nodes.get(number)
             if number is None or node is None:
