@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -59,10 +60,13 @@ class FlowerBed:
         The folder with Flower's programs.
     work : Path
         Certificates, logs and Flower's own files lie below it.
+    authenticated : bool
+        Only SuperNodes whose keys were registered are let in; each is the same one to Flower when it starts again.
     """
 
-    def __init__(self, federation: Federation, programs: Path, work: Path) -> None:
+    def __init__(self, federation: Federation, programs: Path, work: Path, *, authenticated: bool = False) -> None:
         self._federation, self._programs, self._work = federation, programs, private_folder(work)
+        self._authenticated = authenticated
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._port = _free_port()
         self._run = ""
@@ -107,6 +111,7 @@ class FlowerBed:
         arguments = [
             *("--superlink", f"{_HOST}:{self._port}", "--root-certificates", str(self._work / "ca.pem")),
             *("--node-config", config, "--port", str(_free_port())),
+            *(("--auth-supernode-private-key", str(self._work / f"{name}.key")) if self._authenticated else ()),
         ]
         self._spawn(name, "flower-supernode", *arguments)
 
@@ -138,17 +143,21 @@ class FlowerBed:
         write_atomic(settings, text.encode())
         keys = ("--ssl-ca-certfile", "ca.pem", "--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key")
         where = ("--host", _HOST, "--port", str(self._port))
-        self._spawn("superlink", "flower-superlink", *keys, *where, "--disable-runtime-dependency-installation")
+        entry = ("--enable-supernode-auth",) if self._authenticated else ()
+        self._spawn("superlink", "flower-superlink", *keys, *where, *entry, "--disable-runtime-dependency-installation")
         for name in self._federation.domains:
+            if self._authenticated:
+                make_node_key(self._work, name)
+                self._ask_superlink("supernode", "register", str(self._work / f"{name}.pub"), "here")
             self.start_node(name)
         app = self._work / "app"
         shutil.rmtree(app, ignore_errors=True)
         config = self._federation.researcher.config
         write_app(app, researcher=config.email, exchange=config.store)
-        self._run = self._started(str(app))
+        self._run = str(self._ask_superlink("run", str(app), "here")["run-id"])
 
-    def _started(self, app: str) -> str:
-        """Start the run as soon as the SuperLink listens, and return its number."""
+    def _ask_superlink(self, *arguments: str) -> dict[str, Any]:
+        """Run a command of ``flwr`` as soon as the SuperLink listens, and return what it answers."""
         end, said = time.monotonic() + _STARTS_S, "it does not listen"
         while time.monotonic() < end:
             for name, process in self._processes.items():
@@ -157,11 +166,13 @@ class FlowerBed:
             with socket.socket() as probe:
                 listens = probe.connect_ex((_HOST, self._port)) == 0
             if listens:
-                said = self._flwr("run", app, "here", "--format", "json")
-                with contextlib.suppress(ValueError, KeyError):
-                    return str(json.loads(said)["run-id"])
+                said = self._flwr(*arguments, "--format", "json")
+                with contextlib.suppress(ValueError):
+                    answer = json.loads(said)
+                    if answer.get("success"):
+                        return answer
             time.sleep(0.2)
-        raise StudyError(f"Flower's run cannot be started: {said[-500:]}", kept="Nothing was run")
+        raise StudyError(f"flwr {arguments[0]} does not work: {said[-500:]}", kept="Nothing was run")
 
     def _flwr(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -203,6 +214,17 @@ def make_certificates(folder: Path) -> None:
     )
     for name, data in {"ca.pem": top, "server.pem": leaf, "server.key": key}.items():
         write_atomic(folder / name, data)
+
+
+def make_node_key(folder: Path, name: str) -> None:
+    """Write the key of a SuperNode (``NAME.key``) and its public half (``NAME.pub``)."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    write_atomic(folder / f"{name}.key", private)
+    write_atomic(folder / f"{name}.pub", public)
 
 
 def _name(text: str) -> x509.Name:

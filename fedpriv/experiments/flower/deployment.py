@@ -85,6 +85,7 @@ def compare_flower(
     rounds: int = 2,
     steps: int = 2,
     kill: bool = False,
+    authenticated: bool = False,
     on_progress: OnProgress = lambda what, done: None,
 ) -> Comparison:
     """Run a study twice with the same keys, shards and seed, each time with domains that are processes of their own.
@@ -99,6 +100,8 @@ def compare_flower(
         Of the study; the steps are of a round.
     kill : bool
         Kill a SuperNode when the last round begins, and start it again once another domain has answered.
+    authenticated : bool
+        Let in only SuperNodes whose keys were registered.
     on_progress : callable
         Called with what is done, and which part of the whole is over.
 
@@ -122,7 +125,8 @@ def compare_flower(
     with contextlib.ExitStack() as stack:
         federation = stack.enter_context(Federation.take_up(work / "flower"))
         started = time.perf_counter()
-        bed = stack.enter_context(FlowerBed(federation, programs, work / "flower" / "deployment"))
+        place = work / "flower" / "deployment"
+        bed = stack.enter_context(FlowerBed(federation, programs, place, authenticated=authenticated))
         starts_s = time.perf_counter() - started
         watch = _Killer(bed, federation, rounds) if kill else _nobody
         flower = _run(federation, rounds, steps, watch)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from fedpriv.experiments.federation import Federation
 from fedpriv.experiments.flower.bed import apart
 from fedpriv.files import private_folder
 from fedpriv.flower.relay.domain_side import answer_parcel
+from fedpriv.flower.relay.parcel import Parcel
 from fedpriv.flower.relay.researcher_side import Relay
 from fedpriv.researcher import Study
 from fedpriv.researcher.events import Event, RoundFinished, RoundStarted
@@ -41,7 +42,7 @@ OnProgress = Callable[[str, float], None]
 _PATIENTS = 12
 """Of each domain, on average."""
 
-_SILENT_S = 300.0
+_SILENT_S, _WAIT_S = 300.0, 0.2
 _STORE_BYTES = 128 * 2**20
 _services: dict[str, SimulatedService] = {}
 
@@ -223,8 +224,12 @@ def _apps(federation: Federation, study: _Run) -> tuple[Any, Any, list[Relay]]:
     return server, client, relays
 
 
-def _answer(root: str, asked: Any) -> Any:
-    """Answer a parcel as the domain in a folder; its service stays open in this process."""
+def _answer(root: str, asked: Parcel) -> Parcel:
+    """Answer a parcel as the domain in a folder; its service stays open in this process.
+
+    The domain works before it is waited for, and not while it is.
+    """
+    asked = replace(asked, wait_s=min(asked.wait_s, _WAIT_S))
     if root not in _services:
         os.environ["OMP_NUM_THREADS"] = "1"
         _services[root] = SimulatedService(domain=Domain.open(Path(root)), notify=_silent).open()
