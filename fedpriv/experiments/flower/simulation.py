@@ -212,7 +212,7 @@ def _apps(federation: Federation, study: _Run) -> tuple[Any, Any, list[Relay]]:
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        relay = Relay(GridPost(grid), Path(config.store), config.email)
+        relay = Relay(GridPost(grid), Path(config.store), config.email, waits=False)
         relays.append(relay)
         relay.run(lambda: study.is_over() or time.monotonic() - relay.heard_s > _SILENT_S)  # the engine may have failed
 
@@ -227,9 +227,9 @@ def _apps(federation: Federation, study: _Run) -> tuple[Any, Any, list[Relay]]:
 def _answer(root: str, asked: Parcel) -> Parcel:
     """Answer a parcel as the domain in a folder; its service stays open in this process.
 
-    The domain works before it is waited for, and not while it is.
+    What it wrote is sent once it has lain there for a moment.
     """
-    asked = replace(asked, wait_s=min(asked.wait_s, _WAIT_S))
+    asked = replace(asked, wait_s=_WAIT_S)
     if root not in _services:
         os.environ["OMP_NUM_THREADS"] = "1"
         _services[root] = SimulatedService(domain=Domain.open(Path(root)), notify=_silent).open()

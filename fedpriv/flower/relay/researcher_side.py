@@ -86,6 +86,8 @@ class Relay:
         The researcher's exchange folder.
     researcher : str
         Their address.
+    waits : bool
+        Whether domains work beside their SuperNodes and are waited for; not so in a simulation, where they work in them.
 
     Attributes
     ----------
@@ -95,8 +97,9 @@ class Relay:
         When the last answer came, on the monotonic clock; at first, when it began.
     """
 
-    def __init__(self, post: Post, exchange: Path, researcher: str) -> None:
+    def __init__(self, post: Post, exchange: Path, researcher: str, *, waits: bool = True) -> None:
         self._post, self._exchange, self._researcher = post, exchange, researcher
+        self._waits = waits
         self._nodes: dict[int, Node] = {}
         self._looked_s = self._pulled_s = 0.0
         self.messages = self.bytes_down = self.bytes_up = 0
@@ -141,7 +144,7 @@ class Relay:
                 return
             files = pack(shelf, left, node.held)
             if any(is_news(name) for name, _ in files):
-                node.owes, node.wait_s, node.pause_s = True, _WAITS_S[0], _IDLE_S[0]
+                node.owes, node.wait_s, node.pause_s = self._waits, _WAITS_S[0], _IDLE_S[0]
             self._send(
                 number,
                 node,
