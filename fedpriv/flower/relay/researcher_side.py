@@ -87,7 +87,7 @@ class Relay:
     researcher : str
         Their address.
     waits : bool
-        Whether domains work beside their SuperNodes and are waited for; not so in a simulation, where they work in them.
+        Whether domains work beside their SuperNodes and are waited for; in a simulation they work in them.
 
     Attributes
     ----------
