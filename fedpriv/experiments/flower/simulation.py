@@ -8,6 +8,8 @@ training runs in it, without a sandbox, on made-up notes.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import tempfile
@@ -148,17 +150,17 @@ def simulate(
     StudyError
         If the study ends early.
     """
-    try:
-        import ray
-        from flwr.simulation import run_simulation
-    except ImportError as error:
+    missing = [name for name in ("flwr", "ray") if importlib.util.find_spec(name) is None]
+    if missing:
         raise ConfigError(
-            f"Flower's simulation is not installed here ({error})",
+            f"Flower's simulation is not installed here: there is no {missing[0]}",
             kept="Nothing was run",
             todo="make an environment with `pip install -c constraints-flower.txt 'fedpriv[flower]'`",
-        ) from error
+        )
+    from flwr.simulation import run_simulation
+
     with (
-        _federation(work, domains, seed, on_progress) as federation,
+        contextlib.closing(_federation(work, domains, seed, on_progress)) as federation,  # no domain is a process
         tempfile.TemporaryDirectory(prefix="fp-") as short,
     ):
         on_progress("the study in Flower's simulation", 0.5)
@@ -172,12 +174,8 @@ def simulate(
             "_temp_dir": short,  # Ray's sockets below it have a limit of 107 letters
         }
         study.start()
-        try:
-            run_simulation(
-                server, client, domains, backend_config={"init_args": settings, "client_resources": {"num_cpus": 1}}
-            )
-        finally:
-            ray.shutdown()
+        backend = {"init_args": settings, "client_resources": {"num_cpus": 1}}
+        run_simulation(server, client, domains, backend_config=backend)
         return study.result(domains, relay[0] if relay else None)
 
 
