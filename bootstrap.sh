@@ -8,7 +8,8 @@
 #   sh bootstrap.sh site         write the documentation site, to build/site; with the notebooks' pages if docs wrote them
 #   sh bootstrap.sh lint         ruff and pyright
 #   sh bootstrap.sh setup        set up only
-#   sh bootstrap.sh pins         write constraints.txt anew (needs the network)
+#   sh bootstrap.sh pins         write constraints.txt and constraints-flower.txt anew (needs the network)
+#   sh bootstrap.sh flower       install Flower apart, for the tests and benchmarks that run it
 #
 # pip's variables PIP_FIND_LINKS, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_NO_INDEX, PIP_CERT, PIP_PROXY,
 # PIP_TRUSTED_HOST and PIP_DEFAULT_TIMEOUT count for uv too, unless uv's own are set.
@@ -149,21 +150,27 @@ setup() {
     say "ready after $(($(date +%s) - begun)) s"
 }
 
-pins() {
-    setup
-    honour_pip
-    comment=$(sed '/^[^#]/,$d' constraints.txt)
+# Writes one file of pins: pins_of FILE EXTRA [what else uv reads from its standard input].
+pins_of() {
+    comment=$(sed '/^[^#]/,$d' "$1")
     # For Linux and macOS at once ([tool.uv] in pyproject.toml): one version of each package, so that markers are not
     # needed. CUDA's libraries are left to torch, and torch's local version (+cpu) to whoever installs.
-    pinned=$(printf 'uv\nhatchling\neditables\n' | "$VENV/bin/uv" pip compile --quiet --upgrade --universal \
-        --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --no-header --no-emit-index-url \
+    pinned=$(printf "%b" "${3:-}" | "$VENV/bin/uv" pip compile --quiet --upgrade --universal \
+        --fork-strategy fewest --python-version 3.11 --extra "$2" --no-annotate --no-header --no-emit-index-url \
         --no-emit-find-links pyproject.toml -) || install_failed $?
     {
         printf '%s\n' "$comment"
         printf '%s\n' "$pinned" | sed -e 's/ *;.*//' -e 's/+cpu$//' -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d' | uniq
-    } >constraints.txt.new
-    mv constraints.txt.new constraints.txt
-    say "constraints.txt is new; run sh bootstrap.sh test before it is committed"
+    } >"$1.new"
+    mv "$1.new" "$1"
+}
+
+pins() {
+    setup
+    honour_pip
+    pins_of constraints.txt dev 'uv\nhatchling\neditables\n'
+    pins_of constraints-flower.txt flower
+    say "constraints.txt and constraints-flower.txt are new; run sh bootstrap.sh test before they are committed"
 }
 
 # One worker of pytest for each core, at most four: each may run a federation of ten processes, which take 3 GB. A file
@@ -209,6 +216,10 @@ lint)
     ;;
 setup) setup ;;
 pins) pins ;;
+flower)
+    setup
+    exec "$VENV/bin/python" -m fedpriv.experiments.flower.environment
+    ;;
 -h | --help | help) usage ;;
 *)
     say "there is no verb '$verb'"

@@ -46,10 +46,11 @@ def requirements(*extras):
 
 
 EXTRAS = ("tensorboard", "mlflow", "wandb", "postgresql", "quantized", "s3", "gcs", "azure", "webdav")
+FILES = ("constraints.txt", "constraints-flower.txt")
 
 
-def pins():
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def pins(name="constraints.txt"):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -64,9 +65,10 @@ def tracked_files():
 # -- constraints.txt -------------------------------------------------------------------------------------------------
 
 
-def test_every_pin_is_exact_and_there_once():
+@pytest.mark.parametrize("file", FILES)
+def test_every_pin_is_exact_and_there_once(file):
     names = []
-    for line in pins():
+    for line in pins(file):
         match = re.fullmatch(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9a-z.]*)", line)
         assert match, f"{line!r} is not one name, == and one version without a local part"
         names.append(canonicalize_name(match[1]))
@@ -82,13 +84,27 @@ def test_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
     assert requirement.specifier.contains(version, prereleases=True), "run `sh bootstrap.sh pins`"
 
 
+@pytest.mark.parametrize("requirement", requirements("flower"), ids=str)
+def test_with_flower_every_direct_dependency_is_pinned_to_a_version_it_allows(requirement):
+    version = dict(line.split("==") for line in pins("constraints-flower.txt")).get(canonicalize_name(requirement.name))
+    assert version, "not in constraints-flower.txt: run `sh bootstrap.sh pins`"
+    assert requirement.specifier.contains(version, prereleases=True), "run `sh bootstrap.sh pins`"
+
+
+def test_flower_has_one_version():
+    from fedpriv.experiments.flower.environment import flower_version
+
+    assert f"flwr=={flower_version()}" in pins("constraints-flower.txt")
+
+
 @pytest.mark.parametrize("name", ["uv", "hatchling", "editables"])
 def test_what_builds_and_installs_is_pinned_too(name):
     assert any(line.startswith(f"{name}==") for line in pins())
 
 
-def test_constraints_name_no_place_and_no_gpu_library():
-    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", FILES)
+def test_constraints_name_no_place_and_no_gpu_library(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^(-|nvidia-|cuda-|triton)", text, re.MULTILINE)
 
@@ -111,11 +127,10 @@ def test_the_environment_of_this_run_is_the_pinned_one():
 
 
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", *EXTRAS)}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements("lab", "flower", *EXTRAS)}
     owners = packages_distributions()
     undeclared = set()
-    apart = ROOT / "fedpriv" / "experiments" / "flower" / "round.py"  # runs where Flower is installed, and only there
-    for path in set((ROOT / "fedpriv").rglob("*.py")) - {apart}:
+    for path in (ROOT / "fedpriv").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -134,7 +149,7 @@ FLOORS = (
     ("errors",),
     ("files",),
     ("study",),
-    ("protection", "clinical", "transport", "training"),
+    ("protection", "clinical", "transport", "training", "flower"),
     ("aggregation", "domain", "leakage"),
     ("audit", "researcher"),
     ("widgets", "experiments", "doctor"),

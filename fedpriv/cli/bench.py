@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedpriv.files import write_json
+from fedpriv.files import private_folder, write_json
 from fedpriv.training.device import DeviceChoice
 
 if TYPE_CHECKING:
@@ -290,6 +291,43 @@ def data(
         typer.echo(json.dumps(report.as_json()))
     else:
         Console().print(_targets_table(targets(report)))
+
+
+@app.command()
+def flower(
+    model: Annotated[str, typer.Option(help="Base model.")] = "tiny",
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Of the study.")] = 2,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="Kill a SuperNode in the last round and start it again.")
+    ] = False,
+    simulate: Annotated[
+        int, typer.Option(min=0, max=256, metavar="N", help="So many domains in Flower's simulation instead.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the JSON object there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a study over a folder and over a Flower deployment with TLS, and compare adapters and times.
+
+    Flower is installed once in an environment of its own (half a GB). --simulate needs the extra flower here.
+    """
+    from fedpriv.experiments.flower.deployment import compare_flower
+    from fedpriv.experiments.flower.simulation import simulate as run_simulated
+
+    with _progress() as on_progress, tempfile.TemporaryDirectory(prefix="fedpriv-bench-") as name:
+        work = private_folder(Path(name).resolve())
+        if simulate:
+            report = run_simulated(work, domains=simulate, rounds=rounds, on_progress=on_progress).as_json()
+        else:
+            report = compare_flower(work, model=model, rounds=rounds, kill=kill, on_progress=on_progress).as_json()
+    if out is not None:
+        write_json(out, report, mode=0o644)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    view = Table("", "", show_header=False, box=None)
+    for key, value in report.items():
+        view.add_row(key, escape(json.dumps(value)))
+    Console().print(view)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from fedpriv.cli.bench import app as bench_app
 from fedpriv.cli.data import app as data_app
 from fedpriv.cli.demo import demo
 from fedpriv.cli.domain import app as domain_app
+from fedpriv.cli.flower import app as flower_app
 from fedpriv.cli.lab import lab
 from fedpriv.cli.model import app as model_app
 from fedpriv.cli.store import app as store_app
@@ -37,6 +38,7 @@ app.add_typer(audit_app, name="audit", help="The data owner's side: what others 
 app.add_typer(data_app, name="data", help="MIMIC-III tables: look at, make up, divide.")
 app.add_typer(model_app, name="model", help="The base models on this machine.")
 app.add_typer(store_app, name="store", help="The store that all parties reach: test it.")
+app.add_typer(flower_app, name="flower", help="Flower in the place of a common store.")
 app.add_typer(bench_app, name="bench", help="Measure what protection costs on this machine.")
 app.command()(demo)
 app.command()(lab)

@@ -72,6 +72,7 @@ class Federation(Site):
         store: str | None = None,
         epsilon: float | None = None,
         ask: bool = False,
+        divide: Callable[[ClinicalTables, int], list[Shard]] = shard_by_care_unit,
         say: Callable[[str], None] = lambda sentence: None,
         on_progress: Callable[[str, float], None] = lambda stage, fraction: None,
     ) -> Federation:
@@ -87,6 +88,8 @@ class Federation(Site):
             Privacy budget of every domain's data, over all studies; without it there is none.
         ask : bool
             A person decides about requests and releases, in place of a standing policy.
+        divide : callable
+            Divides the tables into so many shards.
         say, on_progress
             Called with a sentence at each stage; with a stage and its done fraction.
 
@@ -99,7 +102,8 @@ class Federation(Site):
         """
         lock = contextlib.ExitStack()
         with tempfile.TemporaryDirectory() as scratch:
-            tables, shards = _read_tables(mimic, Path(scratch), domains, seed, say)
+            tables = _read_tables(mimic, Path(scratch), seed, say)
+            shards = divide(tables, domains)
             local_model = ensure_model(model, on_progress=on_progress)
             lock.enter_context(_locked(work))
             try:
@@ -270,17 +274,14 @@ def _locked(work: Path) -> contextlib.AbstractContextManager[None]:
     return folder_lock(work.parent / f"{work.name}.lock", holder="The demo", todo="wait until the other one ends")
 
 
-def _read_tables(
-    mimic: Path | None, scratch: Path, domains: int, seed: int, say: Callable[[str], None]
-) -> tuple[ClinicalTables, list[Shard]]:
+def _read_tables(mimic: Path | None, scratch: Path, seed: int, say: Callable[[str], None]) -> ClinicalTables:
     if mimic is None:
         say("making synthetic tables in the MIMIC-III schema (no patient is real)")
         mimic = scratch / "synthetic"
         write_synthetic(mimic, seed=seed)
     else:
         say(f"reading MIMIC-III tables from {mimic}")
-    tables = ClinicalTables.open(mimic)
-    return tables, shard_by_care_unit(tables, domains)
+    return ClinicalTables.open(mimic)
 
 
 def _write_shards(

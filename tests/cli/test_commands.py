@@ -38,6 +38,7 @@ COMMANDS = [
         )
     ),
     ["audit", "leakage"],
+    ["flower", "app"],
     *(["domain", "ledger", name] for name in ("show", "verify", "export")),
     *(
         ["study", name]
@@ -58,7 +59,10 @@ COMMANDS = [
             *("ping", "watch", "pause", "step", "stop", "set", "exclude", "readmit", "skip"),
         )
     ),
-    *(["bench", name] for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "figures")),
+    *(
+        ["bench", name]
+        for name in ("protection", "domain", "rounds", "training", "data", "crosscloud", "flower", "figures")
+    ),
     *(["model", name] for name in ("add", "list", "remove", "check")),
     ["store", "check"],
     *(["data", name] for name in ("inspect", "synthesize", "shard", "harmonize")),
@@ -88,6 +92,7 @@ def test_every_command_has_help(tmp_path):
         (["domain", "status", "nowhere"], "nowhere is no domain"),
         (["lab", "--notebooks", "nowhere"], "There is no folder nowhere"),
         (["study", "run", "icu"], "is no researcher's home"),
+        (["flower", "app", "relay"], "is no researcher's home"),
         (["study", "init", "--email", "NOT AN ADDRESS", "--store", "s"], "email"),
         (["domain", "init", "d", "--email", "a@x.org", "--store", "s", "--data", "none"], "none"),
         (

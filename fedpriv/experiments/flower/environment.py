@@ -1,7 +1,8 @@
-"""Runs rounds of Flower's in-process simulation in a virtual environment of its own, made at the first use.
+"""Flower in a virtual environment of its own, made at the first use, and rounds of its simulation there.
 
-Flower is no dependency of fedpriv: what it needs would hold back what fedpriv needs, and half a GB is much for a
-comparison. ``pins.txt`` names the version of every package; pip takes them from wherever it is configured to.
+What Flower needs would hold back what fedpriv needs, and half a GB is much for a comparison; what fedpriv carries over
+it needs nothing of fedpriv there. ``pins.txt`` names the version of every package; pip takes them from wherever it is
+configured to.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def flower_version() -> str:
     return next(line.partition("==")[2] for line in lines if line.startswith("flwr=="))
 
 
+def installed_flower() -> Path | None:
+    """Return the Python of the environment if it was made before, else None."""
+    home = _home()
+    return _python(home) if (home / _READY).exists() else None
+
+
 def flower_environment() -> Path:
     """Return the Python of the environment with exactly the pinned packages, making it if it is not complete.
 
@@ -40,17 +47,26 @@ def flower_environment() -> Path:
     ConfigError
         If it cannot be installed, as without a network.
     """
-    pins = PINS.read_bytes()
-    home = private_folder(default_cache() / "bench") / f"flower-{hashlib.sha256(pins).hexdigest()[:12]}"
-    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    home = _home()
+    python = _python(home)
     lock = home.with_suffix(".lock")
     with folder_lock(lock, holder="Another benchmark", todo="wait until it has installed Flower"):
         if not (home / _READY).exists():
             shutil.rmtree(home, ignore_errors=True)  # what a kill left half installed
             _run([sys.executable, "-m", "venv", str(home)], timeout_s=_INSTALL_S)
-            _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(PINS)], timeout_s=_INSTALL_S)
-            write_atomic(home / _READY, pins)
+            _run(
+                [str(python), "-m", "pip", "install", "--quiet", "--no-compile", "-r", str(PINS)], timeout_s=_INSTALL_S
+            )
+            write_atomic(home / _READY, PINS.read_bytes())
     return python
+
+
+def _home() -> Path:
+    return private_folder(default_cache() / "bench") / f"flower-{hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]}"
+
+
+def _python(home: Path) -> Path:
+    return home / ("Scripts" if os.name == "nt" else "bin") / "python"
 
 
 def flower_rounds(sizes: Sequence[int], *, clients: int, rounds: int) -> list[float]:
@@ -109,3 +125,7 @@ def _run(command: list[str], *, timeout_s: float) -> None:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no message"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{flower_environment()}\n")
