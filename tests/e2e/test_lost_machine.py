@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import count, received, run, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 def test_a_study_goes_on_from_a_backup_on_another_machine(federation, start, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import count, received, run, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.nightly, pytest.mark.timeout(900)]
 OTHER = Path(__file__).parent / "old_version.py"
 
 
