@@ -1,8 +1,8 @@
 """What a comparison comes to: what must be reached, and what the paper claims, beside what was measured.
 
-A number that changes with the seed is judged only as far as seeds agree. A target is met if every seed meets it. A
-claim that one method has less than another holds if their means differ by more than the seeds of either. Else it cannot
-be told; nor can it with a single seed.
+A number that changes with the seed is judged only as far as seeds agree. A target is met if every seed meets it, and
+missed if their mean does not. A claim that one method has less than another holds if their means differ by more than
+the seeds of either. Else it cannot be told; nor can it with a single seed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE, Row, leak_of
 Verdict = Literal["met", "missed", "holds", "does not hold", "cannot be told", "not measured"]
 
 RULE = (
-    "A number that changes with the seed is judged only as far as the seeds agree. What had to be reached is met if "
-    "every seed meets it. A claim that one method has less than another holds if their means differ by more than the "
-    "seeds of either one do; where they differ by less, or where there is one seed only, it cannot be told. Bytes "
-    "follow from the format and need no second seed. Leakage rates are judged by their 95 % intervals over passages: "
-    "one is less than another if the intervals do not meet."
+    "A number that changes with the seed is judged only as far as the seeds agree. What had to be reached is met "
+    "if every seed meets it, and missed if their mean does not. A claim that one method has less than another "
+    "holds if their means differ by more than the seeds of either one do; where they differ by less, or where "
+    "there is one seed only, it cannot be told. Bytes follow from the format and need no second seed. Leakage "
+    "rates are judged by their 95 % intervals over passages: one is less than another if the intervals do not "
+    "meet."
 )
 
 MOST_BYTES_OVER_FL, LEAST_HE_OVER_BYTES = 1.0, 24.0
@@ -118,9 +119,9 @@ def _target(
         wanted += f", by each of {seeds} seeds or more"
     if found is None:
         return Judged(what=what, wanted=wanted, measured="-", verdict="not measured")
-    reached = [_within(value, most, least) for value in found.by_seed.values()]
+    reached = all(_within(value, most, least) for value in found.by_seed.values())
     measured = f"{found.told(written)}, {number_of(found.seeds, 'seed')}" if seeds > 1 else found.told(written)
-    verdict: Verdict = "met" if all(reached) else "cannot be told" if any(reached) else "missed"
+    verdict: Verdict = "met" if reached else "cannot be told" if _within(found.mean, most, least) else "missed"
     if found.seeds < seeds:
         verdict = "cannot be told"
     return Judged(what=what, wanted=wanted, measured=measured, verdict=verdict)
