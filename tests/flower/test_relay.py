@@ -7,9 +7,10 @@ from exchange_files import ME, OTHER, YOU, put
 
 from fedpriv.flower.relay import domain_side, researcher_side
 from fedpriv.flower.relay.domain_side import answer_parcel
-from fedpriv.flower.relay.mirror import RelayError, Shelf, Stamp
+from fedpriv.flower.relay.mirror import VERSIONS, RelayError, Shelf, Stamp
 from fedpriv.flower.relay.parcel import Parcel
 from fedpriv.flower.relay.researcher_side import Relay
+from fedpriv.study.versions import VERSIONS_FILE
 
 
 class Post:
@@ -93,6 +94,15 @@ def test_a_ticket_goes_to_its_domain_only_and_the_answer_comes_back(tmp_path, ho
     assert not (places[2][0] / f"{YOU}/to").exists()
     assert (places[2][0] / f"{YOU}/identity.json").read_bytes() == b"public"
     assert sorted(said.partition(" (")[0] for said in post.said) == [f"{ME}: connected", f"{OTHER}: connected"]
+
+
+def test_domains_read_what_the_others_say_of_their_software_and_nothing_else_of_them(tmp_path, home):
+    places = {1: (site(tmp_path, "micu"), ME), 2: (site(tmp_path, "sicu"), OTHER)}
+    put(places[2][0], f"{OTHER}/{VERSIONS_FILE}", b"signed")
+    put(places[2][0], f"{OTHER}/identity.json", b"public")
+    run(Relay(Post(places), home, YOU), (places[1][0] / f"{OTHER}/{VERSIONS_FILE}").exists)
+    assert [path.name for path in (places[1][0] / OTHER).iterdir()] == [VERSIONS_FILE]
+    assert VERSIONS == VERSIONS_FILE
 
 
 def test_nothing_is_sent_twice_and_a_quiet_domain_is_asked_less_and_less(tmp_path, home):

@@ -37,6 +37,9 @@ def answer_parcel(asked: Parcel, exchange: Path, domain: str, work: Callable[[],
         return Parcel(sender=domain, recipient=asked.sender, held=theirs.listing())
     if asked.recipient != domain:
         raise RelayError(f"a message for {asked.recipient[:80]!r} came to {domain}")
+    for email, said in asked.versions.items():
+        if email not in (domain, asked.sender):
+            Shelf(root=exchange, owner=email, reader=domain).keep_versions(said)
     theirs.receive(asked.left, asked.files)
     work()
     _wait_for_news(ours, asked)

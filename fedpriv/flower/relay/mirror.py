@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ADDRESS = re.compile(r"[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*")
+VERSIONS, MOST_VERSIONS_BYTES = "fedpriv.json", 64 * 1024
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
 _NUMBERED = re.compile(r"to/[^/]+/(?:inbox|outbox)/[0-9]{12}")
 _QUIET = re.compile(r"to/[^/]+/(?:status|taken\.json)")
@@ -108,6 +109,21 @@ class Shelf:
             self._write(self._path(name), data, listed[name].time_us)
         for name in set(self.listing()) - set(listed):
             self._path(name).unlink(missing_ok=True)
+
+    def keep_versions(self, said: str) -> None:
+        """Keep what the owner says of its software, which every party reads of every other one, signed by the owner."""
+        data, path = said.encode(), self._path(VERSIONS)
+        if not path.exists() or path.read_bytes() != data:
+            self._write(path, data, time.time_ns() // 1000)
+
+    def versions(self) -> str | None:
+        """Return what the owner says of its software, or None if it says nothing or too much."""
+        try:
+            with self._path(VERSIONS).open("rb") as stream:
+                data = stream.read(MOST_VERSIONS_BYTES + 1)
+            return data.decode() if len(data) <= MOST_VERSIONS_BYTES else None
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
 
     def _below(self, folder: str) -> Iterator[tuple[str, Stamp]]:
         """Give the files below a folder of the owner, without what is for somebody else."""

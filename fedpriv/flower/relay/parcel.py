@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .mirror import Listing, RelayError, Shelf, is_news, listing_as_json, listing_from_json, missing
+from .mirror import (
+    ADDRESS,
+    MOST_VERSIONS_BYTES,
+    Listing,
+    RelayError,
+    Shelf,
+    is_news,
+    listing_as_json,
+    listing_from_json,
+    missing,
+)
 
 VERSION = 1
 PARCEL_BYTES = 64 * 2**20
@@ -32,6 +42,8 @@ class Parcel:
         Files of ``left``, in the order to write them.
     wait_s : float
         How long the recipient may wait for an answer of its party, seconds.
+    versions : dict of str to str
+        What other domains say of their software, by address.
     """
 
     sender: str
@@ -40,6 +52,7 @@ class Parcel:
     held: Listing = field(default_factory=dict)
     files: Sequence[tuple[str, bytes]] = ()
     wait_s: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -56,6 +69,7 @@ class Parcel:
             "held": listing_as_json(self.held),
             "files": [name for name, _ in self.files],
             "wait_s": self.wait_s,
+            "versions": self.versions,
         }
         return json.dumps(value, separators=(",", ":"))
 
@@ -83,6 +97,7 @@ class Parcel:
             held=listing_from_json(value.get("held")),
             files=tuple(zip(names, files, strict=True)),
             wait_s=float(wait_s),
+            versions=_versions(value.get("versions")),
         )
 
 
@@ -104,6 +119,14 @@ def pack(shelf: Shelf, left: Listing, held: Listing, most_bytes: int = PARCEL_BY
         packed.append((name, data))
         size += len(data)
     return packed
+
+
+def _versions(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(said, str) for said in value.values()):
+        raise RelayError("what domains say of their software is no text by address")
+    if any(not ADDRESS.fullmatch(email) or len(said) > MOST_VERSIONS_BYTES for email, said in value.items()):
+        raise RelayError("what domains say of their software is too long, or of nobody")
+    return value
 
 
 def _parse(letter: str) -> dict[str, Any]:

@@ -155,6 +155,7 @@ class Relay:
                     held=self._from(node.domain).listing(),
                     files=files,
                     wait_s=node.wait_s if node.owes else 0.0,
+                    versions=self._versions(node.domain),
                 ),
             )
 
@@ -213,6 +214,12 @@ class Relay:
                 self._nodes[other] = Node(next_s=time.monotonic() + _TTL_S)
         self._nodes[number] = Node(domain=parcel.sender, held=parcel.held)
         self._post.say(f"{parcel.sender}: connected (node {number})")
+
+    def _versions(self, recipient: str) -> dict[str, str]:
+        """Return what the other domains say of their software: the one thing that domains read of each other."""
+        others = {node.domain for node in self._nodes.values()} - {"", recipient}
+        said = {email: self._from(email).versions() for email in others}
+        return {email: text for email, text in said.items() if text is not None}
 
     def _from(self, domain: str) -> Shelf:
         return Shelf(root=self._exchange, owner=domain, reader=self._researcher)
