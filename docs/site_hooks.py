@@ -1,28 +1,18 @@
-"""What mkdocs.yml cannot say: pages that other commands write, and entries of pages that are not there yet."""
+"""What mkdocs.yml cannot say: pages that other commands write, and how docstrings are shown."""
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-log = logging.getLogger("mkdocs.hooks.fedpriv")
-
 NOTEBOOKS = "build/docs/notebooks"
 """Where ``sh bootstrap.sh docs`` writes the notebooks, run: relative to mkdocs.yml."""
 CHANGES = "CHANGELOG.md"
 _ROLE = re.compile(r":(?:class|func|meth|attr|mod|data|exc):(?=<code>)")
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out what the navigation names and ``docs`` does not have: a page that it lacks is an error anyway."""
-    config.nav = _there(config.nav, Path(config.docs_dir))
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -51,15 +41,3 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 def _notebooks(config: MkDocsConfig) -> list[Path]:
     return sorted((Path(config.config_file_path).parent / NOTEBOOKS).glob("*.html"))
-
-
-def _there(entry: Any, folder: Path) -> Any:
-    """Return an entry of the navigation without the pages that do not exist."""
-    if isinstance(entry, list):
-        return [kept for each in entry if (kept := _there(each, folder))]
-    if isinstance(entry, dict):
-        return {title: kept for title, below in entry.items() if (kept := _there(below, folder))}
-    if isinstance(entry, str) and not (folder / entry).is_file():
-        log.info("there is no page %s yet", entry)
-        return None
-    return entry
