@@ -85,6 +85,7 @@ def test_a_domain_that_is_gone_for_three_rounds_catches_up_and_takes_part_again(
     assert any(f.get("carried") for f in sealed)  # what it trained for a round that was over came with its next one
 
 
+@pytest.mark.nightly
 def test_a_buffered_study_of_real_processes_ends_with_one_adapter(federation, start, tmp_path):
     rounds = 5
     study = submit(federation, "buffered", rounds=rounds, schedule=ScheduleChoice(mode="buffered", buffer=2))
@@ -104,6 +105,7 @@ def test_a_buffered_study_of_real_processes_ends_with_one_adapter(federation, st
         assert len(trained) == len(set(trained))
 
 
+@pytest.mark.nightly
 def test_weights_of_losses_and_links_in_real_processes(federation, start, tmp_path):
     aggregation = AggregationChoice(weights="paper", alpha=0.5)
     study = submit(federation, "paper", rounds=2, aggregation=aggregation)
