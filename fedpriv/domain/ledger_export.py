@@ -20,6 +20,7 @@ _WORDS = {
     "dataset.harmonized": "The hospital's tables became the common record",
     "dataset.prepared": "The data were prepared for training",
     "domain.created": "The domain was created",
+    "domain.restored": "The domain was restored from a backup",
     "epsilon.charged": "A round's epsilon was charged to the data, before its training",
     "job.refused": "A message that is no valid request or ticket was refused",
     "key.made": "A study key was made",
