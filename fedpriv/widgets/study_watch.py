@@ -15,8 +15,8 @@ from fedpriv.researcher.study import Study
 from fedpriv.widgets.study_process import last_error
 from fedpriv.widgets.study_state import StudyState, after
 
-_SETTLED_S = 5.0
-"""A process that was just started has not taken its lock yet."""
+_SETTLED_S, _STARTING_S = 5.0, 60.0
+"""How long no process may run a study that is waited for: once one did, and before, while it may be starting."""
 
 EVERY_S = 0.15
 """Between two looks: more than twice as often as a person sees a bar move."""
@@ -107,10 +107,11 @@ def wait_until(study: Study, until: Callable[[StudyState], bool], *, timeout_s: 
     watch = StudyWatch(study, on_state, on_problem)
     watch.start()
     begun = seen = time.monotonic()
+    patience_s = _STARTING_S
     try:
-        while not changed.wait(0.5) and time.monotonic() - begun < timeout_s and time.monotonic() - seen < _SETTLED_S:
+        while not changed.wait(0.5) and time.monotonic() - begun < timeout_s and time.monotonic() - seen < patience_s:
             if study.status()["running"]:
-                seen = time.monotonic()
+                seen, patience_s = time.monotonic(), _SETTLED_S
     finally:
         watch.close()
     if found:
