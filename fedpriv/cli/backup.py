@@ -50,9 +50,11 @@ def restore(
     """Make a domain's folder from a backup, on this or another machine. What is known here is never set back."""
     from fedpriv.domain import backup as backups
     from fedpriv.protection import fingerprint_words
+    from fedpriv.protection.vault import require_vault
 
     if not file.is_file():
         raise ConfigError(f"There is no file {file}", todo="give the file that `fedpriv domain backup` wrote")
+    require_vault(file)
     passphrase = _passphrase(passphrase_file, confirm=False)
     if check:
         manifest = backups.look_into(file, passphrase)
@@ -73,7 +75,7 @@ def restore(
         )
     console.print(
         "Before you start it: the other machine must never serve again; and a study that went on after the backup was "
-        "made must be rejected here (docs/keys.md).",
+        "made must be revoked here (docs/keys.md).",
         soft_wrap=True,
     )
     console.print(f"Next: correct data > source in {root}/domain.yaml if need be, then `fedpriv domain serve {root}`.")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fedpriv.clinical import prepare, write_synthetic
-from fedpriv.errors import StudyError
+from fedpriv.domain.gpu import gpu_files
+from fedpriv.errors import ConfigError, StudyError
 from fedpriv.experiments.target import Target
 from fedpriv.experiments.training_case import Case
 from fedpriv.files import private_folder
@@ -155,9 +156,14 @@ def run_training_bench(
 
     Raises
     ------
+    ConfigError
+        If there is no GPU and one is asked for.
     StudyError
         If a run fails.
     """
+    if device == "cuda" and not gpu_files(device):
+        what = "There is no NVIDIA GPU here (/dev/nvidia0)"
+        raise ConfigError(what, kept="Nothing was run", todo="leave out --device cuda")
     found = ensure_model(model)
     with tempfile.TemporaryDirectory(prefix="fedpriv-bench-") as name:
         folder = private_folder(Path(name))

@@ -67,6 +67,25 @@ def require_passphrase(passphrase: str) -> None:
         )
 
 
+def require_vault(path: Path) -> None:
+    """Look whether a file begins as a vault does, before anybody is asked for a passphrase.
+
+    Raises
+    ------
+    UntrustedError
+        If it does not.
+    """
+    with path.open("rb") as stream:
+        _read_magic(stream)
+
+
+def _read_magic(stream: BinaryIO) -> None:
+    if stream.read(len(_MAGIC)) != _MAGIC:
+        raise UntrustedError(
+            "The file is no backup of fedpriv, or of another version", kept=_KEPT, todo="give the right file"
+        )
+
+
 class VaultWriter:
     """Encrypts what is written to it; made by :func:`new_vault`."""
 
@@ -134,10 +153,7 @@ class VaultReader:
     """
 
     def __init__(self, stream: BinaryIO, passphrase: str) -> None:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise UntrustedError(
-                "The file is no backup of fedpriv, or of another version", kept=_KEPT, todo="give the right file"
-            )
+        _read_magic(stream)
         line = stream.readline(_MAX_HEAD_BYTES)
         try:
             head = _Head.model_validate_json(line)

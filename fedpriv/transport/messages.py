@@ -3,6 +3,9 @@
 A store can show an envelope again, under another number, in another box, or an old one in place of a new one. syft's
 envelopes bind the parties only; the address inside binds the rest, so that each message counts once, in its place.
 
+*Guarantee*: a message is taken in the one place that its sender gave it. *Assumption*: the envelope around it is signed
+by the sender and opened by the recipient alone, and no sender uses a number twice.
+
 The bytes are syft's own: a gzipped tar with one file, to which ours is added, and zeros at the end, so that the store
 sees lengths in steps of ``PAD_BYTES``. syft's own reader takes its file and passes over both.
 """

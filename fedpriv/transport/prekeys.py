@@ -148,6 +148,9 @@ class RenewedKeys(PeerStore):
 def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[dict[str, Any], int]:
     """Return a peer's keys out of what it left on the store, and their generation.
 
+    *Guarantee*: they were signed by the pinned identity key, and no older generation than one that was seen comes back.
+    *Assumption*: the pin is right, and at first contact the store shows the newest.
+
     Parameters
     ----------
     message : object

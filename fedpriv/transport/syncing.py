@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pydantic import PrivateAttr, ValidationError
@@ -28,10 +28,11 @@ from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 from syft_job.job_ref import JobRef
 
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
-from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder, write_json
+from fedpriv.files import sha256_hex, write_atomic, write_folder
 from fedpriv.transport.connection import Message, StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.messages import Address, pack_message, unpack_message
+from fedpriv.transport.quarantine import Quarantine
 
 INBOX = PurePosixPath("app_data/job/inbox")
 REVIEW = PurePosixPath("app_data/job/review")
@@ -47,25 +48,7 @@ _ACKNOWLEDGE_SECONDS = 5.0
 MAX_HELD_BYTES = 4 * 2**30
 """Of all jobs of one peer at a data owner, each file counted in whole blocks: a peer cannot fill the disk."""
 
-MAX_QUARANTINED = 1000
-"""Records of refused messages that are kept, the newest."""
-
 _BLOCK_BYTES = 4096
-
-
-class Quarantine:
-    """Where a message that broke a rule is noted: who sent it, its digest and why, never its content."""
-
-    def __init__(self, folder: Path, notify: Callable[[str, str], None]) -> None:
-        self._folder = private_folder(folder)
-        self._notify = notify
-
-    def add(self, peer: str, key: str, data: bytes | None, reason: str) -> None:
-        record = {"peer": peer, "key": key, "sha256": sha256_hex(data or b""), "reason": reason, "time_s": time.time()}
-        write_json(self._folder / f"{time.time_ns():020d}-{sha256_hex(key.encode())[:24]}.json", record)
-        for old in sorted(self._folder.glob("*.json"))[:-MAX_QUARANTINED]:
-            old.unlink(missing_ok=True)
-        self._notify(peer, reason)
 
 
 def _open(peers: PeerStore, message: Message) -> bytes:

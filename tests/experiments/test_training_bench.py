@@ -5,7 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fedpriv.cli.main import app
-from fedpriv.errors import StudyError
+from fedpriv.errors import ConfigError, StudyError
+from fedpriv.experiments import training_bench
 from fedpriv.experiments.training_bench import SIDES, Report, Side, run_training_bench, targets
 
 OURS = Side(tokens_per_s=[300.0, 100.0, 310.0], peak_bytes=2_000_000_000, heldout_loss=1.005)
@@ -44,6 +45,12 @@ def test_each_target_can_be_missed(ours):
 def test_a_run_that_fails_ends_the_benchmark(tmp_path):
     with pytest.raises(StudyError, match="A run of the benchmark failed"):
         run_training_bench(model="tiny", steps=2, max_tokens=8, learning_rate=1e9, sides=("fedpriv",), repeats=1)
+
+
+def test_without_a_gpu_the_error_says_what_to_leave_out(monkeypatch):
+    monkeypatch.setattr(training_bench, "gpu_files", lambda choice: ())
+    with pytest.raises(ConfigError, match="leave out --device"):
+        run_training_bench(model="tiny", device="cuda")
 
 
 @pytest.mark.e2e

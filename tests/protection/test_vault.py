@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedpriv.errors import ConfigError, ExistsError, UntrustedError
 from fedpriv.protection import vault as module
-from fedpriv.protection.vault import VaultReader, VaultWriter, new_vault
+from fedpriv.protection.vault import VaultReader, VaultWriter, new_vault, require_vault
 
 PASSPHRASE = "five quiet words nobody guesses"
 
@@ -130,3 +130,12 @@ def test_a_short_passphrase_is_refused(tmp_path):
 
 def test_the_usual_cost_takes_128_mib():
     assert 128 * module._N * 8 == 128 * 2**20
+
+
+def test_another_file_is_refused_before_a_passphrase_is_asked_for(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"abc")
+    with pytest.raises(UntrustedError, match="no backup of fedpriv"):
+        require_vault(path)
+    path.write_bytes(written(b"data"))
+    require_vault(path)

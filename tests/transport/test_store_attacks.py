@@ -10,7 +10,7 @@ import syft_crypto_python as syc
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError
-from fedpriv.transport import OwnerSession, ResearcherSession, connection, create_transport_keys, syncing
+from fedpriv.transport import OwnerSession, ResearcherSession, connection, create_transport_keys, quarantine, syncing
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -164,7 +164,7 @@ def test_many_tiny_files_count_as_what_they_take(pair, monkeypatch):
 
 
 def test_records_of_refusals_do_not_fill_the_disk(pair, monkeypatch):
-    monkeypatch.setattr(syncing, "MAX_QUARANTINED", 5)
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", 5)
     for _ in range(12):
         pair.researcher.connection.watcher_send_raw_bytes_to_inbox(OWNER, "noise", b"noise")
     pair.owner.poll()
