@@ -20,6 +20,7 @@ from fedpriv.domain.context import StudyContext
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.ledger_mark import MarkKeeper
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.missing import MissingBlobs
 from fedpriv.domain.monitoring import ServiceLog, Vitals, serving
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.request_desk import RequestDesk
@@ -31,7 +32,7 @@ from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import Trouble
 from fedpriv.domain.versions import VersionCheck
-from fedpriv.errors import FedprivError, RefusedError, TransportError, UntrustedError
+from fedpriv.errors import FedprivError, MissingBlobError, RefusedError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
 from fedpriv.study import CodeRequest, Identity, Progress, RequestDecision, Result, Signed, Ticket
@@ -77,6 +78,7 @@ class DomainService:
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _missing: MissingBlobs = field(default_factory=MissingBlobs)
     _versions: VersionCheck = field(init=False)
     _mark: MarkKeeper = field(init=False)
     _marking: Newest[None] = field(init=False)
@@ -232,7 +234,8 @@ class DomainService:
         folder = StudyFolder(self.domain.folder.study(ticket.study))
         signed = folder.result(digest)
         if signed is None:
-            result = None if self._waits_for_its_hours(ticket) else self._carry_out(ticket, digest, folder)
+            waits = self._waits_for_its_hours(ticket) or self._missing.is_too_early(digest)
+            result = None if waits else self._carry_out(ticket, digest, folder)
             if result is None:
                 return  # it waits, and is looked at again
             signed = sign(self.domain.keys, "result", result)
@@ -296,6 +299,9 @@ class DomainService:
         except TransportError:
             raise
         except FedprivError as error:
+            if isinstance(error, MissingBlobError) and self._missing.may_still_come(digest):
+                self._wait(f"waiting for what {ticket.kind} of round {ticket.round} needs: {error.what}", ticket)
+                return None
             self.domain.ledger.append(
                 "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
             )
