@@ -195,7 +195,7 @@ def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
         If a living process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _take_lock(path)
+    descriptor = take_lock(path)
     if descriptor is None:
         pid = "unknown"
         with contextlib.suppress(OSError):  # it may just have been put away
@@ -210,8 +210,16 @@ def folder_lock(path: Path, *, holder: str, todo: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock file, or None if a living process has it."""
+def take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock file until it is closed, or None if a living process has it.
+
+    The file is made where there is none; the kernel releases it when the process dies.
+
+    Raises
+    ------
+    OSError
+        If its folder is gone or may not be written.
+    """
     blocked = 0
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from fedpriv.clinical.harmonize import REFUSED_SHARE, harmonize
 from fedpriv.clinical.tally import TableTally, Tally, finding_in_words
 from fedpriv.clinical.tally_page import verdict, write_tally_page
 from fedpriv.errors import DataError
+from fedpriv.scratch import scratch_folder
 
 Location = Annotated[
     str,
@@ -73,10 +73,10 @@ def harmonize_command(
             "Say either --check or --out", kept="Nothing was read", todo="use --check to look, --out DIR to keep it"
         )
     read = mapping and load_mapping(mapping)
-    with tempfile.TemporaryDirectory(prefix="fedpriv-check-") as scratch, stages() as on_progress:
+    with scratch_folder("check") as scratch, stages() as on_progress:
         record = harmonize(
             tables,
-            out or Path(scratch),
+            out or scratch,
             mapping=read,
             refused_share=None if check else refused,
             on_progress=on_progress,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from fedpriv.clinical.mapping import SchemaMapping
 from fedpriv.clinical.record import RecordTables, all_columns, connect, in_batches
 from fedpriv.clinical.sources import open_source
 from fedpriv.clinical.sources.table import SourceTable
+from fedpriv.scratch import scratch_folder
 
 
 class ClinicalTables(RecordTables):
@@ -37,18 +37,17 @@ class ClinicalTables(RecordTables):
         DataError
             If a table or a column is missing, a file is damaged, or rows are refused.
         """
-        home = Path(tempfile.mkdtemp(prefix="fedpriv-tables-"))
-        try:
+        with contextlib.ExitStack() as stack:
+            home = stack.enter_context(scratch_folder("tables"))
             record = harmonize(
                 str(location), home, mapping=mapping, refused_share=refused_share, on_progress=on_progress
             )
             tables = cls(record.folder, record.manifest)
-        except BaseException:
-            shutil.rmtree(home, ignore_errors=True)
-            raise
-        tables._home, tables._location, tables._mapping = home, str(location), mapping
+            tables._home, tables._location, tables._mapping = home, str(location), mapping
+            tables._made = stack.pop_all()
         return tables
 
+    _made: contextlib.ExitStack
     _home: Path
     _location: str
     _mapping: SchemaMapping | None
@@ -61,7 +60,7 @@ class ClinicalTables(RecordTables):
     def close(self) -> None:
         """Remove what was made; the tables are untouched."""
         super().close()
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._made.close()
 
     def source_columns(self, name: str) -> tuple[str, ...]:
         """Return the columns of :meth:`raw_rows`: as found, or of a mapped table MIMIC-III's in upper case."""

@@ -101,8 +101,7 @@ class Federation(Site):
             If another federation runs in ``work``.
         """
         lock = contextlib.ExitStack()
-        with tempfile.TemporaryDirectory() as scratch:
-            tables = _read_tables(mimic, Path(scratch), seed, say)
+        with tempfile.TemporaryDirectory() as scratch, _read_tables(mimic, Path(scratch), seed, say) as tables:
             shards = divide(tables, domains)
             local_model = ensure_model(model, on_progress=on_progress)
             lock.enter_context(_locked(work))

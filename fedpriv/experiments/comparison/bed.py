@@ -136,10 +136,11 @@ class Bed:
 
     def _hashed(self, domains: int, telling: Telling) -> dict[str, PreparedData]:
         folder, found = self.folder / f"hashed-{domains}", {}
-        tables = ClinicalTables.open(self.tables)
-        for shard in shard_by_hash(tables, domains):
-            write_shard(tables, shard, folder / "tables" / shard.name)
-            found[shard.name] = prepare(folder / "tables" / shard.name, folder / "own" / shard.name, telling=telling)
+        with ClinicalTables.open(self.tables) as tables:
+            for shard in shard_by_hash(tables, domains):
+                source = folder / "tables" / shard.name
+                write_shard(tables, shard, source)
+                found[shard.name] = prepare(source, folder / "own" / shard.name, telling=telling)
         return found
 
     def plan(self, case: Case) -> Plan:
