@@ -16,7 +16,6 @@ from fedpriv.cli.harmonize import stages
 from fedpriv.clinical.statement import needed_columns, state_shard
 from fedpriv.clinical.tally_page import verdict
 from fedpriv.domain import Domain
-from fedpriv.domain.starting import prepare_data, read_record
 from fedpriv.errors import DataError, SignatureError, UntrustedError
 from fedpriv.files import read_json, write_json
 from fedpriv.protection import fingerprint, open_signed, sign
@@ -44,6 +43,8 @@ def schema(
 
     Counts are rounded down to two digits; of a column it says only whether at least half of the rows have it.
     """
+    from fedpriv.domain.starting import prepare_data, read_record
+
     domain = Domain.open(folder)
     with stages() as on_progress:
         record = read_record(domain, on_progress)
@@ -67,6 +68,8 @@ def refresh(
     Files that changed are also found when the service starts; a database is read once and kept until this is asked for.
     What was read takes effect when the service is started again.
     """
+    from fedpriv.domain.starting import prepare_data, read_record
+
     domain = Domain.open(folder)
     with stages() as on_progress:
         record = read_record(domain, on_progress, again=True)

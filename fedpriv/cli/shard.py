@@ -13,7 +13,6 @@ from rich.table import Table
 
 from fedpriv.clinical import ClinicalTables, load_mapping, shard_by_care_unit, write_shard
 from fedpriv.clinical.dirichlet import ShardLabel, shard_by_dirichlet
-from fedpriv.clinical.shard_page import write_shard_page
 from fedpriv.clinical.shards import Shard, in_no_shard, shard_by_admission_type, shard_by_hash
 from fedpriv.clinical.staging import staged_folder
 from fedpriv.errors import ConfigError
@@ -66,6 +65,8 @@ def shard_command(
                 write_shard(tables, part, temporary / part.name)
         _show(shards, out, in_no_shard(tables, shards))
         if report is not None:
+            from fedpriv.clinical.shard_page import write_shard_page  # plotly
+
             write_shard_page(tables, shards, report)
             Console().print(f"How they differ: {report}", markup=False, soft_wrap=True)
 
