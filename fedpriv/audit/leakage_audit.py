@@ -1,13 +1,14 @@
 """``fedpriv audit leakage``: a data owner measures what others could read from updates of this very shard.
 
-It runs at the domain, by the data owner's hand, with fedpriv's own code alone: the request's recipe is not run. Nothing
+It runs at the domain, by the data owner's hand; code that a request brings runs in the walls of a real round. Nothing
 is sent, and no epsilon is charged: what it finds stays here unless the data owner gives it away.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fedpriv.audit.advice import advice_of
 from fedpriv.audit.attacks import Attack, MembershipAttack, TokenAttack
 from fedpriv.audit.beginning import EXAMPLES, public_notes, warmed
 from fedpriv.audit.looking import Looking
+from fedpriv.audit.own_code import OwnCode
 from fedpriv.audit.passages import Passage, draw_passages
 from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy
 from fedpriv.audit.released import MOST_NOTES, released_measure
@@ -25,17 +27,17 @@ from fedpriv.audit.result import LeakageAudit, Measure
 from fedpriv.audit.scenes import Report, scene_of
 from fedpriv.audit.updates import PlannedWork
 from fedpriv.clinical import PreparedData
-from fedpriv.domain import Domain
+from fedpriv.domain import Domain, sandbox
 from fedpriv.domain.policy import is_stock
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.starting import prepare_data, read_record
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.trial import model_of, trial_folder
-from fedpriv.errors import ConfigError, DataError
+from fedpriv.errors import ConfigError, DataError, GatekeeperError, TrainingError
 from fedpriv.leakage import ADAPTIVE_NOISE, token_dictionary
 from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
-from fedpriv.study import Plan
+from fedpriv.study import CodeRequest, Plan
 from fedpriv.training.adapter import AdapterState, load_state, lora_layout
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.examples import Encoder
@@ -96,6 +98,8 @@ def audit_leakage(
         If fewer passages are asked for than an interval needs, or an epsilon is out of range.
     DataError
         If the domain's data cannot be prepared, or have too few passages.
+    TrainingError, GatekeeperError
+        If code of the request's own fails on some passages, or returns what may not be let out, and not on others.
     RefusedError
         If the base model here is not the plan's, or its privacy cannot be had with so few patients.
     LockError
@@ -110,16 +114,46 @@ def audit_leakage(
     record = read_record(domain)
     prepared = prepare_data(domain, record, stored.request)
     report("preparing the data", 1, 1)
-    with trial_folder(domain.folder.state, "The dry run or audit of this domain") as scratch:
+    with (
+        trial_folder(domain.folder.state, "The dry run or audit of this domain") as scratch,
+        _own_code(domain, stored.request, model, prepared, scratch) as own,
+    ):
         audit = _Audit(
-            domain=domain, stored=stored, choice=choice, model=model, prepared=prepared, scratch=scratch, report=report
+            domain=domain,
+            stored=stored,
+            choice=choice,
+            model=model,
+            prepared=prepared,
+            scratch=scratch,
+            report=report,
+            own=own,
         )
         result = audit.run(others, started)
     facts = {f"{m.attack} {m.party} {m.scene}": _in_short(m) for m in result.measures if m.epsilon is None}
     domain.ledger.append(
-        "leakage.audited", study=result.study, passages=result.passages, stock_recipe=result.stock_recipe, **facts
+        "leakage.audited",
+        study=result.study,
+        passages=result.passages,
+        stock_recipe=result.stock_recipe,
+        walls=result.walls,
+        **facts,
     )
     return result
+
+
+@contextlib.contextmanager
+def _own_code(
+    domain: Domain, request: CodeRequest, model: LocalModel, prepared: PreparedData, scratch: Path
+) -> Iterator[OwnCode | None]:
+    """Give what runs the request's own code; None where its rounds run none, or where nothing would stand around it."""
+    privacy, resources = request.plan.privacy, domain.config.resources
+    by_patient = privacy is not None and privacy.unit == "patient"
+    walled = resources.sandbox != "off" and sandbox.bubblewrap() is not None
+    if by_patient or not walled or is_stock(request, stock_recipe(), besides=request.plan.task.template):
+        yield None
+        return
+    with OwnCode(request, model=model, resources=resources, prepared=prepared, root=scratch / "own") as own:
+        yield own
 
 
 class _Audit:
@@ -135,12 +169,14 @@ class _Audit:
         prepared: PreparedData,
         scratch: Path,
         report: Report,
+        own: OwnCode | None,
     ) -> None:
         import torch
 
         self._domain, self._request, self._choice = domain, stored.request, choice
         self._plan, self._model, self._prepared = stored.request.plan, model, prepared
-        self._scratch, self._report = scratch, report
+        self._scratch, self._report, self._own = scratch, report, own
+        self._failed = False
         self._threads = domain.config.resources.threads
         torch.set_num_threads(self._threads)
         self._rng = np.random.default_rng(choice.seed)
@@ -173,6 +209,7 @@ class _Audit:
         encoder = Encoder(self._model.folder, self._plan.training.max_tokens)
         telling = frozenset(range(len(plain.frequency))) - plain.common(common)
         passages = self._draw(encoder, self._choice.passages, length, telling)
+        work = self._with_own_code(work, passages[0])
         alone = scene_of("alone", work, [[p] for p in passages], attacks, self._report)
         measures = list(looking.measures(work, alone))
         by_patient = self._plan.privacy is not None and self._plan.privacy.unit == "patient"
@@ -208,6 +245,7 @@ class _Audit:
             cohort=self._cohort,
             steps=steps_in_words(self._plan),
             stock_recipe=self._is_stock,
+            walls=work.own.walls if work.own else "",
             not_measured=self._not_measured(),
             notes=tuple(self._notes),
             measures=tuple(measures),
@@ -239,6 +277,18 @@ class _Audit:
             scratch=self._scratch,
         )
         return work, start
+
+    def _with_own_code(self, work: PlannedWork, passage: Passage) -> PlannedWork:
+        """Return the work as the request's own code does it, where there is such code and it can do a passage."""
+        if self._own is None:
+            return work
+        own = replace(work, own=self._own)
+        try:
+            own.update([passage])
+        except (TrainingError, GatekeeperError):  # its words are not told: the code may have read a note into them
+            self._failed = True
+            return work
+        return own
 
     def _draw(self, encoder: Encoder, count: int, length: int, telling: frozenset[int]) -> list[Passage]:
         found = draw_passages(self._prepared.train, encoder, count=count, length=length, telling=telling, rng=self._rng)
@@ -292,14 +342,31 @@ class _Audit:
         privacy = self._plan.privacy
         if self._is_stock or (privacy is not None and privacy.unit == "patient"):
             return ()
+        if self._own is not None and not self._failed:
+            return ()
+        why = (
+            "which failed on a passage here: `fedpriv domain try` shows how it does on made-up patients"
+            if self._failed
+            else "which an audit runs in a sandbox alone, and here is none: `fedpriv doctor` says what is missing"
+        )
         return (
-            "The request brings code of its own, which an audit does not run: the stock recipe's steps were measured, "
-            "with the plan's settings. Other code can put more of a note into an update than training does. What "
-            "protects the update, and who holds what of it, was measured as it will be; how much is in it was not.",
+            f"The request brings code of its own, {why}. The stock recipe's steps were measured, with the plan's "
+            "settings. Other code can put more of a note into an update than training does. What protects the update, "
+            "and who holds what of it, was measured as it will be; how much is in it was not.",
         )
 
     def _say_what_was_measured(self, start: str) -> None:
         self._notes.append(f"The updates start from {start}.")
+        if self._own is not None and not self._failed:
+            self._notes.append(
+                "The request brings code of its own, which was run on these passages. Code can tell that it is given "
+                "a few passages and not a shard, and behave otherwise in a round: read it before you approve it."
+            )
+        if self._own is not None and self._own.tried:
+            self._notes.append(
+                "While it ran, the request's code tried what training never needs, and the walls refused it; "
+                "`fedpriv domain try` says what."
+            )
         privacy = self._plan.privacy
         if privacy is not None:
             self._notes.append("The updates have the plan's differential privacy on them, with this domain's noise.")

@@ -196,7 +196,13 @@ def _facts(audit: LeakageAudit) -> str:
         ("Protection", audit.protection),
         ("Differential privacy", audit.privacy or "none"),
         ("Domains", f"{audit.cohort} in the plan; a sum has at least {audit.members}"),
-        ("Code", "the stock recipe" if audit.stock_recipe else "the researcher's own; it was not run here"),
+        ("Code", _code(audit)),
         ("Time", f"{audit.seconds:.0f} s"),
     )
     return "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows)
+
+
+def _code(audit: LeakageAudit) -> str:
+    if audit.stock_recipe:
+        return "the stock recipe"
+    return f"the researcher's own, run here within {audit.walls}" if audit.walls else "the researcher's own; not run"

@@ -98,6 +98,8 @@ class LeakageAudit(Section):
         What was computed on each passage, in words.
     stock_recipe : bool
         Whether the request's code is fedpriv's own, to the byte.
+    walls : str
+        What stood around the request's own code while it was run here; empty where it was not run.
     not_measured : tuple of str
         What the numbers are not about although a reader may think so, in sentences.
     notes : tuple of str
@@ -122,6 +124,7 @@ class LeakageAudit(Section):
     cohort: int
     steps: str
     stock_recipe: bool
+    walls: str = ""
     not_measured: tuple[str, ...] = ()
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpriv.audit.own_code import OwnCode
 from fedpriv.audit.passages import Passage, write_passages
 from fedpriv.domain.gatekeeper import privatise
 from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
@@ -37,6 +38,8 @@ class PlannedWork:
         Processor threads.
     scratch : Path
         A private folder for the file that training reads.
+    own : OwnCode, optional
+        Runs the request's own code in the stock recipe's place; privacy of unit patient runs neither.
     """
 
     plan: Plan
@@ -46,6 +49,7 @@ class PlannedWork:
     patients: int
     threads: int
     scratch: Path
+    own: OwnCode | None = None
 
     @property
     def sent(self) -> Layout:
@@ -63,11 +67,13 @@ class PlannedWork:
         Raises
         ------
         TrainingError
-            If the loss is not finite.
+            If the loss is not finite, or the request's own code fails.
+        GatekeeperError
+            If what that code returned would not be let out.
         RefusedError
             If the plan's privacy cannot be had with so few patients.
         """
-        shard = self.scratch / "passages.jsonl"
+        shard = self.own.shard if self.own else self.scratch / "passages.jsonl"
         privacy = self.plan.privacy
         by_patient = privacy is not None and privacy.unit == "patient"
         write_passages(passages, shard, silent=self.patients - len(passages) if by_patient else 0)
@@ -92,6 +98,8 @@ class PlannedWork:
         private = privacy is not None and privacy.unit == "patient"
         if passages < training.batch_size and not private:  # copies of the same passages would have the same gradient
             training = training.model_copy(update={"batch_size": passages, "accumulation": 1})
+        if self.own and not private:
+            return self.own.train(self.plan.model_copy(update={"training": training}), self.round, self.adapter)
         context = LocalContext(
             model_folder=self.model_folder,
             adapter=self.adapter,

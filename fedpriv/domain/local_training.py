@@ -34,6 +34,8 @@ class LocalTraining:
         The frozen ``train.py``.
     prepared : PreparedData
         The domain's examples.
+    keep_tokens : bool
+        Encode them once for all jobs; not where each job has others.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class LocalTraining:
     prepared: PreparedData
     model: LocalModel
     resources: ResourcesChoice
+    keep_tokens: bool = True
     _worker: TrainingWorker | None = field(default=None, init=False)
     _report: JobReport = field(default_factory=JobReport, init=False)
     _kept_tokens: Path | None = field(default=None, init=False)
@@ -136,7 +139,7 @@ class LocalTraining:
         It is asked for once in the life of this process. Encoding is a job of its own, fedpriv's code alone; what it
         wrote is checked, and copied to where no job may write. Without the file jobs encode the texts themselves.
         """
-        if not self._looked_for_tokens:
+        if self.keep_tokens and not self._looked_for_tokens:
             self._looked_for_tokens = True
             with contextlib.suppress(TrainingError, UntrustedError, OSError):
                 self._kept_tokens = self._keep_tokens(job, max_seconds, watch)
