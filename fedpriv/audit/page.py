@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from fedpriv.audit.result import GUESSING, LeakageAudit, Measure
-from fedpriv.audit.words import ASKS, PARTIES, WHO, between, headline, holds, percent, verdict
+from fedpriv.audit.words import ASKS, PARTIES, WHO, between, headline, holds, percent, tone, verdict
 from fedpriv.files import write_atomic
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -32,7 +32,7 @@ def write_page(audit: LeakageAudit, path: Path) -> Path:
         study=escape(audit.study[:12]),
         domain=escape(audit.domain),
         made=time.strftime("%Y-%m-%d %H:%M", time.gmtime(audit.made_s)),
-        state=_state(audit),
+        state=tone(audit),
         headline=escape(headline(audit)),
         missing="".join(f'<p class="missing"><b>Not measured:</b> {escape(text)}</p>' for text in audit.not_measured),
         advice=_advice(audit),
@@ -58,14 +58,6 @@ def write_page(audit: LeakageAudit, path: Path) -> Path:
     )
     write_atomic(path, page.encode())
     return path
-
-
-def _state(audit: LeakageAudit) -> str:
-    """Return the name of the headline's colour, which says nothing that its words do not."""
-    found = [m for attack in GUESSING if (m := audit.of("aggregator", attack=attack))]
-    if any(m.leaks for m in found):
-        return "leak"
-    return "calm" if found and all(m.found is not None for m in found) else "grey"
 
 
 def _advice(audit: LeakageAudit) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fedpriv.audit.result import GUESSING, AttackName, LeakageAudit, Measure, PartyName
 
 PARTIES: tuple[PartyName, ...] = (
@@ -91,6 +93,14 @@ def holds(audit: LeakageAudit, party: PartyName) -> str:
     """Return what a party has in its hands."""
     numbers = {name: found.domains for name in PARTIES if (found := audit.of(name))}
     return HOLDS[party].format_map({name: str(number) for name, number in numbers.items()})
+
+
+def tone(audit: LeakageAudit) -> Literal["leak", "calm", "grey"]:
+    """Return what the headline's colour is of; it says nothing that its words do not."""
+    found = [m for attack in GUESSING if (m := audit.of("aggregator", attack=attack))]
+    if any(m.leaks for m in found):
+        return "leak"
+    return "calm" if found and all(m.found is not None for m in found) else "grey"
 
 
 def headline(audit: LeakageAudit) -> str:

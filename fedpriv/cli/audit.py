@@ -43,7 +43,8 @@ def leakage(
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Which passages are drawn.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the page goes; by default into the domain's folder.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the page there, too; the domain's folder keeps one."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,10 +52,9 @@ def leakage(
 
     Runs here, before or after you approve, and sends nothing. Writes a page without any patient text.
     """
-    from fedpriv.audit import AuditChoice, audit_leakage, write_page
+    from fedpriv.audit import AuditChoice, audit_leakage, keep_audit, write_page
     from fedpriv.cli.view import quieten_transformers
     from fedpriv.domain import Domain
-    from fedpriv.files import private_folder
 
     choice = AuditChoice(passages=passages, rounds=rounds, epsilons=_numbers(epsilons), seed=seed)
     owner = Domain.open(domain)
@@ -62,8 +62,9 @@ def leakage(
     quieten_transformers()
     with _bars() as report:
         found = audit_leakage(owner, stored, choice, report=report)
-    path = out or private_folder(owner.folder.state / "audits") / f"leakage-{found.study[:12]}.html"
-    write_page(found, path)
+    path = keep_audit(owner.folder, found)
+    if out is not None:
+        path = write_page(found, out)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return

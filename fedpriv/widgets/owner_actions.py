@@ -16,9 +16,9 @@ from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
 from fedpriv.study.validation import validate_section
-from fedpriv.widgets.dry_run_process import start_dry_run
 from fedpriv.widgets.owner_state import Opened, Verified
 from fedpriv.widgets.service_process import start_service, stop_service
+from fedpriv.widgets.trial_process import start_trial
 
 _Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]
 _TOLD_LATER = " The service does not run; it tells the researcher as soon as it does."
@@ -96,6 +96,13 @@ class TryOut(Section):
     study: Sha256
 
 
+class Audit(Section):
+    """Measure by attack what updates of the domain's own notes would tell under a request's plan."""
+
+    do: Literal["audit"]
+    study: Sha256
+
+
 class Verify(Section):
     """Check the ledger."""
 
@@ -114,7 +121,21 @@ class StopService(Section):
     do: Literal["stop"]
 
 
-Action = Open | Read | Compare | Approve | Reject | Revoke | Release | Withhold | TryOut | Verify | Serve | StopService
+Action = (
+    Open
+    | Read
+    | Compare
+    | Approve
+    | Reject
+    | Revoke
+    | Release
+    | Withhold
+    | TryOut
+    | Audit
+    | Verify
+    | Serve
+    | StopService
+)
 ACTIONS: TypeAdapter[Action] = TypeAdapter(Annotated[Action, Field(discriminator="do")])
 
 
@@ -138,14 +159,14 @@ class OwnerDesk:
         self.opened = Opened()
         self.verified: Verified | None = None
         self.changed = threading.Event()
-        self._dry_run: subprocess.Popen[bytes] | None = None
+        self._trial: subprocess.Popen[bytes] | None = None
         self._service: subprocess.Popen[bytes] | None = None
 
     @property
     def is_starting_service(self) -> bool:
         """Whether a service that was started here lives; processes that ended are put away."""
-        if self._dry_run is not None:
-            self._dry_run.poll()
+        if self._trial is not None:
+            self._trial.poll()
         return self._service is not None and self._service.poll() is None
 
     def carry_out(self, action: Action) -> str:
@@ -195,8 +216,11 @@ class OwnerDesk:
                 domain.withhold(study, reason)
                 return f"The adapter {digest[:12]} stays here; the researcher reads the reason.{_later(domain)}"
             case TryOut(study=study):
-                self._dry_run = start_dry_run(domain, domain.requests.get(study).request.study)
+                self._trial = start_trial(domain, domain.requests.get(study).request.study, "try")
                 return "The dry run goes on by itself; its result appears here."
+            case Audit(study=study):
+                self._trial = start_trial(domain, domain.requests.get(study).request.study, "audit")
+                return "The audit goes on by itself, for some minutes; its result appears here."
             case Verify():
                 return self._verify(domain)
             case Serve():

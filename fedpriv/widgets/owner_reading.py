@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedpriv.audit.keeping import last_audit, numbers_path, page_path
+from fedpriv.audit.result import LeakageAudit
 from fedpriv.domain import Domain, Terms
 from fedpriv.domain.budget_gauge import BudgetGauge, budget_gauge
 from fedpriv.domain.finding import visible
@@ -22,7 +24,6 @@ from fedpriv.errors import FedprivError, RefusedError
 from fedpriv.protection import fingerprint_words
 from fedpriv.study.plan import REQUIRED_METRICS
 from fedpriv.training.base_model import default_cache
-from fedpriv.widgets.dry_run_process import trying
 from fedpriv.widgets.owner_state import (
     MOST_ENTRIES,
     MOST_ROWS,
@@ -39,6 +40,7 @@ from fedpriv.widgets.owner_state import (
     Waiting,
 )
 from fedpriv.widgets.service_process import last_error
+from fedpriv.widgets.trial_process import trying
 
 Stamp = tuple[object, ...]
 _LONGEST_FACT = 200
@@ -86,6 +88,7 @@ class OwnerReader:
     _requests: _Requests = field(default_factory=_Requests)
     _tail: _Tail = field(default_factory=_Tail)
     _reviewed: tuple[Stamp, Review | None, ApprovalForm | None, str] = ((), None, None, "")
+    _audited: tuple[Stamp, LeakageAudit | None] = ((), None)
     _budget: tuple[Stamp, BudgetGauge | None, str] = ((), None, "")
 
     def look(
@@ -124,6 +127,8 @@ class OwnerReader:
             review=review,
             form=form,
             review_problem=problem,
+            audit=self._audit(opened.study),
+            audit_page=str(page_path(domain.folder, opened.study)) if opened.study else "",
             trying=trying(domain.folder),
             releases=self._requests.releases,
             budget=budget,
@@ -253,6 +258,13 @@ class OwnerReader:
         if stamp != self._reviewed[0]:
             self._reviewed = (stamp, *self._made(study))
         return self._reviewed[1:]
+
+    def _audit(self, study: str) -> LeakageAudit | None:
+        folder = self._domain.folder
+        stamp = (study, _stamp([numbers_path(folder, study)]) if study else ())
+        if stamp != self._audited[0]:
+            self._audited = (stamp, last_audit(folder, study) if study else None)
+        return self._audited[1]
 
     def _made(self, study: str) -> tuple[Review | None, ApprovalForm | None, str]:
         try:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fedpriv.audit.result import LeakageAudit
 from fedpriv.domain.budget_gauge import BudgetGauge
 from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.review import Review
@@ -144,22 +145,30 @@ class ApprovalForm(Section):
     epsilon_most: float | None = None
 
 
+TrialKind = Literal["try", "audit"]
+"""A dry run on made-up patients; or a measurement of what updates of the domain's own notes would tell."""
+
+
 class Trying(Section):
-    """A dry run that goes on in a process of its own, or ended without a result.
+    """A dry run or an audit that goes on in a process of its own, or ended without a result.
 
     Attributes
     ----------
     running : bool
         Whether its process lives.
+    stage : str
+        What it is doing.
     step, steps : int
-        Of the training; 0 of 0 before it begins.
+        Of that; 0 of 0 before it begins.
     problem : str
         Why it ended without a result.
     """
 
     study: str
+    kind: TrialKind = "try"
     running: bool
     started_s: float
+    stage: str = ""
     step: int = 0
     steps: int = 0
     problem: str = ""
@@ -236,6 +245,8 @@ class OwnerState(Section):
         How many older ones are not in the list.
     review : Review or None
         The request that is open; with ``form`` if it may be approved. ``review_problem`` says why it cannot be shown.
+    audit : LeakageAudit or None
+        What the last audit of the open request found; all of it is on ``audit_page``.
     """
 
     name: str
@@ -250,6 +261,8 @@ class OwnerState(Section):
     review: Review | None = None
     form: ApprovalForm | None = None
     review_problem: str = ""
+    audit: LeakageAudit | None = None
+    audit_page: str = ""
     trying: Trying | None = None
     releases: tuple[ReleaseRow, ...] = ()
     budget: BudgetGauge | None = None

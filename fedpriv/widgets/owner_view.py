@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from fedpriv.widgets.owner_audit_view import audit_view
 from fedpriv.widgets.owner_review_view import review_view
 from fedpriv.widgets.owner_state import OwnerState
 
 
 def owner_view(state: OwnerState) -> dict[str, Any]:
     """Return all that is to be seen. Times are seconds since the epoch, so that nothing changes by the clock alone."""
-    whole = state.model_dump(mode="json", exclude={"review", "form", "requests", "releases", "service"})
+    whole = state.model_dump(
+        mode="json", exclude={"review", "form", "audit", "audit_page", "requests", "releases", "service"}
+    )
     review = None if state.review is None else review_view(state.review, state.form, state.opened)
+    audited = None if state.audit is None else audit_view(state.audit, Path(state.audit_page))
     return whole | {
         "service": state.service.model_dump(mode="json"),
         "serve_command": f"fedpriv domain serve {shlex.quote(state.folder)}",
@@ -21,6 +26,7 @@ def owner_view(state: OwnerState) -> dict[str, Any]:
         "requests": [row.model_dump(mode="json") for row in state.requests],
         "releases": [row.model_dump(mode="json") | {"to_decide": row.is_to_decide} for row in state.releases],
         "review": review,
+        "audit": audited,
         "problem": "",
     }
 

@@ -9,10 +9,10 @@ from fedpriv.domain.requests import ReleaseDecision
 from fedpriv.errors import LockError
 from fedpriv.files import folder_lock, read_json, write_json
 from fedpriv.training import ensure_model
-from fedpriv.widgets import dry_run_process
+from fedpriv.widgets import trial_process
 from fedpriv.widgets.action_queue import ActionQueue
-from fedpriv.widgets.dry_run_process import start_dry_run, trying
 from fedpriv.widgets.owner_actions import ACTIONS, OwnerDesk
+from fedpriv.widgets.trial_process import start_trial, trying
 from tests.domain.conftest import ADA
 
 needs_sandbox = pytest.mark.skipif(sandbox.bubblewrap() is None, reason="bubblewrap does not work here")
@@ -181,7 +181,7 @@ def test_a_dry_run_goes_on_by_itself_while_other_things_are_done(domain, ask, re
     assert (seen.study, seen.running, seen.problem) == (received, True, "")
     answer = ask(do="try", study=received)
     assert not answer.good
-    assert "A dry run of this domain goes on" in answer.text
+    assert "A dry run or an audit of this domain goes on" in answer.text
     assert ask(do="revoke", study=received, reason="enough").good
     assert trying(domain.folder).running, "and it is still being tried"
     steps = set()
@@ -196,7 +196,7 @@ def test_a_dry_run_that_cannot_be_done_says_why(domain, received, tmp_path, monk
     monkeypatch.setenv("FEDPRIV_CACHE", str(tmp_path / "cache"))
     resources = domain.config.resources.model_copy(update={"sandbox": "off"})
     domain.folder.write_config(domain.config.model_copy(update={"resources": resources}))
-    with start_dry_run(domain, received) as process:
+    with start_trial(domain, received, "try") as process:
         process.wait(60)
     seen = trying(domain.folder)
     assert not seen.running
@@ -207,21 +207,21 @@ def test_a_dry_run_that_cannot_be_done_says_why(domain, received, tmp_path, monk
 
 def test_a_mistake_of_ours_in_a_dry_run_is_a_sentence_with_its_details_in_a_file(domain, received, monkeypatch, capsys):
     monkeypatch.setattr("fedpriv.domain.dry_run.dry_run", lambda *a, **k: 1 / 0)
-    dry_run_process.main(domain.folder.root, received)
+    trial_process.main(domain.folder.root, received, "try")
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert "fedpriv itself made a mistake (ZeroDivisionError)" in trying(domain.folder).problem
 
 
 def test_a_killed_dry_run_is_told_and_does_not_stand_in_the_way(domain, received):
-    with start_dry_run(domain, received) as process:
+    with start_trial(domain, received, "try") as process:
         with pytest.raises(LockError):
-            start_dry_run(domain, received)
+            start_trial(domain, received, "try")
         process.send_signal(signal.SIGKILL)
         process.wait(20)
         seen = trying(domain.folder)
         assert (seen.running, seen.study) == (False, received)
         assert "ended from outside" in seen.problem
-    with start_dry_run(domain, received) as process:
+    with start_trial(domain, received, "try") as process:
         process.kill()
 
 

@@ -1,7 +1,7 @@
 // Small parts that the screens of the data owner's console share.
 
 import { h } from "./dom.js";
-import { button } from "./panel.js";
+import { bar, button } from "./panel.js";
 
 const DECISIONS = {
   pending: ["fp-warn", "● waits for you"],
@@ -186,4 +186,35 @@ export function facts(pairs) {
     { class: "fp-facts" },
     pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
   );
+}
+
+// What goes on in a process of its own for the open request, or ended without a result: a dry run or an audit.
+export function trialOf({ view }, kind) {
+  const { review: seen, trying } = view;
+  return trying && trying.study === seen.study && trying.kind === kind ? trying : null;
+}
+
+export function starter({ view, ask }, trial, { kind, label, first }) {
+  const { review: seen, trying } = view;
+  return [
+    h(
+      "div",
+      { class: "fp-row" },
+      button(label, () => ask({ do: kind, study: seen.study }), {
+        class: "fp-button fp-main",
+        disabled: Boolean(trying?.running),
+        "data-do": kind,
+      }),
+      trying?.running && !trial ? h("span", { class: "fp-quiet" }, "Another dry run or audit goes on now.") : null,
+    ),
+    trial?.running
+      ? h(
+          "div",
+          { class: "fp-trying", role: "status", "data-trying": trial.step },
+          bar(trial.step, trial.steps || 2, label),
+          trial.stage ? `${trial.stage[0].toUpperCase()}${trial.stage.slice(1)}: ${trial.step} of ${trial.steps}` : first,
+        )
+      : null,
+    trial?.problem ? notice("fp-bad", h("strong", {}, "✗ "), trial.problem) : null,
+  ];
 }

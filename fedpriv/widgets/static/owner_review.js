@@ -1,9 +1,10 @@
 // One code request as its data owner reads it, and decides on it.
 
 import { h } from "./dom.js";
-import { bar, button } from "./panel.js";
+import { button } from "./panel.js";
+import { audit } from "./owner_audit.js";
 import { decide } from "./owner_decide.js";
-import { badge, clock, facts, mark, notice, pager, pane, tabs } from "./owner_parts.js";
+import { badge, clock, facts, mark, notice, pager, pane, starter, tabs, trialOf } from "./owner_parts.js";
 
 const SEVERITIES = {
   danger: ["fp-bad", "▲ danger"],
@@ -26,6 +27,7 @@ export function review(page) {
     files: [`Files (${seen.files.length})`, files],
     changes: ["Changes", changes],
     dryrun: ["Dry run", dryRun],
+    audit: ["What would leak", audit],
     decide: ["Decide", decide],
   };
   ui.part ??= "summary";
@@ -257,31 +259,13 @@ function shownChange(change, ask) {
   ];
 }
 
-function dryRun({ view, ask }) {
-  const { review: seen, trying } = view;
-  const mine = trying && trying.study === seen.study ? trying : null;
+function dryRun(page) {
+  const { review: seen } = page.view;
+  const trial = trialOf(page, "try");
   return [
     h("p", {}, "A dry run takes the code for two steps on made-up patients, inside the sandbox, as a round would. Nothing of it leaves."),
-    h(
-      "div",
-      { class: "fp-row" },
-      button(seen.dry_run ? "Try it again" : "Try it on made-up patients", () => ask({ do: "try", study: seen.study }), {
-        class: "fp-button fp-main",
-        disabled: Boolean(trying?.running),
-        "data-do": "try",
-      }),
-      trying?.running && !mine ? h("span", { class: "fp-quiet" }, "Another request is being tried now.") : null,
-    ),
-    mine?.running
-      ? h(
-          "div",
-          { class: "fp-trying", role: "status", "data-trying": mine.step },
-          bar(mine.step, mine.steps || 2, "Steps of the dry run"),
-          mine.step ? `Training on made-up patients: step ${mine.step} of ${mine.steps}` : "Starting the sandbox …",
-        )
-      : null,
-    mine?.problem ? notice("fp-bad", h("strong", {}, "✗ "), mine.problem) : null,
-    seen.dry_run ? shown(seen.dry_run) : mine ? null : h("p", { class: "fp-quiet" }, "Not tried yet."),
+    starter(page, trial, { kind: "try", label: seen.dry_run ? "Try it again" : "Try it on made-up patients", first: "Starting the sandbox …" }),
+    seen.dry_run ? shown(seen.dry_run) : trial ? null : h("p", { class: "fp-quiet" }, "Not tried yet."),
   ];
 }
 

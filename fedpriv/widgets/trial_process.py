@@ -1,4 +1,4 @@
-"""A dry run in a process of its own: it blocks nothing, shows how far it is, and goes on when the notebook ends.
+"""A dry run or an audit in a process of its own: it blocks nothing, shows how far it is, and outlives the notebook.
 
 The process inherits the descriptor of a locked file, so that its lock lasts exactly as long as the process, also when
 it is killed.
@@ -12,21 +12,24 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fedpriv.domain import Domain, DomainFolder
 from fedpriv.domain.finding import visible
 from fedpriv.errors import FedprivError, LockError
 from fedpriv.files import PRIVATE_FILE, read_json, stale_lock_pid, write_json
-from fedpriv.widgets.owner_state import Trying
+from fedpriv.widgets.owner_state import TrialKind, Trying
 
 _PROGRESS, _LOCK, _LOG = "trying.json", "trying.lock", "trying.log"
 _MOST_BYTES = 64 * 1024
+Report = Callable[[str, int, int], None]
+_NAMES: dict[TrialKind, str] = {"try": "dry run", "audit": "audit"}
 
 
-def start_dry_run(domain: Domain, study: str) -> subprocess.Popen[bytes]:
-    """Start a dry run of a request on mock data, inside the sandbox; it goes on when this process ends.
+def start_trial(domain: Domain, study: str, kind: TrialKind) -> subprocess.Popen[bytes]:
+    """Start a dry run of a request, or an audit of what its updates would tell; it goes on when this process ends.
 
     Raises
     ------
@@ -38,11 +41,11 @@ def start_dry_run(domain: Domain, study: str) -> subprocess.Popen[bytes]:
     try:
         _take(lock)
         os.ftruncate(lock, 0)
-        write_json(state / _PROGRESS, {"study": study, "started_s": round(time.time(), 3)}, durable=False)
+        write_json(state / _PROGRESS, _told(study, kind), durable=False)
         log = os.open(state / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(domain.folder.root), study],
+                [sys.executable, "-P", "-m", __name__, str(domain.folder.root), study, kind],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -60,12 +63,14 @@ def _take(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LockError(
-            "A dry run of this domain goes on", kept="Nothing was changed", todo="wait until it is done and try again"
+            "A dry run or an audit of this domain goes on",
+            kept="Nothing was changed",
+            todo="wait until it is done and try again",
         ) from error
 
 
 def trying(folder: DomainFolder) -> Trying | None:
-    """Return the dry run that goes on or that ended without a result, or None if there is neither."""
+    """Return what goes on or ended without a result, or None if there is neither."""
     running = (folder.state / _LOCK).exists() and stale_lock_pid(folder.state / _LOCK) is None
     try:
         found = read_json(folder.state / _PROGRESS, max_bytes=_MOST_BYTES)
@@ -74,35 +79,52 @@ def trying(folder: DomainFolder) -> Trying | None:
         return None
     if running or seen.problem:
         return seen
-    lost = "The dry run ended without a result: its process was ended from outside. Next: start it again."
+    lost = f"The {_NAMES[seen.kind]} ended without a result: its process was ended from outside. Next: start it again."
     return seen.model_copy(update={"problem": lost})
 
 
-def main(root: Path, study: str) -> None:
-    """Carry out a dry run and write how far it is beside the domain's requests; its result is kept there, too."""
-    from fedpriv.domain.dry_run import dry_run
+def _told(study: str, kind: TrialKind) -> dict[str, Any]:
+    return {"study": study, "kind": kind, "started_s": round(time.time(), 3)}
 
+
+def main(root: Path, study: str, kind: TrialKind) -> None:
+    """Carry it out and write how far it is beside the domain's requests; its result is kept there, too."""
     domain = Domain.open(root)
     path = domain.folder.state / _PROGRESS
-    told: dict[str, Any] = {"study": study, "started_s": round(time.time(), 3)}
+    told = _told(study, kind)
 
-    def on_step(step: int, steps: int) -> None:
-        write_json(path, {**told, "step": step, "steps": steps}, durable=False)
+    def report(stage: str, done: int, total: int) -> None:
+        write_json(path, {**told, "stage": stage, "step": done, "steps": total}, durable=False)
 
     try:
-        dry_run(domain, domain.requests.get(study), on_step)
+        _CARRY_OUT[kind](domain, study, report)
     except (FedprivError, OSError) as error:
         write_json(path, {**told, "problem": visible(str(error), 1000)})
     except Exception as error:
         traceback.print_exc()
         problem = (
             f"fedpriv itself made a mistake ({type(error).__name__}); {path.with_name(_LOG)} has the details. "
-            f"Nothing left the sandbox. Next: decide without a dry run, or report it."
+            f"Nothing was sent. Next: decide without this {_NAMES[kind]}, or report it."
         )
         write_json(path, {**told, "problem": problem})
     else:
         path.unlink(missing_ok=True)
 
 
+def _dry_run(domain: Domain, study: str, report: Report) -> None:
+    from fedpriv.domain.dry_run import dry_run
+
+    dry_run(domain, domain.requests.get(study), lambda step, steps: report("training on made-up patients", step, steps))
+
+
+def _audit(domain: Domain, study: str, report: Report) -> None:
+    from fedpriv.audit import AuditChoice, audit_leakage, keep_audit
+
+    keep_audit(domain.folder, audit_leakage(domain, domain.requests.get(study), AuditChoice(), report=report))
+
+
+_CARRY_OUT: dict[TrialKind, Callable[[Domain, str, Report], None]] = {"try": _dry_run, "audit": _audit}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], cast("TrialKind", sys.argv[3]))
