@@ -158,6 +158,12 @@ def test_a_data_owner_s_day_by_clicks_alone(domain, ada, console):
     console.see("[data-outcome]", 120)
     assert page.locator("[data-outcome]").get_attribute("data-outcome") == "passed"
     console.picture("tried")
+    console.tab("audit")
+    console.do("audit")
+    console.see("[data-trying]")
+    console.see("[data-audit]", 240)
+    assert "not measured" not in page.inner_text(".fp-notice:has([data-audit])")
+    console.picture("audited")
     console.tab("decide")
     page.fill('[data-field="rounds"]', "9")
     console.see('[data-do="approve"]:disabled')

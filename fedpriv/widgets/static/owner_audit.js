@@ -35,10 +35,15 @@ function shown(found) {
 }
 
 function table({ asks, rows }) {
+  const reasons = [...new Set(rows.map((row) => row.why_not).filter(Boolean))];
+  return [h("h4", {}, asks), reasons.map((why) => h("p", {}, `Not measured: ${why}.`)), numbers(asks, rows)];
+}
+
+function numbers(asks, rows) {
   return h(
     "table",
     { class: "fp-wide" },
-    h("caption", { class: "fp-caption" }, asks),
+    h("caption", { class: "fp-hidden" }, asks),
     h("thead", {}, h("tr", {}, ["Who looks", "Found", "95 % interval", "That is"].map((name) => h("th", { scope: "col" }, name)))),
     h(
       "tbody",
@@ -50,7 +55,7 @@ function table({ asks, rows }) {
           h("th", { scope: "row" }, row.who),
           h("td", {}, row.found),
           h("td", {}, row.interval),
-          h("td", { class: row.leaks ? "fp-bad" : "" }, row.why_not ? `${row.verdict}: ${row.why_not}` : row.verdict),
+          h("td", { class: row.leaks ? "fp-bad" : "" }, row.verdict),
         ),
       ),
     ),
