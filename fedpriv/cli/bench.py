@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedpriv.cli.bench_view import judged_table, modes_table, print_protection, print_rounds, progress, targets_table
 from fedpriv.files import private_folder, write_json
 from fedpriv.training.device import DeviceChoice
 
 if TYPE_CHECKING:
-    from fedpriv.experiments.comparison.judgement import Judged
-    from fedpriv.experiments.crosscloud.bench import Report as CrosscloudReport
-    from fedpriv.experiments.protection_bench import Report
-    from fedpriv.experiments.rounds_bench import Report as RoundsReport
-    from fedpriv.experiments.target import Target
+    pass
 
-_UNITS = (
-    "size: parameters. up, down: bytes a parameter. seal: CPU ns a parameter. add: ns a parameter and client. "
-    "open: ns a parameter. memory: MB over the base while sealing. error: of the mean, in standard deviations of an "
-    "update. K: clients."
-)
-
-_STATES = {True: "[green]met[/]", False: "[red]missed[/]", None: "[yellow]not measured[/]"}
 
 app = typer.Typer(name="bench", help="Measure, on this machine.", no_args_is_help=True)
 
@@ -39,17 +26,6 @@ app = typer.Typer(name="bench", help="Measure, on this machine.", no_args_is_hel
 @app.callback()
 def _bench() -> None:
     pass
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar on standard error; give what is called with what is measured and the part that is done."""
-    bar = Progress(
-        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    )
-    with bar:
-        task = bar.add_task("getting ready", total=1.0)
-        yield lambda what, done: bar.update(task, description=escape(what), completed=done)
 
 
 @app.command()
@@ -68,7 +44,7 @@ def protection(
     """
     from fedpriv.experiments.protection_bench import run_protection_bench
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_protection_bench(
             quick=quick,
             workers=workers,
@@ -79,7 +55,7 @@ def protection(
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
-        _print(Console(), report)
+        print_protection(Console(), report)
 
 
 @app.command()
@@ -95,7 +71,7 @@ def domain(
     """
     from fedpriv.experiments.domain_bench import run_domain_bench, targets
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_domain_bench(
             model=model,
             entries=entries,
@@ -106,7 +82,7 @@ def domain(
     if as_json:
         typer.echo(json.dumps(report.as_json()))
         return
-    Console().print(_targets_table(targets(report)))
+    Console().print(targets_table(targets(report)))
 
 
 @app.command()
@@ -131,7 +107,7 @@ def training(
     """
     from fedpriv.experiments.training_bench import run_training_bench, targets
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_training_bench(
             model=model,
             tables=tables,
@@ -152,7 +128,7 @@ def training(
     for name, side in report.sides.items():
         view.add_row(name, f"{side.median:.0f}", f"{side.peak_bytes / 1e6:.0f}", f"{side.heldout_loss:.4f}")
     Console().print(view)
-    Console().print(_targets_table(targets(report)))
+    Console().print(targets_table(targets(report)))
 
 
 @app.command()
@@ -178,7 +154,7 @@ def crosscloud(
     from fedpriv.experiments.crosscloud.modes import MODES
 
     links = parse_links(rates, delays)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_crosscloud_bench(
             model=model,
             links=links,
@@ -197,19 +173,8 @@ def crosscloud(
     if as_json:
         typer.echo(json.dumps(report.as_json()))
         return
-    Console().print(_modes_table(report))
-    Console().print(_targets_table(targets(report)))
-
-
-def _modes_table(report: CrosscloudReport) -> Table:
-    view = Table(title="The same study across clouds", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for name in ("mode", "loss at the end", "seconds", "to the target", *(f"{d} up/down MB" for d in report.domains)):
-        view.add_column(name, justify="left" if name == "mode" else "right")
-    for mode in report.modes:
-        reached = "never" if mode.seconds_to_target is None else f"{mode.seconds_to_target:.0f}"
-        moved = (f"{mode.up_bytes[d] / 1e6:.1f} / {mode.down_bytes[d] / 1e6:.1f}" for d in report.domains)
-        view.add_row(mode.mode, f"{mode.curve[-1].loss:.4f}", f"{mode.seconds:.0f}", reached, *moved)
-    return view
+    Console().print(modes_table(report))
+    Console().print(targets_table(targets(report)))
 
 
 @app.command()
@@ -232,37 +197,14 @@ def rounds(
     """
     from fedpriv.experiments.rounds_bench import run_rounds_bench
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_rounds_bench(model=model, quick=quick, with_flower=not without_flower, on_progress=on_progress)
     if out is not None:
         write_json(out, report.as_json(), mode=0o644)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
-        _print_rounds(Console(), report)
-
-
-def _print_rounds(console: Console, report: RoundsReport) -> None:
-    from fedpriv.experiments.rounds_bench import targets
-
-    view = Table(title="Where a round's time goes beside training", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for name in (*report.overhead.parts, "all"):
-        view.add_column(name, justify="right")
-    view.add_row(*(f"{seconds:.3f}" for seconds in (*report.overhead.parts.values(), report.overhead.median_s)))
-    console.print(view)
-    console.print("seconds, medians of the rounds; open to answer: at the domain that answered last", style="dim")
-    view = Table(title="Adding sealed updates", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for name in ("domains", "memory, MB", "seconds", "CPU seconds"):
-        view.add_column(name, justify="right")
-    for point in report.adding.points:
-        view.add_row(str(point.domains), f"{point.memory_mb:.1f}", f"{point.seconds:.3f}", f"{point.cpu_s:.3f}")
-    console.print(view)
-    console.print(_targets_table(targets(report)))
-    if report.load > report.cores:
-        console.print(
-            f"{report.load:.0f} processes shared {report.cores} cores: times are longer than on a quiet machine",
-            style="yellow",
-        )
+        print_rounds(Console(), report)
 
 
 @app.command()
@@ -283,14 +225,14 @@ def data(
     """
     from fedpriv.experiments.data_bench import run_data_bench, targets
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = run_data_bench(share=0.05 if quick else 1.0, folder=tables, on_progress=on_progress)
     if out is not None:
         write_json(out, report.as_json(), mode=0o644)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
-        Console().print(_targets_table(targets(report)))
+        Console().print(targets_table(targets(report)))
 
 
 @app.command()
@@ -313,7 +255,7 @@ def flower(
     from fedpriv.experiments.flower.deployment import compare_flower
     from fedpriv.experiments.flower.simulation import simulate as run_simulated
 
-    with _progress() as on_progress, tempfile.TemporaryDirectory(prefix="fedpriv-bench-") as name:
+    with progress() as on_progress, tempfile.TemporaryDirectory(prefix="fedpriv-bench-") as name:
         work = private_folder(Path(name).resolve())
         if simulate:
             report = run_simulated(work, domains=simulate, rounds=rounds, on_progress=on_progress).as_json()
@@ -364,61 +306,12 @@ def figures(
 
     given = {"mimic": mimic, "model": model, "seeds": seeds, "rounds": rounds, "steps": steps, "max_tokens": max_tokens}
     options = figures_options(out=out, parts=part or (), methods=method or (), **given)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         found = run_figures(options, on_progress=on_progress)
     if as_json:
         typer.echo(json.dumps(found.as_json()))
         return
     console = Console()
-    console.print(_judged_table(found.targets, "target"))
-    console.print(_judged_table(found.claims, "what the paper claims"))
+    console.print(judged_table(found.targets, "target"))
+    console.print(judged_table(found.claims, "what the paper claims"))
     console.print(f"The figures are in {out}; begin with {out / PAGE}", soft_wrap=True)
-
-
-def _targets_table(found: Iterable[Target]) -> Table:
-    view = Table("target", "wanted", "measured", "")
-    for target in found:
-        view.add_row(escape(target.what), target.wanted, target.measured, _STATES[target.met])
-    return view
-
-
-def _judged_table(found: Iterable[Judged], title: str) -> Table:
-    colours = {"met": "green", "holds": "green", "missed": "red", "does not hold": "red"}
-    view = Table(title, "wanted", "measured", "")
-    for each in found:
-        colour = colours.get(each.verdict, "yellow")
-        view.add_row(escape(each.what), each.wanted, each.measured, f"[{colour}]{each.verdict}[/]")
-    return view
-
-
-def _print(console: Console, report: Report) -> None:
-    from fedpriv.experiments.protection_bench import targets
-
-    view = Table(title="What protection costs", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    view.add_column("scheme", no_wrap=True)
-    for name in ("size", "K", "bits", "up", "down", "seal", "add", "open", "memory", "error"):
-        view.add_column(name, justify="right", no_wrap=True)
-    view.add_column("exact")
-    for row in report.rows:
-        view.add_row(
-            row.scheme,
-            f"{row.parameters / 1e6:.2f}M",
-            str(row.clients),
-            str(row.bits or ""),
-            f"{row.up_bytes_per_parameter:.3f}",
-            f"{row.down_bytes_per_parameter:.3f}",
-            f"{row.seal_ns_per_parameter:.0f}",
-            f"{row.aggregate_ns_per_parameter_client:.1f}",
-            f"{row.open_ns_per_parameter:.0f}",
-            "" if row.client_rss_mb is None else f"{row.client_rss_mb:.1f}",
-            f"{row.rms_error:.1e}",
-            "yes" if row.exact else "no",
-        )
-    console.print(view)
-    console.print(_UNITS, style="dim")
-    view = Table("against level sealed at 10 bits", *(f"K={name}" for name in report.ratios["plain_over_sealed_bytes"]))
-    for name, values in report.ratios.items():
-        if isinstance(values, dict):
-            view.add_row(name.replace("_", " "), *("" if v is None else f"{v:.3g}" for v in values.values()))
-    console.print(view)
-    console.print(_targets_table(targets(report)))
