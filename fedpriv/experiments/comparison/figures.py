@@ -298,10 +298,13 @@ def _sweep(
         return []
     found = {(record.case.method, place(record)): value(record) for record in swept}
     methods = in_order(record.case.method for record in swept)
-    own = f" ({METHODS[methods[0]].title})" if len(methods) == 1 else ""
+    said = [METHODS[methods[0]].title] if len(methods) == 1 else []
+    if value is _loss:  # not that of the panels above where fewer rounds are swept
+        rounds = swept[0].rounds
+        said.append(f"after {rounds} round{'s' if rounds > 1 else ''}")
     return [
         Panel(
-            title=title + own,
+            title=f"{title} ({', '.join(said)})" if said else title,
             kind="lines",
             places=places,
             series=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedpriv.experiments.comparison.charts import Panel
 from fedpriv.experiments.comparison.judgement import RULE, Judged
 from fedpriv.experiments.comparison.told import Table, Told, about, headline, how_to_read, tables_of
 from fedpriv.files import write_atomic
@@ -37,6 +38,8 @@ def write_summary(path: Path, told: Told) -> Path:
     ]
     for chart in told.charts:
         lines += [f"## {chart.title}", "", f"![{_ALT.get(chart.name, chart.title)}]({chart.name}.svg)", ""]
+        for panel in chart.panels:
+            lines += _swept(panel) if panel.kind == "lines" else []
     lines += ["## All methods", "", how_to_read(told.rows), ""]
     for table in tables_of(told.rows):
         lines += [f"### {table.title}", "", *_table(table), ""]
@@ -59,6 +62,17 @@ def _table(table: Table) -> list[str]:
         title, _ = about(row)
         lines.append(_line((title, *(f"{c.text} ({c.small})" if c.small else c.text for c in cells))))
     return lines
+
+
+def _swept(panel: Panel) -> list[str]:
+    """Return the numbers of a sweep, which a picture does not say."""
+    places = [f"{place:g}" if isinstance(place, float | int) else place for place in panel.places]
+    rows = [
+        _line((series.name, *("-" if value is None else f"{value:.4g}" for value in series.values)))
+        for series in panel.series
+    ]
+    head = [_line((f"{panel.place_title}:", *places)), _line(["---", *["---:"] * len(places)])]
+    return [f"{panel.title}, {panel.value_title}:", "", *head, *rows, ""]
 
 
 def _judged(judged: Sequence[Judged]) -> list[str]:

@@ -53,6 +53,19 @@ def test_every_verdict_and_the_rule_behind_it_stand_on_both(told, page, tmp_path
         assert "-0%" not in text
 
 
+def test_the_numbers_of_every_sweep_stand_below_its_picture(told, tmp_path):
+    lines = write_summary(tmp_path / "README.md", told).read_text().splitlines()
+    (bits,) = [line for line in lines if line.startswith("Over bits (fedpriv, after 2 rounds), held-out loss")]
+    at = lines.index(bits)
+    assert lines[at + 2] == "| bits of a value: | 4 | 6 | 8 | 10 | 12 | 16 |"
+    (value,) = {cell.strip() for cell in lines[at + 4].split("|")[2:-1]}
+    swept = next(p for chart in told.charts for p in chart.panels if p.title.startswith("Over bits (fedpriv, after"))
+    assert float(value) == pytest.approx(swept.series[0].values[0], rel=1e-3)
+    for chart in told.charts:
+        for panel in chart.panels:
+            assert (f"{panel.title}, {panel.value_title}:" in lines) == (panel.kind == "lines")
+
+
 @needs_browser
 @pytest.mark.timeout(120)
 def test_nothing_is_cut_or_hard_to_read_at_any_width_in_light_and_dark(page):
