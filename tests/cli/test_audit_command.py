@@ -23,9 +23,10 @@ def test_a_page_is_written_into_the_domain_s_folder_and_the_numbers_are_shown(as
     shown = " ".join(done.stdout.split())
     assert "Which word pieces stood in the note?" in shown
     assert "The researcher, and the store" in shown
-    (page,) = (asked.domain.folder.state / "audits").iterdir()
-    assert page.name == f"leakage-{study[:12]}.html"
-    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    numbers, page = sorted((asked.domain.folder.state / "audits").iterdir(), key=lambda path: path.suffix == ".html")
+    assert [path.name for path in (numbers, page)] == [f"leakage-{study[:12]}.{kind}" for kind in ("json", "html")]
+    for path in (numbers, page):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert study[:12] in page.read_text()
 
 
