@@ -148,6 +148,7 @@ def test_every_import_is_a_declared_dependency():
 FLOORS = (
     ("errors",),
     ("files",),
+    ("scratch",),
     ("study",),
     ("protection", "clinical", "transport", "training", "flower"),
     ("aggregation", "domain", "leakage"),

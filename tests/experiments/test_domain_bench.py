@@ -39,6 +39,7 @@ def test_each_target_can_be_missed(change):
 
 
 @pytest.mark.e2e
+@pytest.mark.nightly
 def test_the_command_measures_real_domains_a_real_worker_and_a_real_ledger():
     done = CliRunner().invoke(app, ["bench", "domain", "--model", "tiny", "--entries", "1000", "--json"])
     assert done.exit_code == 0, done.output

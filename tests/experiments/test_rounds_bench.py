@@ -240,6 +240,7 @@ def test_a_simulation_that_fails_is_told_with_its_last_line(tmp_path, monkeypatc
 
 
 @pytest.mark.e2e
+@pytest.mark.nightly
 def test_the_command_measures_real_rounds_and_real_sums(monkeypatch):
     monkeypatch.setattr(rounds_bench, "DOMAINS", (2, 3, 4))
     monkeypatch.setattr(rounds_bench, "SMALL", 9000)

@@ -120,6 +120,7 @@ def fill(folder):
     return filler
 
 
+@pytest.mark.nightly  # a minute; a cloud that is cut off goes the same way through
 def test_half_of_the_packets_are_lost_for_half_a_minute(clouds):
     running = Running(clouds, "loss")
     running.wait_until_training(2)
@@ -194,6 +195,7 @@ def test_a_domain_s_disk_is_full_for_a_while(clouds):
         running.finish()
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(FAKETIME is None, reason="needs the package libfaketime")
 def test_a_clock_that_is_an_hour_slow_changes_nothing(clouds):
     running = Running(clouds, "clock")
