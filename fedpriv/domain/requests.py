@@ -90,8 +90,8 @@ class RequestBook:
             return study  # without a look at all the others
         found = [known for known in self.studies() if known.startswith(study)] if study else []
         if len(found) != 1:
-            what = "No request" if not found else f"{len(found)} requests"
-            raise ConfigError(f"{what} begin with {study!r}", todo="see `fedpriv domain requests`")
+            what = f"{len(found)} requests begin" if found else "No request begins"
+            raise ConfigError(f"{what} with {study!r}", todo="see `fedpriv domain requests`")
         return found[0]
 
     def get(self, study: str) -> StoredRequest:
