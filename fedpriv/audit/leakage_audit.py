@@ -6,9 +6,8 @@ is sent, and no epsilon is charged: what it finds stays here unless the data own
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fedpriv.audit.advice import advice_of
 from fedpriv.audit.attacks import Attack, MembershipAttack, TokenAttack
 from fedpriv.audit.beginning import EXAMPLES, public_notes, warmed
 from fedpriv.audit.looking import Looking
-from fedpriv.audit.own_code import OwnCode
+from fedpriv.audit.own_code import OwnCode, own_code
 from fedpriv.audit.passages import Passage, draw_passages
 from fedpriv.audit.planned import newest_adapter, round_to_look_at, steps_in_words, with_privacy
 from fedpriv.audit.released import MOST_NOTES, released_measure
@@ -27,7 +26,7 @@ from fedpriv.audit.result import LeakageAudit, Measure
 from fedpriv.audit.scenes import Report, scene_of
 from fedpriv.audit.updates import PlannedWork
 from fedpriv.clinical import PreparedData
-from fedpriv.domain import Domain, sandbox
+from fedpriv.domain import Domain
 from fedpriv.domain.policy import is_stock
 from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.starting import prepare_data, read_record
@@ -37,7 +36,7 @@ from fedpriv.errors import ConfigError, DataError, GatekeeperError, TrainingErro
 from fedpriv.leakage import ADAPTIVE_NOISE, token_dictionary
 from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
-from fedpriv.study import CodeRequest, Plan
+from fedpriv.study import Plan
 from fedpriv.training.adapter import AdapterState, load_state, lora_layout
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.examples import Encoder
@@ -116,7 +115,7 @@ def audit_leakage(
     report("preparing the data", 1, 1)
     with (
         trial_folder(domain.folder.state, "The dry run or audit of this domain") as scratch,
-        _own_code(domain, stored.request, model, prepared, scratch) as own,
+        own_code(domain, stored.request, model, prepared, scratch / "own") as own,
     ):
         audit = _Audit(
             domain=domain,
@@ -135,25 +134,10 @@ def audit_leakage(
         study=result.study,
         passages=result.passages,
         stock_recipe=result.stock_recipe,
-        walls=result.walls,
+        **({"walls": result.walls} if result.walls else {}),
         **facts,
     )
     return result
-
-
-@contextlib.contextmanager
-def _own_code(
-    domain: Domain, request: CodeRequest, model: LocalModel, prepared: PreparedData, scratch: Path
-) -> Iterator[OwnCode | None]:
-    """Give what runs the request's own code; None where its rounds run none, or where nothing would stand around it."""
-    privacy, resources = request.plan.privacy, domain.config.resources
-    by_patient = privacy is not None and privacy.unit == "patient"
-    walled = resources.sandbox != "off" and sandbox.bubblewrap() is not None
-    if by_patient or not walled or is_stock(request, stock_recipe(), besides=request.plan.task.template):
-        yield None
-        return
-    with OwnCode(request, model=model, resources=resources, prepared=prepared, root=scratch / "own") as own:
-        yield own
 
 
 class _Audit:
@@ -285,7 +269,7 @@ class _Audit:
         own = replace(work, own=self._own)
         try:
             own.update([passage])
-        except (TrainingError, GatekeeperError):  # its words are not told: the code may have read a note into them
+        except (TrainingError, GatekeeperError):  # the page tells no reason: it has fixed sentences alone
             self._failed = True
             return work
         return own

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from fedpriv.clinical import PreparedData
+from fedpriv.domain import Domain, sandbox
 from fedpriv.domain.folder import ResourcesChoice
 from fedpriv.domain.gatekeeper import check_update
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.policy import is_stock
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import CodeRequest, Plan
 from fedpriv.training.adapter import AdapterState, layout_of, load_state, save_state
 from fedpriv.training.base_model import LocalModel
+from fedpriv.training.recipe import stock_recipe
 
 _STAND_IN = 0
 """The number under which a trial's study folder has the adapter that rounds begin with."""
@@ -93,3 +98,18 @@ class OwnCode:
         after = output / "adapter_after.safetensors"
         check_update(after, before, plan, number)
         return load_state(after, layout_of(before))
+
+
+@contextlib.contextmanager
+def own_code(
+    domain: Domain, request: CodeRequest, model: LocalModel, prepared: PreparedData, root: Path
+) -> Iterator[OwnCode | None]:
+    """Give what runs the request's own code; None where its rounds run none, or where nothing would stand around it."""
+    privacy, resources = request.plan.privacy, domain.config.resources
+    by_patient = privacy is not None and privacy.unit == "patient"
+    walled = resources.sandbox != "off" and sandbox.bubblewrap() is not None
+    if by_patient or not walled or is_stock(request, stock_recipe(), besides=request.plan.task.template):
+        yield None
+        return
+    with OwnCode(request, model=model, resources=resources, prepared=prepared, root=root) as own:
+        yield own
