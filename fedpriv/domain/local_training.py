@@ -69,7 +69,7 @@ class LocalTraining:
                 readable=self._files,
                 writable=self.folder.workspace,
             )
-            self._worker = TrainingWorker(sandbox, self.resources)
+            self._worker = TrainingWorker(sandbox, self.resources, four_bits=self.plan.training.four_bits)
         return self._worker
 
     def stop(self) -> None:

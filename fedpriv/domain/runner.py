@@ -23,6 +23,7 @@ from fedpriv.domain.watchdog import Watchdog, end_tree
 from fedpriv.errors import TrainingError
 from fedpriv.files import private_folder
 from fedpriv.training.launch import Launch
+from fedpriv.training.preload import FOUR_BITS
 
 _READY_SECONDS = 180
 _GRACE_SECONDS = 90
@@ -75,13 +76,22 @@ class TrainingWorker:
     Assumption: the code it runs is untrusted. It gets no key and no ledger, a clean environment, its own process
     group, and (with bubblewrap) neither network nor a view of the domain's folder beyond what it needs.
 
+    Parameters
+    ----------
+    sandbox : Sandbox
+        Its walls.
+    resources : ResourcesChoice
+        What it may use of this machine.
+    four_bits : bool
+        Whether it is to do jobs with base models of 4-bit weights.
+
     Raises
     ------
     ConfigError
         If this machine does not have what ``resources`` ask for.
     """
 
-    def __init__(self, sandbox: Sandbox, resources: ResourcesChoice) -> None:
+    def __init__(self, sandbox: Sandbox, resources: ResourcesChoice, *, four_bits: bool = False) -> None:
         sandbox = replace(sandbox, gpu=gpu_files(resources.device))
         self._launch = check_machine(sandbox, resources)
         private_folder(sandbox.writable)
@@ -92,7 +102,7 @@ class TrainingWorker:
         self._log = (sandbox.writable / "worker.log").open("ab")
         self._process = subprocess.Popen(
             # -P: else every late import looks through the current folder, which is no reading that a recipe asked for
-            sandbox.wrap([sys.executable, "-P", "-m", "fedpriv.training.worker"]),
+            sandbox.wrap([sys.executable, "-P", "-m", "fedpriv.training.worker", *([FOUR_BITS] if four_bits else [])]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

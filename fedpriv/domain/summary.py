@@ -175,7 +175,7 @@ def _code(files: Mapping[str, str], difference: Difference) -> str:
 
 def _model(plan: Plan, estimates: Estimates) -> str:
     name = plan.base_model.name
-    packed = " Its weights are packed into 4 bits in memory." if plan.training.precision == "nf4" else ""
+    packed = " Its weights are packed into 4 bits in memory." if plan.training.four_bits else ""
     if estimates.model_bytes is None or estimates.parameters is None:
         return f"{name}, with {_adapter(plan)}. It is not on this machine yet, so sizes are not known."
     return (

@@ -48,7 +48,9 @@ class TrustedJobs:
         self._plan, self._model, self._threads, self._done = plan, model, threads, on_job_done
         self.workspace = private_folder(workspace.resolve())
         self._worker = TrainingWorker(
-            Sandbox(mode="off", readable=(), writable=self.workspace), ResourcesChoice(threads=threads)
+            Sandbox(mode="off", readable=(), writable=self.workspace),
+            ResourcesChoice(threads=threads),
+            four_bits=plan.training.four_bits,
         )
 
     def __enter__(self) -> TrustedJobs:

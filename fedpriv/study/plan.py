@@ -97,6 +97,11 @@ class TrainingChoice(Section):
         default=0.0, ge=0, le=1000, description="mu: how strongly a local round is held near where it began (FedProx)"
     )
 
+    @property
+    def four_bits(self) -> bool:
+        """Whether the base model's weights are of 4 bits, for which a training process imports more."""
+        return self.precision == "nf4"
+
 
 class MemberChoice(Section):
     """One domain of the cohort, pinned by the fingerprint of its public keys."""

@@ -28,7 +28,7 @@ def main() -> NoReturn:
         child.settle_rank(int(launcher))
         job = validate_section(Job, parse_json(text.encode(), source="the job"), source="the job")
         child.be_quiet()
-        preload()
+        preload(four_bits=job.training.four_bits)
         status = child.work(job, pipe, lambda: join(job.wall_clock_s))
     finally:
         os._exit(status)

@@ -1,4 +1,4 @@
-"""``python -m fedpriv.training.worker``: the process that trains for a domain, one child for each job.
+"""``python -m fedpriv.training.worker [--four-bits]``: the process that trains for a domain, one child for each job.
 
 It reads one JSON object a line on standard input (:class:`fedpriv.training.jobs.Job`) and writes events, one JSON
 object a line, on standard output::
@@ -13,14 +13,14 @@ object a line, on standard output::
 The parent imports torch and the concrete classes once and computes nothing, so that a fork costs milliseconds and
 finds no thread pool. Each job runs in a forked child, in a session of its own, which dies with the worker; a job that
 several processes do together is launched by that child (:mod:`fedpriv.training.launch`). Jobs run one after the other.
-At the end of standard input the worker kills its child and exits.
+At the end of standard input the worker kills its child and exits. What base models of 4-bit weights need is imported
+with ``--four-bits`` alone, as it makes the worker a third slower to start; other workers refuse such jobs.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import gc
 import json
 import os
 import selectors
@@ -31,14 +31,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fedpriv.errors import FedprivError
+from fedpriv.errors import FedprivError, TrainingError
 from fedpriv.files import parse_json
 from fedpriv.study.validation import validate_section
 from fedpriv.training import child
 from fedpriv.training.descendants import adopt_descendants, kill_descendants
 from fedpriv.training.jobs import Job, failure_reason, parse_attempt, parse_progress
 from fedpriv.training.launch import launch
-from fedpriv.training.preload import preload
+from fedpriv.training.preload import FOUR_BITS, preload
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_CHILD_LINE_BYTES = 4096
@@ -75,10 +75,12 @@ class Worker:
         File descriptor to read jobs from.
     events : int
         File descriptor to write events to; children do not inherit it open.
+    four_bits : bool
+        Whether what base models of 4-bit weights need was imported.
     """
 
-    def __init__(self, jobs: int, events: int) -> None:
-        self._jobs, self._events = jobs, events
+    def __init__(self, jobs: int, events: int, *, four_bits: bool = False) -> None:
+        self._jobs, self._events, self._four_bits = jobs, events, four_bits
         self._selector = selectors.DefaultSelector()
         self._selector.register(jobs, selectors.EVENT_READ)
         self._buffer = b""
@@ -134,7 +136,10 @@ class Worker:
         try:
             value = parse_json(line, source="the job", max_bytes=MAX_LINE_BYTES)
             job_id = value.get("id") if isinstance(value, dict) and isinstance(value.get("id"), str) else None
-            self._waiting.append(validate_section(Job, value, source="the job"))
+            job = validate_section(Job, value, source="the job")
+            if job.training.four_bits and not self._four_bits:
+                raise TrainingError("This worker was started without --four-bits", todo="start one with it")
+            self._waiting.append(job)
         except FedprivError as error:
             self._say({"event": "failed", "id": job_id, "reason": str(error)})
 
@@ -272,11 +277,10 @@ def main() -> int:
     child.set_dumpable(False)
     adopt_descendants()
     signal.signal(signal.SIGTERM, _stop)
-    preload()
-    gc.collect()
-    gc.freeze()
+    four_bits = FOUR_BITS in sys.argv[1:]
+    preload(four_bits=four_bits)
     try:
-        Worker(0, events).run()
+        Worker(0, events, four_bits=four_bits).run()
     except (BrokenPipeError, KeyboardInterrupt):
         return 1
     return 0

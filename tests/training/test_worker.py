@@ -20,9 +20,9 @@ TRAINING = {"rounds": 2, "steps": 2, "batch_size": 2, "max_seconds": 60}
 class Client:
     """A worker as a domain starts it: clean environment, JSON lines."""
 
-    def __init__(self):
+    def __init__(self, *arguments):
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fedpriv.training.worker"],
+            [sys.executable, "-P", "-m", "fedpriv.training.worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,6 +98,31 @@ def test_train_with_the_stock_recipe_writes_private_files(worker, job, layout, t
     first = adapter_digest(load_state(out / "adapter_after.safetensors", layout))
     assert worker.do({**job, "out": str(tmp_path / "again")}) == {"event": "done", "id": "a"}
     assert adapter_digest(load_state(tmp_path / "again" / "adapter_after.safetensors", layout)) == first
+
+
+PACKAGES = """
+import importlib.util, sys
+
+def train(context):
+    loaded = [name for name in ("bitsandbytes", "torch._inductor.compile_fx") if sys.modules.get(name)]
+    found = [name for name in ("bitsandbytes", "scipy") if importlib.util.find_spec(name)]
+    print(f"loaded {loaded}, found {found}")
+"""
+
+
+def test_packages_for_weights_of_4_bits_are_loaded_where_they_are_needed_alone(worker, job, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    packed = {**job, "training": {**TRAINING, "precision": "nf4"}}
+    looking = with_recipe(job, tmp_path, PACKAGES)
+    log = tmp_path / "out" / "worker.log"
+    assert "started without --four-bits" in worker.do(packed)["reason"]
+    worker.do(looking)
+    assert "loaded [], found ['scipy']" in log.read_text()
+    other = Client("--four-bits")
+    assert other.do(packed) == {"event": "done", "id": "a"}
+    other.do(looking)
+    assert "loaded ['bitsandbytes'" in log.read_text()
+    assert other.close() == 0
 
 
 PRIVATE = {"noise_multiplier": 1.0, "sampling": 0.5, "patients": 20, "clip": 0.1, "notes_per_patient": 2}
