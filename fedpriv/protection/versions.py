@@ -20,6 +20,10 @@ from fedpriv.study.versions import MAX_VERSIONS_BYTES, SpokenVersions
 DERIVATIONS = 3
 """Raised with every change of what is derived, or of the label it is derived under (docs/protocol.md)."""
 
+STORE_LAYOUT = 1
+"""Raised with every change of what lies on a store and where: bundles of prekeys, messages with their padding and what
+binds them to their places, parts of blobs, acknowledgements (:mod:`fedpriv.transport`)."""
+
 _MESSAGES: tuple[type[Section], ...] = (Ticket, Result, RequestDecision, Progress, ShardStatement, Plan)
 
 
@@ -37,6 +41,7 @@ def spoken_versions(member: str) -> SpokenVersions:
             "study key": str(study_key.KeyParameters.model_fields["fedpriv_key"].default),
             "box": envelope.MAGIC.decode(),
             "derivations": str(DERIVATIONS),
+            "store layout": str(STORE_LAYOUT),
             "messages": messages_digest(),
         },
     )

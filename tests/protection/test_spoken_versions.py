@@ -1,5 +1,6 @@
 """What this software says that it speaks, and that it is changed with what it is about."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from fedpriv.protection import IdentityKeys, container, sign, signed_identity
 from fedpriv.protection import versions as module
 from fedpriv.protection.versions import messages_digest, parse_versions, signed_versions, spoken_versions
 from fedpriv.study import Ticket
+from fedpriv.transport import parts, prekeys
+from fedpriv.transport.messages import Address, pack_message
 
 ANNA = IdentityKeys.create("anna@example.org", "anna", "11" * 32)
 BEN = IdentityKeys.create("ben@example.org", "ben", "22" * 32)
@@ -23,7 +26,7 @@ def test_what_is_said_comes_back_and_names_every_version_of_the_protocol():
     assert spoken == spoken_versions("anna@example.org")
     assert spoken.fedpriv == fedpriv.__version__
     assert spoken.protocol["container"] == container.VERSION
-    assert set(spoken.protocol) == {"container", "study key", "box", "derivations", "messages"}
+    assert set(spoken.protocol) == {"container", "study key", "box", "derivations", "store layout", "messages"}
 
 
 def test_the_page_of_the_protocol_names_the_same_versions():
@@ -42,6 +45,16 @@ def test_labels_of_derivations_change_with_their_version_alone():
     labels -= {"fedpriv 1 messages", "fedpriv 1 key file", "fedpriv 1 vault"}  # no other party reads these
     assert len(labels) > 12
     assert (module.DERIVATIONS, sha256_hex(canonical_json(sorted(labels)))[:8]) == (3, "b91f7b43")
+
+
+def test_what_lies_on_a_store_changes_with_its_version_alone():
+    """If this fails, what the transport writes was changed: raise STORE_LAYOUT, and put the new digest here."""
+    message = pack_message(b"{}", Address(sender="a@x.org", recipient="b@x.org", box="inbox", number=1))
+    unpacked = gzip.decompress(message)  # a compressor may write other bytes some day
+    bundle = prekeys._signed("a@x.org", 3, {"prekey": "x"})
+    index = sorted(parts.PartsIndex.model_fields)
+    written = [unpacked.hex(), len(message), bundle.hex(), index, parts.PART_BYTES]
+    assert (module.STORE_LAYOUT, sha256_hex(canonical_json(written))[:8]) == (1, "fdfdd205")
 
 
 def test_another_form_of_a_message_is_another_version(monkeypatch):
