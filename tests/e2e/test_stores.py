@@ -1,7 +1,9 @@
 """Real processes over a real S3 server that is killed in a round, and over a folder that is set back in a round."""
 
 import contextlib
+import os
 import shutil
+import signal
 
 import pytest
 
@@ -10,7 +12,7 @@ from fedpriv.experiments.crosscloud.s3_server import S3Server
 from fedpriv.experiments.federation import Federation
 from fedpriv.researcher import Study
 from fedpriv.training.recipe import stock_recipe
-from tests.e2e.conftest import ledger, wait_for
+from tests.e2e.conftest import is_alive, ledger, run, wait_for
 from tests.e2e.test_absence import adapters, home, records
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -76,3 +78,27 @@ def test_a_study_over_a_store_that_is_set_back_in_a_round_ends_with_the_same_ada
         older.rename(store)
         assert running.wait(400) == 0, "nobody has to do anything"
         done_once_everywhere(federation, study)
+
+
+@pytest.mark.nightly
+def test_a_study_moves_to_another_store_in_a_round(start, tmp_path):
+    store, other = tmp_path / "store", tmp_path / "other"
+    with Federation.create(model="tiny", domains=3, work=tmp_path / "work", store=str(store)) as federation:
+        study = submit(federation)
+        running = start("study", "run", "over", *home(federation), cwd=tmp_path)
+        wait_for(lambda: len(records(study, "RoundStarted")) == 2, seconds=200, what="the second round")
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+        for name in federation.domains:
+            os.kill(federation.serve_pid(name), signal.SIGTERM)
+        wait_for(lambda: not any(map(is_alive, map(federation.serve_pid, federation.domains))), seconds=60, what="ends")
+        settings = [domain.folder.config_path for domain in federation.domains.values()]
+        for path in [*settings, federation.researcher.root / "researcher.yaml"]:
+            path.write_text(path.read_text().replace(str(store), str(other)))
+            assert str(other) in path.read_text()
+        store.rename(tmp_path / "lost")
+        for name in federation.domains:
+            federation.serve(name)
+        run("study", "resume", "over", *home(federation), cwd=tmp_path)
+        done_once_everywhere(federation, study)
+        assert not store.exists()
