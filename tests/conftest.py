@@ -4,6 +4,7 @@ Set before anything is imported: rich takes the width when a console is made, an
 when they are loaded. Processes that tests start inherit it, so that two workers of pytest do not fight for the cores.
 """
 
+import gc
 import os
 
 from hypothesis import settings
@@ -14,3 +15,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("fedpriv", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("fedpriv")
+
+
+def pytest_collection():
+    """Import all tests without looking for garbage meanwhile: nothing of it is any."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()

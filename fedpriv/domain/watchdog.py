@@ -24,7 +24,7 @@ _LOW_MEMORY = 0.03
 """Share of the machine's memory that stays free whatever a job has been allowed: memory in files of no process counts
 for nobody, and the domain itself must not be the one that the kernel ends."""
 
-_HIGHER = 1.01
+_HIGHER = 1.1
 """A high is new if it is higher than the last one by this."""
 
 

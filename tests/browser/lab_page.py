@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from fedpriv.experiments.lab import JupyterLab
@@ -86,6 +85,8 @@ def stopping_studies(researcher):
 
 def write_notebook(path, *cells):
     """Write a notebook of code cells."""
+    import nbformat  # four seconds, in every worker of pytest that only looks what is here
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, path)

@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from fedpriv.experiments.lab import JOIN, open_or_create
 
@@ -34,9 +32,17 @@ def federation(tmp_path_factory):
         yield federation
 
 
+def opened(path):
+    import nbformat  # four seconds, in every worker of pytest that only looks what is here
+
+    return nbformat.read(path, as_version=4)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_output_is_kept(path):
-    notebook = nbformat.read(path, as_version=4)
+    import nbformat
+
+    notebook = opened(path)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -47,7 +53,7 @@ def test_no_output_is_kept(path):
 def test_the_notebooks_are_numbered_and_begin_with_what_they_are_for():
     for path in NOTEBOOKS:
         assert path.name[:2].isdigit()
-        first = nbformat.read(path, as_version=4).cells[0]
+        first = opened(path).cells[0]
         assert first.cell_type == "markdown"
         assert first.source.startswith("# ")
     assert set(TOLD) == {path.stem for path in NOTEBOOKS}
@@ -55,6 +61,8 @@ def test_the_notebooks_are_numbered_and_begin_with_what_they_are_for():
 
 def executed(notebook, folder, timeout=280):
     """Run every cell, and return what was printed."""
+    from nbclient import NotebookClient
+
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": folder}})
     client.execute()
     printed = "".join(
@@ -67,13 +75,13 @@ def executed(notebook, folder, timeout=280):
 @pytest.mark.e2e
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.name[:2] != "07"], ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom(path, tmp_path, federation):
-    assert TOLD[path.stem] in executed(nbformat.read(path, as_version=4), tmp_path)
+    assert TOLD[path.stem] in executed(opened(path), tmp_path)
 
 
 @pytest.mark.e2e
 def test_the_baselines_learn_alike_and_send_what_they_are_known_for(tmp_path, federation):
     (path,) = (path for path in NOTEBOOKS if path.stem == "07_the_papers_comparisons")
-    printed = executed(nbformat.read(path, as_version=4), tmp_path)
+    printed = executed(opened(path), tmp_path)
     assert TOLD[path.stem] in printed
     rows = re.findall(r"^    (FL|HE-FL|DP-FL|fedpriv) .*?([0-9.,]+)  ", printed, re.MULTILINE)
     size, _, _, _, loss = (
@@ -89,7 +97,7 @@ def test_the_baselines_learn_alike_and_send_what_they_are_known_for(tmp_path, fe
 @pytest.mark.smollm2
 @pytest.mark.timeout(1800)
 def test_the_quick_start_runs_on_a_real_model(tmp_path):
-    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    notebook = opened(NOTEBOOKS[0])
     chosen = [cell for cell in notebook.cells if 'MODEL = "tiny"' in cell.source and cell.cell_type == "code"]
     assert len(chosen) == 1
     chosen[0].source = chosen[0].source.replace('MODEL = "tiny"', 'MODEL = "smollm2-135m-instruct"')

@@ -44,7 +44,7 @@ OnProgress = Callable[[str, float], None]
 _PATIENTS = 12
 """Of each domain, on average."""
 
-_SILENT_S, _WAIT_S = 300.0, 0.2
+_SILENT_S, _WAIT_S, _OPENS_S = 300.0, 0.2, 30.0
 _STORE_BYTES = 128 * 2**20
 _services: dict[str, SimulatedService] = {}
 
@@ -251,11 +251,22 @@ class _Run(threading.Thread):
     def run(self) -> None:
         started = time.perf_counter()
         try:
-            self._study.submit()
+            self._submit()
             self._digest = self._study.run(self._watch).adapter_sha256
         except BaseException as error:  # it is raised where somebody waits for the result
             self._failure = error
         self._study_s = time.perf_counter() - started
+
+    def _submit(self) -> None:
+        """Submit once all virtual SuperNodes are open, one after the other: no domain says who it is before."""
+        end = time.monotonic() + _OPENS_S * len(self._study.plan.cohort)
+        while True:
+            try:
+                self._study.submit()
+                return
+            except StudyError:
+                if time.monotonic() > end:
+                    raise
 
     def is_over(self) -> bool:
         return not self.is_alive()
