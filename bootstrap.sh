@@ -173,17 +173,12 @@ pins() {
     say "constraints.txt and constraints-flower.txt are new; run sh bootstrap.sh test before they are committed"
 }
 
-# Two workers of pytest for each core, as tests wait half of their time for other processes, and at most four: each may run
-# a federation of ten processes, which take 3 GB. A file stays with one worker, for its costly fixtures; the order is
-# kept, so that the slow files do not come last.
+# One worker of pytest for each core, at most four: each may run a federation of ten processes, which take 3 GB. A file
+# stays with one worker, for its costly fixtures; the order is kept, so that the slow files do not come last.
 workers() {
     cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-    most=$(awk '/^MemTotal:/ { print int($2 / 4000000) }' /proc/meminfo 2>/dev/null || true)
-    count=$((cores * 2))
-    for limit in 4 "${most:-$cores}"; do
-        [ "$count" -le "$limit" ] || count=$limit
-    done
-    [ "$count" -lt 2 ] || echo "--numprocesses=$count --dist=loadfile --no-loadscope-reorder"
+    [ "$cores" -le 4 ] || cores=4
+    [ "$cores" -lt 2 ] || echo "--numprocesses=$cores --dist=loadfile --no-loadscope-reorder"
 }
 
 cd "$(dirname "$0")"

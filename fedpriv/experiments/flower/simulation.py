@@ -210,7 +210,7 @@ def _apps(federation: Federation, study: _Run) -> tuple[Any, Any, list[Relay]]:
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        relay = Relay(GridPost(grid), Path(config.store), config.email, waits=False)
+        relay = Relay(GridPost(grid), Path(config.store), config.email, waits=False, late_s=_OPENS_S * len(roots))
         relays.append(relay)
         relay.run(lambda: study.is_over() or time.monotonic() - relay.heard_s > _SILENT_S)  # the engine may have failed
 

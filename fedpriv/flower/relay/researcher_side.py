@@ -88,6 +88,8 @@ class Relay:
         Their address.
     waits : bool
         Whether domains work beside their SuperNodes and are waited for; in a simulation they work in them.
+    late_s : float, optional
+        From when an answer is due until it is asked what became of it, where one process answers for many.
 
     Attributes
     ----------
@@ -97,9 +99,11 @@ class Relay:
         When the last answer came, on the monotonic clock; at first, when it began.
     """
 
-    def __init__(self, post: Post, exchange: Path, researcher: str, *, waits: bool = True) -> None:
+    def __init__(
+        self, post: Post, exchange: Path, researcher: str, *, waits: bool = True, late_s: float | None = None
+    ) -> None:
         self._post, self._exchange, self._researcher = post, exchange, researcher
-        self._waits = waits
+        self._waits, self._late_s = waits, _LATE_S if late_s is None else late_s
         self._nodes: dict[int, Node] = {}
         self._looked_s = self._pulled_s = 0.0
         self.messages = self.bytes_down = self.bytes_up = 0
@@ -163,7 +167,7 @@ class Relay:
         on_its_way_s = parcel.size / _SLOWEST_BYTES_S
         name = self._post.send(number, parcel, _TTL_S + on_its_way_s)
         if name:
-            node.asked[name] = time.monotonic() + parcel.wait_s + on_its_way_s + _LATE_S
+            node.asked[name] = time.monotonic() + parcel.wait_s + on_its_way_s + self._late_s
         self.messages, self.bytes_down = self.messages + 1, self.bytes_down + parcel.size
 
     # -- answers ------------------------------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ def test_the_store_refuses_writes_for_a_while(clouds, fault, words):
     assert not list(store_disk(clouds).rglob(".part-*"))
 
 
+@pytest.mark.nightly  # a full disk at a party is seen in the browser, too (tests/browser/test_errors_on_screen.py)
 def test_a_domain_s_disk_is_full_for_a_while(clouds):
     running = Running(clouds, "domain-full")
     running.wait_until_training(1)
