@@ -23,5 +23,4 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    gc.freeze()
     gc.enable()
