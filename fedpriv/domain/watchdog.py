@@ -82,10 +82,10 @@ class Watchdog:
         yield cpu, self.cpu_s, f"it used more than {self.cpu_s:.0f} processor seconds"
 
     def _memory(self, tree: list[psutil.Process]) -> int:
-        """Return the memory of these processes: how much it is where that may matter, else no more than it is at most.
+        """Return the memory of these processes: exactly near the limit and at a new high, else what it is at most.
 
-        To divide what is shared the kernel walks through every page, 12 ms for a GB, while the process waits for new
-        ones. What it counts anyway is never less; where that is under the limit and no new high, it is enough.
+        For the exact one the kernel walks through every page, to divide what is shared: 12 ms for a GB, in which the
+        process gets no new ones. What the kernel counts anyway is never less than that.
         """
         most = sum(map(_most_memory, tree))
         if most <= self.resources.memory_bytes and most <= _HIGHER * self._most_bytes:
