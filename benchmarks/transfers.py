@@ -9,6 +9,9 @@ least of ``--times``, alternating, and the CPU seconds of this process for each.
 verifying and decrypting them takes alone: a plain copy has none of it. ``ratio`` is ours over the plain copy; ``met``
 says whether it is within 1.3, or, in a local folder, whether ours takes at most 0.5 s for 40 MB. Servers run on
 loopback, on the same cores; ``--line-mbit 100`` puts a line of that speed before them, as between hospitals.
+``--fsspec PYTHON`` copies the same file there and back by fsspec's own backends too (``put_file``, ``get_file``),
+which fedpriv does not install: ``python -m venv plain && plain/bin/pip install fsspec s3fs paramiko``, then
+``--fsspec plain/bin/python``. ``fsspec_s`` is what these take, ``ratio_to_fsspec`` ours over it.
 
 **rounds**: two real syft sessions over a folder. In each round the researcher submits a job, the domain takes and
 answers it, the researcher takes the answer; then both ask once more for news, of which there are none. Reported for
@@ -23,12 +26,14 @@ import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from syft_job.models import JobStatus
 
@@ -97,7 +102,46 @@ class Taken:
             self.least[f"{name}_{unit}"] = min(self.least.get(f"{name}_{unit}", value), value)
 
 
-def transfer(kind: str, megabytes: int, times: int, line_mbit: float) -> dict[str, Any]:
+_FSSPEC = """
+import json, sys, time, fsspec
+asked = json.load(sys.stdin)
+files = fsspec.filesystem(asked["kind"], **asked["options"])
+least = {}
+for _ in range(asked["times"]):
+    for name, source, target in (("put_file", "file", "there"), ("get_file", "there", "back")):
+        started = time.perf_counter()
+        getattr(files, name)(asked[source], asked[target])
+        least[name] = min(least.get(name, 1e9), time.perf_counter() - started)
+json.dump(least, sys.stdout)
+"""
+
+
+def fsspec_seconds(python: str, kind: str, url: str, file: Path, times: int) -> dict[str, float]:
+    """Return what fsspec's own backend takes for a file there and back, in an interpreter that has it."""
+    address = urlsplit(url)
+    asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+    options: dict[str, Any] = {}
+    if kind == "sftp":
+        host = {"host": address.hostname, "port": address.port, "username": address.username}
+        options, there = host | {"key_filename": asked["key"]}, f"{address.path}/plain"
+    elif kind == "s3":
+        key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        options, there = (
+            {"endpoint_url": asked["endpoint_url"], "key": key, "secret": secret},
+            f"{address.netloc}/plain",
+        )
+    else:
+        kind, there = "file", f"{url}/plain"
+    job = {"kind": kind, "options": options, "times": times, "file": str(file), "there": there, "back": f"{file}.back"}
+    done = subprocess.run([python, "-c", _FSSPEC], input=json.dumps(job), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"fsspec's own backend did not do it: {done.stderr.strip().splitlines()[-1]}")
+    if Path(job["back"]).read_bytes() != file.read_bytes():
+        raise SystemExit("other bytes came back from fsspec's own backend")
+    return json.loads(done.stdout)
+
+
+def transfer(kind: str, megabytes: int, times: int, line_mbit: float, fsspec_python: str | None) -> dict[str, Any]:
     """Measure one kind of store."""
     data = os.urandom(megabytes * 10**6)
     taken = Taken()
@@ -121,6 +165,7 @@ def transfer(kind: str, megabytes: int, times: int, line_mbit: float) -> dict[st
             owner.blobs.remove(RESEARCHER, f"update-{number}")
             store.delete(f"{OWNER}/plain-{number}")
             target.unlink()
+        stock = fsspec_seconds(fsspec_python, kind, url, source, times) if fsspec_python else {}
         crypto = min(cryptography(owner, researcher, data) for _ in range(times))
     least = {name: round(value, 4) for name, value in taken.least.items()}
     ours, plain = least["send_s"] + least["receive_s"], least["put_s"] + least["get_s"]
@@ -134,6 +179,11 @@ def transfer(kind: str, megabytes: int, times: int, line_mbit: float) -> dict[st
         "plain_s": round(plain, 4),
         "cryptography_s": round(crypto, 4),
         "ratio": round(ours / plain, 3),
+        **(
+            {"fsspec_s": round(sum(stock.values()), 4), "ratio_to_fsspec": round(ours / sum(stock.values()), 3)}
+            if stock
+            else {}
+        ),
         "met": within or ours <= WANTED_RATIO * plain,
     }
 
@@ -209,11 +259,15 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--line-mbit", type=float, default=float("inf"))
+    parser.add_argument("--fsspec", metavar="PYTHON", help="an interpreter with fsspec, s3fs and paramiko")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--kinds", nargs="*", default=["folder", "sftp", "s3"], choices=["folder", "sftp", "s3"])
     options = parser.parse_args()
     report = {
-        "transfers": [transfer(kind, options.megabytes, options.times, options.line_mbit) for kind in options.kinds],
+        "transfers": [
+            transfer(kind, options.megabytes, options.times, options.line_mbit, options.fsspec)
+            for kind in options.kinds
+        ],
         "rounds": rounds(options.rounds) if options.rounds else [],
     }
     json.dump(report, sys.stdout, indent=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -127,10 +128,12 @@ class Source:
     @classmethod
     def _read(cls, stream: BinaryIO, data: bytes | Path, part_bytes: int, version: tuple[int, ...] = ()) -> Source:
         whole, digests, size = hashlib.sha256(), [], 0
-        while piece := stream.read(part_bytes):
-            whole.update(piece)
-            digests.append(sha256_hex(piece))
-            size += len(piece)
+        with ThreadPoolExecutor(1, thread_name_prefix="digest") as beside:  # two digests of the same bytes at once
+            while piece := stream.read(part_bytes):
+                wholly = beside.submit(whole.update, piece)
+                digests.append(sha256_hex(piece))
+                size += len(piece)
+                wholly.result()
         return cls(
             size_bytes=size,
             sha256=whole.hexdigest(),

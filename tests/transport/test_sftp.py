@@ -14,7 +14,7 @@ from fedpriv.errors import ConfigError, SignatureError, TransportError
 from fedpriv.experiments.crosscloud.programs import program
 from fedpriv.experiments.crosscloud.sftp_server import SftpServer
 from fedpriv.transport import Store
-from fedpriv.transport.sftp import CHUNK_BYTES, SftpFiles
+from fedpriv.transport.sftp import CHUNK_BYTES, SftpFiles, _chunk_bytes
 from fedpriv.transport.sftp_address import SftpAddress
 from tests.transport.conftest import OWNER, make_pair
 
@@ -61,6 +61,11 @@ def test_every_size_comes_back_as_it_was_put(store, size):
     store.put("k", data)
     assert store.get("k", max_bytes=size) == data
     assert store.get("k", max_bytes=10 * size + 1) == data
+
+
+@pytest.mark.parametrize(("server_takes", "asked"), [(16, 32), (32, 32), (100, 100), (255, 128), (4096, 128)])
+def test_a_request_is_as_large_as_the_server_says_within_limits(server_takes, asked):
+    assert _chunk_bytes(server_takes * 1024) == asked * 1024
 
 
 def test_threads_share_a_connection_and_do_not_mix_their_files(server, store):
