@@ -40,7 +40,7 @@ from fedpriv.transport.prekeys import checked_bundle
 from fedpriv.transport.store import Store
 
 MAX_CONTROL_BYTES = 1 * 2**20
-MAX_COLLECTION_FILE_BYTES = 64 * 2**20
+MAX_COLLECTION_FILE_BYTES = 16 * 2**20
 _SEQUENCE_DIGITS = 12
 _MOST_MESSAGES = 10**9
 _LIST_SECONDS = 10.0

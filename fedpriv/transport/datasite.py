@@ -36,10 +36,12 @@ from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
+from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
 from fedpriv.transport.spool import Spool
-from fedpriv.transport.syncing import CODE, OwnerSyncer, WatcherSyncer, remove_staging, staging_folder
+from fedpriv.transport.syncing import CODE, remove_staging, staging_folder
+from fedpriv.transport.watcher_syncing import WatcherSyncer
 
 _LOOK_SECONDS = 0.01
 """How often the stamps of local folders are looked at while waiting; less often with more than so many peers."""

@@ -9,8 +9,17 @@ import pytest
 import syft_crypto_python as syc
 from syft_job.models import JobStatus
 
-from fedpriv.errors import SignatureError
-from fedpriv.transport import OwnerSession, ResearcherSession, connection, create_transport_keys, quarantine, syncing
+from fedpriv.errors import SignatureError, UntrustedError
+from fedpriv.transport import (
+    OwnerSession,
+    ResearcherSession,
+    connection,
+    create_transport_keys,
+    owner_syncing,
+    quarantine,
+    syncing,
+    watcher_syncing,
+)
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -87,14 +96,15 @@ def test_what_was_sent_to_another_box_is_refused(pair, store):
     twin = ResearcherSession(pair.researcher.settings)
     found = list(twin.connection.messages_from(OWNER, "inbox", after=0))
     with pytest.raises(Exception, match="another box"):
-        syncing._open(twin.client.peer_manager.peer_store, found[0])
+        syncing.open_message(twin.client.peer_manager.peer_store, found[0])
 
 
 def soon(monkeypatch):
     """Let boxes be listed and looked through at every poll."""
     monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
-    monkeypatch.setattr(syncing, "_TIDY_SECONDS", 0.0)
-    monkeypatch.setattr(syncing, "_ACKNOWLEDGE_SECONDS", 0.0)
+    for module in (owner_syncing, watcher_syncing):
+        monkeypatch.setattr(module, "TIDY_SECONDS", 0.0)
+    monkeypatch.setattr(watcher_syncing, "_ACKNOWLEDGE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("how", ["set back", "emptied"])
@@ -161,6 +171,34 @@ def test_many_tiny_files_count_as_what_they_take(pair, monkeypatch):
     pair.owner.poll()
     assert pair.owner.jobs() == []
     assert "as much as one peer may" in pair.refusals[0]
+
+
+def test_a_domain_that_fills_the_researcher_s_disk_is_refused(pair, monkeypatch):
+    monkeypatch.setattr(syncing, "MAX_HELD_BYTES", 60_000)
+    submit(pair, "job-1", "job-2", "job-3")
+    pair.owner.poll()
+    answer(pair, "job-1", b"1" * 30_000)
+    answer(pair, "job-1", b"2" * 30_000)  # takes the place of the first
+    answer(pair, "job-2", b"3" * 30_000)
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"2" * 30_000
+    assert pair.researcher.output(OWNER, "job-2", "result.json") is None
+    (record,) = quarantined(pair, RESEARCHER)
+    assert record["reason"] == "The results of this peer take as much as one peer may"
+    again = ResearcherSession(pair.researcher.settings)
+    answer(pair, "job-3", b"4" * 30_000)
+    again.poll()
+    assert again.output(OWNER, "job-3", "result.json") is None, "what lies there counts after a restart, too"
+
+
+def test_mock_data_without_end_is_not_taken(pair, monkeypatch):
+    monkeypatch.setattr(watcher_syncing, "MAX_MOCK_BYTES", 5 * 4096)
+    folder = f"{OWNER}/collections/syft_datasetcollection/mimic-iii--0"
+    for number in range(6):
+        pair.owner.connection.store.put(f"{folder}/f{number}.csv", b"x")
+    with pytest.raises(UntrustedError, match=r"mock data of micu@x.org takes more than"):
+        pair.researcher.fetch_datasets(OWNER)
+    assert not list((pair.root / RESEARCHER / "datasite").rglob("f*.csv"))
 
 
 def test_records_of_refusals_do_not_fill_the_disk(pair, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 
+from fedpriv.transport import syncing
 from fedpriv.transport.messages import pack_message
 from tests.transport.conftest import OWNER, RESEARCHER
 
@@ -75,9 +76,9 @@ def test_a_poison_message_does_not_stop_the_next_one(pair):
     assert len(records) == 2
 
 
-def outbox(pair, event):
+def outbox(pair, *events):
     peers, connection = pair.owner.client.peer_manager.peer_store, pair.owner.connection
-    message, address = FileChangeEventsMessage(events=[event]), connection.next_address(RESEARCHER, "outbox")
+    message, address = FileChangeEventsMessage(events=list(events)), connection.next_address(RESEARCHER, "outbox")
     data = pack_message(message.model_dump_json().encode(), address)
     connection.put_message(address, peers.encrypt(RESEARCHER, data))
     pair.researcher.poll()
@@ -106,3 +107,12 @@ def test_a_domain_writes_only_where_it_reviews_our_jobs(pair, bad):
     outbox(pair, bad)
     assert sorted(str(p) for p in (pair.root / RESEARCHER / "datasite").rglob("*")) == before
     assert len(list((pair.root / RESEARCHER / "quarantine").glob("*.json"))) == 1
+
+
+def test_too_many_files_in_one_answer_are_refused(pair):
+    names = [f"app_data/job/review/{RESEARCHER}/v1/j/outputs/f{n}.json" for n in range(syncing.MAX_FILES + 1)]
+    outbox(pair, *map(event, names))
+    assert len(list((pair.root / RESEARCHER / "quarantine").glob("*.json"))) == 1
+    assert not list((pair.root / RESEARCHER / "datasite").rglob("f*.json"))
+    outbox(pair, *map(event, names[1:]))
+    assert len(list((pair.root / RESEARCHER / "datasite").rglob("f*.json"))) == syncing.MAX_FILES

@@ -1,0 +1,160 @@
+"""The researcher's side of syft's messages: which results are taken, and how jobs are submitted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import PrivateAttr, ValidationError
+from syft.sync.events.file_change_event import FileChangeEventsMessage
+from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
+from syft.sync.peers.peer_store import PeerStore
+from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
+
+from fedpriv.errors import TransportError, UntrustedError
+from fedpriv.files import write_atomic
+from fedpriv.transport.connection import Message, StoreConnection, sent_fact
+from fedpriv.transport.journal import Journal
+from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.syncing import (
+    MAX_FILES,
+    REVIEW,
+    TIDY_SECONDS,
+    Clock,
+    Room,
+    blocks,
+    check_path,
+    open_message,
+    send_message,
+)
+
+MAX_MOCK_BYTES = 256 * 2**20
+"""Of the mock sides of all datasets of one domain, each file counted in whole blocks."""
+_ACKNOWLEDGE_SECONDS = 5.0
+
+
+class WatcherSyncer(DatasiteWatcherSyncer):
+    """The researcher's side."""
+
+    _journal: Journal = PrivateAttr()
+    _quarantine: Quarantine = PrivateAttr()
+    _connection: StoreConnection = PrivateAttr()
+    _peers: PeerStore = PrivateAttr()
+    _room: Room = PrivateAttr(default_factory=Room)
+    _tidying: Clock = PrivateAttr(default_factory=lambda: Clock(TIDY_SECONDS))
+    _acknowledging: Clock = PrivateAttr(default_factory=lambda: Clock(_ACKNOWLEDGE_SECONDS))
+
+    def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
+        """Give the syncer what it needs beyond syft's own configuration."""
+        self._connection, self._peers, self._journal, self._quarantine = connection, peers, journal, quarantine
+
+    def sync_down(self, peer_emails: list[str]) -> None:
+        for peer in peer_emails:
+            last = self._journal.number(f"seen/{peer}")
+            for message in self._connection.messages_from(peer, "outbox", after=last):
+                try:
+                    self._accept(peer, message)
+                except UntrustedError as error:
+                    self._quarantine.add(peer, message.key, message.envelope, error.what)
+                self._journal.set({f"seen/{peer}": message.number})
+            self._acknowledge(peer)
+            if self._tidying.is_due(peer):
+                self.tidy(peer)
+
+    def _acknowledge(self, peer: str) -> None:
+        """Tell ``peer`` now and then what it may delete: nobody waits for it."""
+        seen = self._journal.number(f"seen/{peer}")
+        if seen > self._journal.number(f"acknowledged/{peer}") and self._acknowledging.is_due(peer):
+            self._connection.acknowledge(peer, "outbox", seen)
+            self._journal.set({f"acknowledged/{peer}": seen})
+
+    def tidy(self, peer: str) -> None:
+        """Delete what ``peer`` took, and send it the jobs again that the store lost."""
+        root = self.syftbox_folder / peer
+        for number, names in self._connection.tidy(peer, "inbox").items():
+            for name in names:
+                folder = root / name
+                files = {
+                    path.relative_to(folder).as_posix(): path.read_bytes()
+                    for path in folder.rglob("*")
+                    if path.is_file()
+                }
+                if files:
+                    self.push_job(peer, folder, files)
+            self._journal.forget([sent_fact(peer, "inbox", number)])
+
+    def sync_datasets(self, peer: str) -> None:
+        """Fetch the mock side of the datasets that ``peer`` shows.
+
+        Raises
+        ------
+        UntrustedError
+            If it is larger than ``MAX_MOCK_BYTES``: syft would hold all of it in memory before it writes any.
+        """
+        fetched, lock = 0, threading.Lock()
+
+        def download(key: str) -> bytes:
+            nonlocal fetched
+            data = self._connection.watcher_download_collection_file(key)
+            with lock:
+                fetched += blocks(len(data))
+            if fetched > MAX_MOCK_BYTES:
+                raise UntrustedError(
+                    f"The mock data of {peer} takes more than {MAX_MOCK_BYTES // 2**20} MiB",
+                    kept="None of it was taken",
+                    todo="ask the domain what it shows, or who else can write to its place on the store",
+                )
+            return self._peers.decrypt_dataset_if_needed(peer, data)
+
+        self.datasite_watcher_cache.sync_down_collections_parallel(peer, self._executor, download)
+
+    def _accept(self, peer: str, message: Message) -> None:
+        try:
+            read = FileChangeEventsMessage.model_validate_json(open_message(self._peers, message))
+        except ValidationError as error:
+            raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
+        below = REVIEW / self.email
+        writes: dict[PurePosixPath, bytes] = {}
+        if len(read.events) > MAX_FILES:
+            raise UntrustedError("A message holds too many files", kept="Nothing was written")
+        for event in read.events:
+            if event.datasite_email != peer or event.is_deleted or event.content is None:
+                raise UntrustedError(
+                    "A message speaks for another datasite or deletes a file", kept="Nothing was changed"
+                )
+            path = check_path(str(event.path_in_datasite), below=below)
+            writes[path] = event.content if isinstance(event.content, bytes) else event.content.encode()
+        datasite = self.syftbox_folder / peer
+        files = {datasite / path: content for path, content in writes.items()}
+        self._room.take(datasite / below, files, what="results")
+        for path, content in files.items():
+            write_atomic(path, content)
+
+    def push_job(self, recipient: str, job: Path, files: Mapping[str, bytes]) -> None:
+        """Send the files of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""
+        root = self.syftbox_folder / recipient
+        changes = [
+            ProposedFileChange(
+                datasite_email=recipient, path_in_datasite=(job / name).relative_to(root), content=_text(name, data)
+            )
+            for name, data in sorted(files.items())
+        ]
+        message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
+        address = self._connection.next_address(recipient, "inbox")
+        brings = [job.relative_to(root).as_posix()]
+        self._journal.set(
+            send_message(self._connection, self._peers, address, message.model_dump_json().encode(), brings)
+        )
+
+
+def _text(name: str, data: bytes) -> str:
+    """Return a file that people are to read; syft would send bytes as something else than they are."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TransportError(
+            f"{name} is not a text in UTF-8, and a data owner reads every file of a request",
+            kept="Nothing was sent",
+            todo="leave it out, or write it as text",
+        ) from error
