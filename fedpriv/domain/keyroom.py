@@ -20,6 +20,7 @@ from fedpriv.protection import (
     seal_to,
     verify_bytes,
 )
+from fedpriv.protection.study_key import MAX_SEALED_KEY_BYTES
 from fedpriv.study import BlobRef, Identity
 from fedpriv.study.averaging import Turn
 from fedpriv.transport import BlobChannel
@@ -131,7 +132,8 @@ class KeyRoom:
             If it is not from the key maker, not for us, not for this study, or not newer than any key that we held.
         """
         plan, study = self.stored.request.plan, self.stored.request.study
-        path = self.blobs.receive(self.stored.researcher, blob, self.folder.root / "keys" / "sealed.key")
+        path = self.folder.root / "keys" / "sealed.key"
+        self.blobs.receive(self.stored.researcher, blob, path, max_bytes=MAX_SEALED_KEY_BYTES)
         data = path.read_bytes()
         if len(data) <= _SIGNATURE_CHARACTERS:
             raise UntrustedError("The sealed study key is too short", kept="It was not used")

@@ -11,7 +11,8 @@ from fedpriv.domain.moving import Moving
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.study_folder import OpenedRound
 from fedpriv.errors import RefusedError, TamperedError, UntrustedError
-from fedpriv.protection import opener_for, updates_digest
+from fedpriv.protection import StudyKey, opener_for, updates_digest
+from fedpriv.protection.sizes import most_bytes_of_key
 from fedpriv.study import AggregateManifest, BlobRef, Ticket
 
 
@@ -42,11 +43,13 @@ class Opening:
             raise UntrustedError("The aggregate is not the one that its manifest names", kept="It was not opened")
         context.show("opening", ticket.round)
         path = context.folder.round(manifest.round, manifest.attempt) / "aggregate.safetensors"
+        key, header = context.key_room.load(), manifest.updates[0].header
+        most = most_bytes_of_key(key.parameters, header.round, header.bits, updates=len(manifest.updates))
         with context.timed("transfer"), context.traffic.down(blob.size_bytes):
             moved = context.moved("opening", ticket.round)
-            context.blobs.receive(context.researcher, blob, path, on_moved=moved)
+            context.blobs.receive(context.researcher, blob, path, max_bytes=most, on_moved=moved)
         with context.timed("open"):
-            self._move(path, manifest)
+            self._move(path, manifest, key)
         path.unlink()
         Sealing(context).forget(manifest.round)
 
@@ -71,11 +74,11 @@ class Opening:
             raise UntrustedError("Another sum was opened in that attempt of the round", kept="It was not opened")
         return True
 
-    def _move(self, path: Path, manifest: AggregateManifest) -> None:
+    def _move(self, path: Path, manifest: AggregateManifest, key: StudyKey) -> None:
         context = self.context
         opener = opener_for(
             context.plan.protection,
-            context.key_room.load(),
+            key,
             context.tensors(),
             turns=context.turns(),
             workers=context.workers(),

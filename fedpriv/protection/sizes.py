@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedpriv.protection.container import MAX_HEADER_BYTES
 from fedpriv.protection.groups import groups_of, live
 from fedpriv.protection.levels import blocks_of, describe, shape_of
 from fedpriv.protection.study_key import KeyParameters
@@ -55,6 +56,13 @@ def update_bytes(
         commitment=_NOBODY,
     )
     return update_bytes_of_key(parameters, round_number, bits or protection.bits)
+
+
+def most_bytes_of_key(parameters: KeyParameters, round_number: int, bits: int, *, updates: int = 0) -> int:
+    """Return the most bytes that an update of a round can have, or, with ``updates``, a sum of so many."""
+    shapes = {i: shape_of(parameters, i) for i in live(parameters.groups, round_number, bits)}
+    rows = {i: shape.sum_row_bytes(updates) if updates else shape.row_bytes for i, shape in shapes.items()}
+    return sum(blocks_of(parameters, i) * row_bytes for i, row_bytes in rows.items()) + MAX_HEADER_BYTES
 
 
 def update_bytes_of_key(parameters: KeyParameters, round_number: int, bits: int) -> int:

@@ -21,6 +21,8 @@ from fedpriv.study.protection_choice import ProtectionLevel, SecurityLevel
 from fedpriv.study.section import Section
 
 MAX_KEY_BYTES = 8 * 2**20
+MAX_SEALED_KEY_BYTES = MAX_KEY_BYTES + 2**16
+"""Of a key, or of its public half, as it travels: sealed to one member, and signed."""
 _MAX_LINE_BYTES = 65536
 _KEPT = "It was not used"
 

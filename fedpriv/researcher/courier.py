@@ -26,7 +26,7 @@ from fedpriv.researcher.patience import patiently
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import BlobRef, CodeRequest, Identity, Progress, RequestDecision, Result, Signed, Ticket
-from fedpriv.study.messages import TICKET_FILE
+from fedpriv.study.messages import MAX_BLOB_BYTES, TICKET_FILE
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -305,9 +305,10 @@ class Courier:
         send = functools.partial(self._session.blobs.send, on_moved=self._moved(email, "sending"))
         return await self.in_background(send, email, name, data)
 
-    async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:
-        """Fetch a domain's blob, checked, to ``path``; one that the store lost is waited for a while."""
-        receive = functools.partial(self._session.blobs.receive, on_moved=self._moved(email, "fetching"))
+    async def fetch(self, email: str, blob: BlobRef, path: Path, *, max_bytes: int = MAX_BLOB_BYTES) -> Path:
+        """Fetch a domain's blob, of so many bytes at the most, checked, to ``path``; one that is lost is waited for."""
+        moved = self._moved(email, "fetching")
+        receive = functools.partial(self._session.blobs.receive, max_bytes=max_bytes, on_moved=moved)
         for _ in range(_LOST_LOOKS):
             try:
                 return await self.in_background(receive, email, blob, path)

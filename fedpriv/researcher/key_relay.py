@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.protection.study_key import MAX_SEALED_KEY_BYTES
 from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import Event, KeyRenewed
 from fedpriv.researcher.study_folder import KeyState, StudyFolder
@@ -59,7 +61,8 @@ class KeyRelay:
             raise UntrustedError(f"{made.member} answered without a study key", kept="Nothing was run")
         before = self._folder.keys()
         blobs = (*made.key_blobs.values(), public)
-        await asyncio.gather(*(self._courier.fetch(made.member, b, self._folder.blob_path(b)) for b in blobs))
+        fetch = functools.partial(self._courier.fetch, made.member, max_bytes=MAX_SEALED_KEY_BYTES)
+        await asyncio.gather(*(fetch(blob, self._folder.blob_path(blob)) for blob in blobs))
         self._folder.keep_keys(
             KeyState(
                 generation=generation,

@@ -9,6 +9,8 @@ from pathlib import Path
 from fedpriv.aggregation import aggregate_round, verify_round
 from fedpriv.errors import StudyError
 from fedpriv.protection import combine_unlocks, needs_unlock
+from fedpriv.protection.sizes import most_bytes_of_key
+from fedpriv.protection.study_key import read_parameters
 from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import DomainMissed, Event, UpdateReceived
@@ -218,7 +220,8 @@ class Summing:
             raise StudyError(f"{result.member} answered without its update", kept="The round was not aggregated")
         started = now()
         path = self._folder.round(result.round) / f"{result.member}-{update.header.attempt}.safetensors"
-        await self._courier.fetch(result.member, blob, path)
+        most = most_bytes_of_key(read_parameters(self._keys.public), update.header.round, update.header.bits)
+        await self._courier.fetch(result.member, blob, path, max_bytes=most)
         if path not in self._fetched:
             self._fetched.add(path)
             self._emit(

@@ -17,7 +17,7 @@ from syft.sync.peers.peer_store import PeerStore
 
 from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, UntrustedError
 from fedpriv.files import file_sha256, sha256_hex, write_atomic
-from fedpriv.study.messages import BlobRef, Progress
+from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef, Progress
 from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartialFile, PartsIndex, Source
@@ -195,18 +195,38 @@ class BlobChannel:
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
-    def receive(self, sender: str, reference: BlobRef, target: Path, *, on_moved: Moved | None = None) -> Path:
+    def receive(
+        self,
+        sender: str,
+        reference: BlobRef,
+        target: Path,
+        *,
+        max_bytes: int = MAX_BLOB_BYTES,
+        on_moved: Moved | None = None,
+    ) -> Path:
         """Fetch, decrypt and check a blob, and write it to ``target``; one that lies there already is kept.
 
         Of a large one, what an earlier attempt fetched lies beside ``target`` and is used.
+
+        Parameters
+        ----------
+        max_bytes : int
+            The most that it can rightly have; none of a larger one is fetched.
 
         Raises
         ------
         TransportError
             If the store cannot be read; what was fetched is kept.
         UntrustedError
-            If it is missing, not what ``reference`` says, or not from ``sender``.
+            If it is missing, too large, not what ``reference`` says, or not from ``sender``.
         """
+        if reference.size_bytes > max_bytes:
+            raise UntrustedError(
+                f"{sender} announced {reference.name} with {reference.size_bytes} bytes, and it can have {max_bytes} "
+                "at the most",
+                kept="None of it was fetched",
+                todo="install the same version of fedpriv on both sides, or ask the sender",
+            )
         if target.exists() and file_sha256(target) == reference.sha256:
             return target
         if reference.size_bytes > self._part_bytes:

@@ -40,7 +40,8 @@ class Relay:
         self.data[name] = data
         return BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
 
-    def receive(self, sender, reference, target, *, on_moved=None):
+    def receive(self, sender, reference, target, *, max_bytes, on_moved=None):
+        assert reference.size_bytes <= max_bytes
         write_atomic(target, self.data[reference.name])
         return target
 

@@ -13,7 +13,7 @@ from fedpriv.researcher.courier import Courier
 STUDY, DOMAIN = "0" * 64, "micu@x.org"
 
 
-def moves(*_, on_moved):
+def moves(*_, on_moved, **__):
     for done in (25, 50, 100):
         on_moved(done, 100)
 

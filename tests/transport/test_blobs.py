@@ -37,6 +37,16 @@ def test_a_changed_or_swapped_blob_is_refused(pair, tmp_path):
     assert not (tmp_path / "got").exists()
 
 
+@pytest.mark.parametrize("size", [1000, 9_000_000], ids=["small", "in parts"])
+def test_none_of_a_blob_that_is_larger_than_it_can_rightly_be_is_fetched(pair, tmp_path, size):
+    reference = pair.owner.blobs.send(RESEARCHER, "update-1", bytes(size))
+    target = tmp_path / "got"
+    with pytest.raises(UntrustedError, match=rf"announced update-1 with {size} bytes, and it can have {size - 1} at"):
+        pair.researcher.blobs.receive(OWNER, reference, target, max_bytes=size - 1)
+    assert list(tmp_path.glob("*got*")) == []
+    assert pair.researcher.blobs.receive(OWNER, reference, target, max_bytes=size).stat().st_size == size
+
+
 def test_progress_is_a_courtesy(pair):
     assert pair.researcher.blobs.progress_of(OWNER) is None
     progress = Progress(study="0" * 64, round=1, state="training", step=1, steps=4)

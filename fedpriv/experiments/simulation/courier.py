@@ -15,6 +15,7 @@ from fedpriv.researcher.events import Event
 from fedpriv.researcher.researcher import Researcher
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import BlobRef, CodeRequest, RequestDecision, Result, Ticket
+from fedpriv.study.messages import MAX_BLOB_BYTES
 
 _SIGN_SECONDS = 5.0
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class SimulatedCourier(Courier):
     async def send(self, email: str, name: str, data: bytes | Path) -> BlobRef:
         return self._relay.send(email, name, data)
 
-    async def fetch(self, email: str, blob: BlobRef, path: Path) -> Path:
+    async def fetch(self, email: str, blob: BlobRef, path: Path, *, max_bytes: int = MAX_BLOB_BYTES) -> Path:
         return self._relay.receive(email, blob, path)
 
     async def remove(self, email: str, name: str) -> None:

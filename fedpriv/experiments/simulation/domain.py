@@ -41,7 +41,7 @@ class Relay:
         self._blobs[recipient, self._owner, name] = data
         return BlobRef(name=name, size_bytes=len(data), sha256=sha256_hex(data))
 
-    def receive(self, sender: str, reference: BlobRef, target: Path, *, on_moved: Moved | None = None) -> Path:
+    def receive(self, sender: str, reference: BlobRef, target: Path, **_: object) -> Path:
         write_atomic(target, self._blobs[self._owner, sender, reference.name])
         return target
 
