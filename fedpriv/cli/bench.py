@@ -281,7 +281,7 @@ def figures(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each method.")] = 3,
     rounds: Annotated[
         int, typer.Option(min=1, help="Of every study; sweeps of bytes and seconds have two at the most.")
-    ] = 6,
+    ] = 16,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a round.")] = 4,
     max_tokens: Annotated[int, typer.Option(min=8, help="An example is cut after so many.")] = 64,
     part: Annotated[
@@ -299,8 +299,8 @@ def figures(
 ) -> None:
     """Make the paper's figures: leakage by attack, communication and computation of nine methods on the same shards.
 
-    Every number is measured: about three hours on two quiet cores with SmolLM2-135M, half an hour with --model tiny. It
-    can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is measured.
+    Every number is measured: about seven hours on two quiet cores with SmolLM2-135M, less than one with --model tiny
+    and --seeds 1. It can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is measured.
     """
     from fedpriv.experiments.comparison.bench import PAGE, figures_options, run_figures
 

@@ -65,7 +65,7 @@ class Options:
     mimic: Path | None = None
     model: str = "smollm2-135m-instruct"
     seeds: int = 3
-    rounds: int = 6
+    rounds: int = 16
     steps: int = 4
     max_tokens: int = 64
     parts: Collection[Part] = PARTS
