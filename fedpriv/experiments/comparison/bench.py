@@ -168,7 +168,7 @@ def run_figures(
             on_progress(case.name, number / total)
             record = records.find(RUNS, case.name, Record)
             if record is None or record.case != case:
-                records.keep(RUNS, case.name, _run(case, bed))
+                records.keep(RUNS, case.name, _twin(case, records) or _run(case, bed))
         measure_leakage(
             bed, records, attacks, lambda what, done: on_progress(what, (len(cases) + done * len(attacks)) / total)
         )
@@ -217,6 +217,15 @@ def _bed(options: Options, say: Callable[[str], None]) -> Bed:
         max_tokens=options.max_tokens,
         say=say,
     )
+
+
+def _twin(case: Case, records: Records) -> Record | None:
+    """Return what another part measured of the same study: DP-FL at its usual epsilon is also one of the methods."""
+    if case.part != "epsilon":
+        return None
+    other = case.model_copy(update={"part": "methods"})
+    record = records.find(RUNS, other.name, Record)
+    return record.model_copy(update={"case": case}) if record is not None and record.case == other else None
 
 
 def _run(case: Case, bed: Bed) -> Record:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fedpriv.errors import ConfigError, ExistsError
-from fedpriv.experiments.comparison.bench import figures_options
-from fedpriv.experiments.comparison.cases import PARTS, Case, cases_of
+from fedpriv.experiments.comparison.bench import RUNS, _twin, figures_options
+from fedpriv.experiments.comparison.cases import EPSILON, PARTS, Case, cases_of
 from fedpriv.experiments.comparison.leakage import leakage_cases
 from fedpriv.experiments.comparison.methods import METHODS, in_order
 from fedpriv.experiments.comparison.record import Cost, Quality, Record, Records, Settings
@@ -42,6 +42,17 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     records.keep("runs", case.name, record(case))
     again = Records(tmp_path / "out", SETTINGS)
     assert again.find("runs", case.name, Record) == record(case)
+
+
+def test_the_same_study_is_not_run_again_for_a_sweep_over_epsilon(tmp_path):
+    records = Records(tmp_path, SETTINGS)
+    (usual,) = (case for case in cases_of(["methods"], ["dp-fl"], 1))
+    swept = {case.epsilon: case for case in cases_of(["epsilon"], ["dp-fl"], 1)}
+    assert _twin(swept[EPSILON], records) is None
+    records.keep(RUNS, usual.name, record(usual))
+    assert _twin(swept[EPSILON], records) == record(swept[EPSILON])
+    assert all(_twin(case, records) is None for epsilon, case in swept.items() if epsilon != EPSILON)
+    assert _twin(Case(part="mortality", method="dp-fl", seed=0, epsilon=EPSILON), records) is None
 
 
 def test_other_settings_need_another_folder(tmp_path):
