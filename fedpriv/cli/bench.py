@@ -299,9 +299,9 @@ def figures(
 ) -> None:
     """Make the paper's figures: leakage by attack, communication and computation of nine methods on the same shards.
 
-    Every number is measured: about seven hours on two quiet cores with SmolLM2-135M, less than one with --model tiny and
-    --seeds 1. It can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what is
-    measured.
+    Every number is measured: about seven hours on two quiet cores with SmolLM2-135M, less than one with --model tiny
+    and --seeds 1. It can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what
+    is measured.
     """
     from fedpriv.experiments.comparison.bench import PAGE, figures_options, run_figures
 
