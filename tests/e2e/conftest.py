@@ -1,5 +1,6 @@
 """Real processes of every party, started by their own commands; ended by their ids whatever happens."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from fedpriv.domain import Domain
 
@@ -22,6 +24,16 @@ def run(*arguments, cwd, code=0, seconds=400):
         [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False
     )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def prepare(*arguments, cwd):
+    """Do what a command does, in this process: for what comes before a test, which needs no process of its own."""
+    from fedpriv.cli.main import app
+
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     return done
 
 
@@ -83,8 +95,8 @@ def fingerprint(printed):
 def shards(tmp_path_factory):
     """The tables of three domains, in a folder for each; tests and domains only read them."""
     cwd = tmp_path_factory.mktemp("shards")
-    run("data", "synthesize", cwd / "tables", "--patients", "120", cwd=cwd)
-    run("data", "shard", cwd / "tables", "--out", cwd / "shards", "--domains", "3", cwd=cwd)
+    prepare("data", "synthesize", cwd / "tables", "--patients", "120", cwd=cwd)
+    prepare("data", "shard", cwd / "tables", "--out", cwd / "shards", "--domains", "3", cwd=cwd)
     return cwd / "shards"
 
 
@@ -100,26 +112,26 @@ def federation(tmp_path, start, shards):
 
 def _federation(tmp_path, start, shards, rounds, steps):
     store = tmp_path / "store"
-    ada = fingerprint(run("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
+    ada = fingerprint(prepare("study", "init", "--email", "ada@y.org", "--store", store, cwd=tmp_path))
     domains = {}
     for shard in sorted(path.name for path in shards.iterdir()):
-        printed = run(
+        printed = prepare(
             *("domain", "init", tmp_path / shard, "--email", f"{shard}@x.org", "--store", store),
             *("--data", shards / shard),
             cwd=tmp_path,
         )
-        run("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
+        prepare("domain", "trust", tmp_path / shard, f"ada@y.org={ada}", cwd=tmp_path)
         domains[shard] = fingerprint(printed)
     new = ["study", "new", "icu", "--model", "tiny", "--rounds", rounds, "--steps", steps, "--protection", "sealed"]
     for shard, value in domains.items():
         new += ["--domain", f"{shard}@x.org={value}"]
-    run(*new, cwd=tmp_path)
+    prepare(*new, cwd=tmp_path)
     serve = lambda shard: start("domain", "serve", tmp_path / shard, cwd=tmp_path)  # noqa: E731
     return tmp_path, list(domains), serve
 
 
 def requests(root, shard):
-    return json.loads(run("domain", "requests", root / shard, "--json", cwd=root).stdout)
+    return json.loads(prepare("domain", "requests", root / shard, "--json", cwd=root).stdout)
 
 
 def received(root, shard):
