@@ -25,7 +25,10 @@ _MARKS: dict[State, str] = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "f
 @app.command()
 def check(
     url: Annotated[
-        str, typer.Argument(metavar="URL", help="Its address: a folder, sftp://, s3://, gs://, az://, webdavs://.")
+        str,
+        typer.Argument(
+            metavar="URL", help="Its address: a folder, sftp://, s3://, gs://, az://, gdrive://, webdavs://."
+        ),
     ],
     email: Annotated[
         str | None, typer.Option(help="Your address, where your account may write below it only; by default, check.")

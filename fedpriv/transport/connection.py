@@ -1,4 +1,4 @@
-"""syft over a :class:`Store`: the methods that syft calls on a connection, and nothing of Google Drive.
+"""syft over a :class:`Store`: the methods that syft calls on a connection, in the place of its own Google Drive one.
 
 Every party writes only below its own prefix, so that plain bucket rules can enforce it::
 

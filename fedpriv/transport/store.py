@@ -21,6 +21,7 @@ _KINDS = {
     "s3": "objects:ObjectFiles",
     "gs": "objects:ObjectFiles",
     "az": "objects:ObjectFiles",
+    "gdrive": "drive:DriveFiles",
     "webdavs": "webdav:WebdavFiles",
     "webdav": "webdav:WebdavFiles",
 }
@@ -206,7 +207,7 @@ def _open(url: str) -> tuple[Files, str]:
         raise ConfigError(
             f"The store {url.partition('?')[0]} cannot be opened: the kind {kind} is unknown, or may show half-written "
             "files",
-            todo="give a folder, or an address that begins with sftp://, s3://, gs://, az:// or webdavs://",
+            todo="give a folder, or an address that begins with sftp://, s3://, gs://, az://, gdrive:// or webdavs://",
         )
     module, _, name = _KINDS[kind].partition(":")
     return getattr(import_module(f"fedpriv.transport.{module}"), name).open(url)

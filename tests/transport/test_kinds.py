@@ -20,9 +20,10 @@ from fedpriv.transport.checking import check_store
 from fedpriv.transport.objects import ObjectFiles
 from tests.transport.azure_server import KEY, AzureServer
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
+from tests.transport.drive_server import DriveServer
 from tests.transport.webdav_server import WebdavServer
 
-KINDS = ["folder", "memory", "sftp", "s3", "azure", "webdav"]
+KINDS = ["folder", "memory", "sftp", "s3", "azure", "gdrive", "webdav"]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,13 @@ def azure(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
         yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gdrive(tmp_path_factory):
+    server = DriveServer(tmp_path_factory.mktemp("gdrive")).start()
+    yield server.url
     server.stop()
 
 
