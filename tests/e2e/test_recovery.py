@@ -130,6 +130,7 @@ def test_a_domain_disappears_after_the_others_have_sealed(federation, start, tmp
     assert status["finished"]
 
 
+@pytest.mark.nightly  # the first test here goes the same way through; orders of events: tests/experiments/simulation
 def test_a_round_that_is_being_confirmed_waits_for_an_excluded_domain(federation, start, tmp_path):
     folder = submit(federation, steps=2, rounds=2)
     slow, gone, *_ = sorted(federation.domains, reverse=True)

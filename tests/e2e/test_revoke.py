@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fedpriv.domain import Domain
-from tests.e2e.conftest import count, ledger, received, requests, run, wait_for
+from tests.e2e.conftest import count, ledger, prepare, received, requests, run, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -30,7 +30,7 @@ def test_a_withdrawn_approval_stops_a_round_that_is_running(federation, start):
     root, shards, serve = federation(rounds=1, steps=1000)
     study, running = submitted(root, shards, serve, start)
     for shard in shards:
-        run("domain", "approve", root / shard, study[:10], cwd=root)
+        prepare("domain", "approve", root / shard, study[:10], cwd=root)
     mine = root / shards[0]
     wait_for(lambda: count(mine, "round.started"), seconds=120, what="training")
     time.sleep(1.0)
@@ -59,7 +59,7 @@ def test_outside_the_approved_hours_tickets_wait_and_say_so(federation, start):
     clock = lambda minutes: time.strftime("%H:%M", time.localtime(time.time() + 60 * minutes))  # noqa: E731
     closed = f"{clock(120)}-{clock(180)}"
     for shard in shards:
-        run("domain", "approve", root / shard, study[:10], "--hours", closed, cwd=root)
+        prepare("domain", "approve", root / shard, study[:10], "--hours", closed, cwd=root)
     first = root / shards[0]
     domain = Domain.open(first)
     wait_for(lambda: "approved hours" in domain.status()["state"], seconds=120, what="waiting")
@@ -67,6 +67,6 @@ def test_outside_the_approved_hours_tickets_wait_and_say_so(federation, start):
     assert count(first, "round.started") == 0
     open_now = f"{clock(-60)}-{clock(60)}"
     for shard in shards:
-        run("domain", "approve", root / shard, study[:10], "--hours", open_now, cwd=root)
+        prepare("domain", "approve", root / shard, study[:10], "--hours", open_now, cwd=root)
     assert running.wait(180) == 0
     assert count(first, "round.trained") == 1

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fedpriv.domain import Domain, ServiceChoice
 from fedpriv.files import read_json
-from tests.e2e.conftest import count, received, run, wait_for
+from tests.e2e.conftest import count, prepare, received, run, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -63,7 +63,7 @@ def test_the_log_and_the_metrics_of_a_study_hold_nothing_private(federation, sta
     running = start("study", "run", "icu", cwd=root)
     for shard in shards:
         study = received(root, shard)["study"]
-        run("domain", "approve", root / shard, study[:10], cwd=root)
+        prepare("domain", "approve", root / shard, study[:10], cwd=root)
     assert running.wait(300) == 0
     wait_for(lambda: get(port, "/healthz")[0] == 200, seconds=30, what="a well service")
     _, page = get(port, "/metrics")
