@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import threading
 import time
 import uuid
@@ -40,6 +42,21 @@ def sha256_hex(data: bytes) -> str:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_plain(path: Path) -> int:
+    """Open a regular file for reading, without following a link or waiting on a pipe; return its descriptor.
+
+    Raises
+    ------
+    OSError
+        If it is missing, a link, or not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 def private_folder(path: Path) -> Path:

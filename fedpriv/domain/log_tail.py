@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from fedpriv.domain.finding import lines_of, visible
+from fedpriv.files import open_plain
 
 _LOG_BYTES = 64 * 1024
 
@@ -18,14 +18,12 @@ def last_lines(path: Path, most: int) -> tuple[str, ...]:
     put in the log's place are not followed. What the lines say is the code's, and may be of patients.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        descriptor = open_plain(path)
+    except OSError:  # there is none, or the code put something else in its place
         return ()
     try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            return ()  # the code put something else in its place
-        text = os.pread(descriptor, _LOG_BYTES, max(0, facts.st_size - _LOG_BYTES)).decode("utf-8", "replace")
+        size = os.fstat(descriptor).st_size
+        text = os.pread(descriptor, _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
     return tuple(visible(line) for line in lines_of(text) if line.strip())[-most:]

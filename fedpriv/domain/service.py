@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ from fedpriv.transport.newest import Newest
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
+_REFUSALS_NOTED = 100
+"""Of one peer, one by one; of more, the 128th, the 256th and so on."""
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
 Notify = Callable[[str], None]
@@ -78,6 +81,7 @@ class DomainService:
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _refusals: Counter[str] = field(default_factory=Counter)
     _missing: MissingBlobs = field(default_factory=MissingBlobs)
     _versions: VersionCheck = field(init=False)
     _mark: MarkKeeper = field(init=False)
@@ -391,8 +395,11 @@ class DomainService:
         self._say(f"preparing data: {stage}, {int(10 * fraction) * 10} %")
 
     def _on_refusal(self, peer: str, reason: str) -> None:
-        self.domain.ledger.append("message.refused", peer=peer, reason=reason)
-        self.notify(f"a message of {peer} was refused: {reason}")
+        self._refusals[peer] += 1
+        count = self._refusals[peer]
+        if count <= _REFUSALS_NOTED or count.bit_count() == 1:  # a peer cannot fill the ledger; how many, it says
+            self.domain.ledger.append("message.refused", peer=peer, reason=reason, count=count)
+            self.notify(f"a message of {peer} was refused: {reason}")
 
     def _say(self, state: str) -> bool:
         """Write what the service is doing and since when; return whether that is something new."""

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpriv.errors import GatekeeperError, ModelError, UntrustedError
-from fedpriv.files import canonical_json, parse_json, sync_folder, write_atomic
+from fedpriv.files import canonical_json, open_plain, parse_json, sync_folder, write_atomic
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.layers import Layer, load_layers
 
@@ -282,12 +281,9 @@ def read_plain_file(path: Path, *, max_bytes: int) -> bytes:
         If it is missing, a link, not a regular file, or too large.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_plain(path)
     except OSError as error:
         raise UntrustedError(f"{path.name} is missing or not a plain file", kept="It was not read") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UntrustedError(f"{path.name} is not a plain file", kept="It was not read")
     with os.fdopen(descriptor, "rb") as stream:
         data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:

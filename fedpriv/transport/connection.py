@@ -304,8 +304,11 @@ class StoreConnection(SyftboxPlatformConnection):
 
     def _taken(self, peer: str, box: Box) -> int:
         """Return the last of our messages in a box that ``peer`` said it took; 0 if it says nothing that can be so."""
-        data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
-        said = parse_json(data, source="taken.json") if data else {}
+        try:
+            data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
+            said = parse_json(data, source="taken.json") if data else {}
+        except UntrustedError:
+            return 0
         taken = said.get(box) if isinstance(said, dict) else None
         return taken if isinstance(taken, int) and 0 <= taken < _MOST_MESSAGES else 0
 

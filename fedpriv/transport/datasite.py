@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from syft_job.models import JobState, JobStatus, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, SignatureError, UntrustedError
+from fedpriv.errors import ConfigError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.choice import TransportChoice
@@ -189,6 +189,7 @@ class _Session:
         self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
         self._keys = peers
         self._tended_s: float | None = None
+        self._told: dict[str, str] = {}
         self._refresh_peers()
 
     def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
@@ -217,22 +218,59 @@ class _Session:
             return
         self._tended_s = now
         self._keys.refresh()
-        message = json.dumps(self._keys.bundle_message()).encode()
-        for email in filter(self.is_connected, self.settings.pins):
-            mark = f"bundle/{email}"
-            if self.connection.journal.number(mark) != self._keys.generation:
-                self.connection.write_encryption_bundle(email, message.decode())
-                self.connection.journal.set({mark: self._keys.generation})
-            self._take_keys(email)
-            self.blobs.send_lost(email)
+        self._each(self._peers(), self._tend_to)
+
+    def _tend_to(self, email: str) -> None:
+        mark = f"bundle/{email}"
+        if self.connection.journal.number(mark) != self._keys.generation:
+            self.connection.write_encryption_bundle(email, json.dumps(self._keys.bundle_message()))
+            self.connection.journal.set({mark: self._keys.generation})
+        self.blobs.send_lost(email)
+        self._take_keys(email)
+
+    def _peers(self) -> list[str]:
+        return [email for email in self.settings.pins if self.is_connected(email)]
+
+    def _each(self, emails: Sequence[str], work: Callable[[str], object]) -> None:
+        """Do something for each peer: what one of them left in its place keeps the others' from being taken by nobody.
+
+        What is wrong with one peer is told once. Where it goes wrong with all of them, it is the store.
+
+        Raises
+        ------
+        TransportError
+            If the store does not answer, or refuses what is asked for every peer.
+        """
+        refused: dict[str, TransportError] = {}
+        for email in emails:
+            try:
+                work(email)
+            except UnreachableError:
+                raise
+            except UntrustedError as error:
+                self._tell(email, error.what)
+            except TransportError as error:
+                refused[email] = error
+        if len(refused) == len(emails):
+            for error in refused.values():
+                raise error
+        for email, error in refused.items():
+            self._tell(email, error.what)
+
+    def _tell(self, email: str, reason: str) -> None:
+        if self._told.get(email) != reason:
+            self._told[email] = reason
+            self.settings.on_refusal(email, reason)
 
     def _take_keys(self, email: str) -> None:
-        """Use the newest keys of a peer that it left on the store; what is not the peer's is told and not used."""
-        try:
-            text = self.connection.read_peer_encryption_bundle(email)
-        except SignatureError as error:
-            self.settings.on_refusal(email, error.what)
-            return
+        """Use the newest keys of a peer that it left on the store.
+
+        Raises
+        ------
+        UntrustedError
+            If they are not the peer's; they are not used.
+        """
+        text = self.connection.read_peer_encryption_bundle(email)
         bundle = None if text is None else json.loads(text)["public_encryption_bundle"]
         held = self._keys.get_cached_peer(email)
         if bundle is not None and held is not None and bundle != held.public_encryption_bundle:
@@ -277,17 +315,13 @@ class OwnerSession(_Session):
 
     def receive(self) -> None:
         """Take what pinned researchers sent; where nothing came, one request to the store for each."""
-        for email in self._connected():
-            self._owner_syncer.receive(email)
+        self._each(self._connected(), self._owner_syncer.receive)
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
         self._tend()
-        connected = [email for email in self.settings.pins if self.is_connected(email)]
-        for email in connected:
-            self._owner_syncer.publish(email)
-        for email in connected:
-            self._owner_syncer.acknowledge(email)
+        for step in (self._owner_syncer.publish, self._owner_syncer.acknowledge):
+            self._each(self._peers(), step)
 
     @property
     def _owner_syncer(self) -> OwnerSyncer:
@@ -300,7 +334,7 @@ class OwnerSession(_Session):
         for email in self.settings.pins:
             if not self.is_connected(email):
                 self._connect(email)
-        return [email for email in self.settings.pins if self.is_connected(email)]
+        return self._peers()
 
     def _connect(self, email: str) -> None:
         self._refresh_peers()
@@ -378,7 +412,7 @@ class ResearcherSession(_Session):
     def poll(self) -> None:
         """Take what connected domains sent."""
         self._tend()
-        self._syncer.sync_down([e for e in self.settings.pins if self.is_connected(e)])  # type: ignore[union-attr]
+        self._each(self._peers(), lambda email: self._syncer.sync_down([email]))  # type: ignore[union-attr]
 
     def fetch_datasets(self, email: str) -> None:
         """Fetch the mock side of the datasets of a domain."""

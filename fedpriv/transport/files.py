@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from fedpriv.errors import ConfigError, TransportError, UnreachableError
+from fedpriv.files import open_plain
 
 _TEMPORARY = ".part-"
 
@@ -61,7 +63,7 @@ class Files(Protocol):
         ...
 
     def read(self, path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of a file; ``FileNotFoundError`` if there is none."""
+        """Return at most ``limit`` bytes of a file; ``FileNotFoundError`` if there is none there."""
         ...
 
     def list(self, path: str) -> list[Item]:
@@ -140,6 +142,9 @@ class FsspecFiles:
                 raise
 
     def read(self, path: str, limit: int) -> bytes:
+        if self._is_local:  # whoever else writes there may have put a pipe in the place, on which we would wait
+            with _only_os_errors(), os.fdopen(open_plain(Path(path)), "rb") as plain:
+                return plain.read(limit)
         with _only_os_errors(), self._filesystem.open(path, "rb") as stream:
             data = stream.read(limit)
         return data if isinstance(data, bytes) else data.encode()
@@ -150,6 +155,8 @@ class FsspecFiles:
         return [_item(item) for item in found]
 
     def look(self, path: str) -> Item:
+        if self._is_local and Path(path).is_symlink():
+            return Item(name=Path(path).name, size_bytes=0, is_file=False)
         with _only_os_errors():
             return _item(self._filesystem.info(path))
 
@@ -189,6 +196,8 @@ def _only_os_errors() -> Iterator[None]:
     """Let nothing of a store's own library out: every one has exceptions of its own for a network that fails."""
     try:
         yield
+    except NotADirectoryError as error:  # where a folder should be, somebody put a file: below it there is nothing
+        raise FileNotFoundError(str(error)) from error
     except (OSError, TransportError):
         raise
     except Exception as error:

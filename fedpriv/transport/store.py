@@ -111,7 +111,7 @@ class Store:
         TransportError
             If it cannot be read.
         UntrustedError
-            If it is larger than ``max_bytes``: whoever put it there breaks the rules.
+            If it is larger than ``max_bytes``, or no file: whoever put it there breaks the rules.
         """
         path = self._path(key)
         try:
@@ -119,10 +119,19 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if self._is_something_else(path):
+                raise UntrustedError(f"{key} on the store is no file", kept="It was not used") from error
             raise TransportError(f"The store refused to read {key} ({error})", todo="check the connection") from error
         if len(data) > max_bytes:
             raise UntrustedError(f"{key} on the store is larger than {max_bytes} bytes", kept="It was not used")
         return data
+
+    def _is_something_else(self, path: str) -> bool:
+        """Say whether something lies there that cannot be read because it is no file: a folder, a link, a pipe."""
+        try:
+            return not with_retries(lambda: self._files.look(path)).is_file
+        except (OSError, TransportError):
+            return False
 
     def exists(self, key: str) -> bool:
         """Say whether there is such an object. Raises as :meth:`look`."""
