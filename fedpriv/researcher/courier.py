@@ -359,6 +359,9 @@ class Courier:
         while True:
             mark = self._session.news()
             await self._on_syft(self._session.poll)
+            for email, reason in self._session.refused():
+                what = f"what it left on the store was refused: {reason}"
+                self._emit(Waiting(study=self.study, domain=email, what=what))
             polled, self._polled = self._polled, asyncio.Event()
             polled.set()
             for email in self._folder.active(self.plan.emails):

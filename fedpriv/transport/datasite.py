@@ -7,8 +7,9 @@ import contextlib
 import io
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +48,9 @@ _LOOK_SECONDS = 0.01
 """How often the stamps of local folders are looked at while waiting; less often with more than so many peers."""
 
 _CHEAP_PEERS = 16
+
+_MOST_REFUSED = 100
+"""Refusals that a researcher's session keeps until somebody asks for them."""
 
 _RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked from the files in code/.\nexit 1\n"
 """A file that syft's own client looks for in a job."""
@@ -399,7 +403,17 @@ class ResearcherSession(_Session):
     _box = "outbox"
 
     def __init__(self, settings: SessionSettings) -> None:
-        super().__init__(settings, owner=False)
+        self._refused: deque[tuple[str, str]] = deque(maxlen=_MOST_REFUSED)
+
+        def keep(peer: str, reason: str) -> None:
+            self._refused.append((peer, reason))
+            settings.on_refusal(peer, reason)
+
+        super().__init__(replace(settings, on_refusal=keep), owner=False)
+
+    def refused(self) -> list[tuple[str, str]]:
+        """Return what was refused since this was asked last: whose it was, and why."""
+        return [self._refused.popleft() for _ in range(len(self._refused))]
 
     def connect(self, email: str) -> bool:
         """Ask the domain ``email`` to be our peer; return whether it agreed already."""

@@ -42,6 +42,23 @@ def test_a_long_transfer_of_the_researchers_says_how_far_it_is(monkeypatch):
     ]
 
 
+def test_what_a_domain_left_and_was_refused_is_said(monkeypatch):
+    told, refused = [], [(DOMAIN, "A message is malformed")]
+    session = SimpleNamespace(
+        news=lambda: (),
+        poll=lambda: None,
+        wait=lambda mark, seconds: None,
+        refused=lambda: [refused.pop()] if refused else [],
+    )
+    folder = SimpleNamespace(active=lambda emails: ())
+    made = Courier(folder, SimpleNamespace(plan=SimpleNamespace(emails=()), study=STUDY), None, session, told.append)
+    asyncio.run(made.with_polling(asyncio.sleep(0.05)))
+    made.close()
+    assert [(e.domain, e.what) for e in told] == [
+        (DOMAIN, "what it left on the store was refused: A message is malformed")
+    ]
+
+
 def test_a_quick_transfer_of_the_researchers_says_nothing():
     told = []
     transfers(told)

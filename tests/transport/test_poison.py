@@ -111,6 +111,7 @@ def test_the_others_go_on(parties, things, what):
     owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
     owner.poll()
     researcher.poll()
+    assert {peer for peer, _ in researcher.refused()} <= {"evil@x.org"}
     assert researcher.output("good@x.org", "job-2", "result.json") == b"{}"
     assert researcher.blobs.progress_of("evil@x.org") is None or "status" not in things
     researcher.poll()
