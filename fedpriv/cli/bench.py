@@ -303,10 +303,12 @@ def figures(
     and --seeds 1. It can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what
     is measured.
     """
+    from fedpriv.cli.view import quieten_transformers
     from fedpriv.experiments.comparison.bench import PAGE, figures_options, run_figures
 
     given = {"mimic": mimic, "model": model, "seeds": seeds, "rounds": rounds, "steps": steps, "max_tokens": max_tokens}
     options = figures_options(out=out, parts=part or (), methods=method or (), **given)
+    quieten_transformers()
     with progress() as on_progress:
         found = run_figures(options, on_progress=on_progress)
     if as_json:
