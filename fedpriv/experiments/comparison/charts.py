@@ -14,6 +14,7 @@ QUIET = "#767676"
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
+_SHORT = 1e4
 _LEAST = 0.03
 """An axis that does not begin at zero shows so much on both sides of its middle, or more."""
 
@@ -115,8 +116,8 @@ class Panel:
             yield from zip(self.rows(number), words, strict=True)
 
     def labels(self) -> list[str]:
-        """Return the places in words."""
-        return [place if isinstance(place, str) else f"{place:,g}" for place in self.places]
+        """Return the places in words; large powers of ten as such, so that they stand beside each other."""
+        return [place if isinstance(place, str) else _short(place) for place in self.places]
 
     def colour(self, number: int) -> str:
         """Return the colour of a series."""
@@ -157,3 +158,8 @@ def value_range(panel: Panel) -> tuple[float, float]:
     low, high = min(low, middle - _LEAST * abs(middle)), max(high, middle + _LEAST * abs(middle))
     spare = 0.06 * ((high - low) or 1.0)
     return low - spare, high + spare
+
+
+def _short(place: float) -> str:
+    digits = f"{place:.0f}"
+    return f"1e{len(digits) - 1}" if place >= _SHORT and digits.strip("0") == "1" else f"{place:,g}"

@@ -66,12 +66,11 @@ def _table(table: Table) -> list[str]:
 
 def _swept(panel: Panel) -> list[str]:
     """Return the numbers of a sweep, which a picture does not say."""
-    places = [f"{place:g}" if isinstance(place, float | int) else place for place in panel.places]
     rows = [
         _line((series.name, *("-" if value is None else f"{value:.4g}" for value in series.values)))
         for series in panel.series
     ]
-    head = [_line((f"{panel.place_title}:", *places)), _line(["---", *["---:"] * len(places)])]
+    head = [_line((f"{panel.place_title}:", *panel.labels())), _line(["---", *["---:"] * len(panel.places)])]
     return [f"{panel.title}, {panel.value_title}:", "", *head, *rows, ""]
 
 
