@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,12 @@ from syft_job.models import JobState, JobStatus, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
+from fedpriv.transport.each_peer import EachPeer
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -193,7 +194,7 @@ class _Session:
         self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
         self._keys = peers
         self._tended_s: float | None = None
-        self._told: dict[str, str] = {}
+        self._each_peer = EachPeer(settings.on_refusal)
         self._refresh_peers()
 
     def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
@@ -222,7 +223,7 @@ class _Session:
             return
         self._tended_s = now
         self._keys.refresh()
-        self._each(self._peers(), self._tend_to)
+        self._each_peer.do(self._peers(), self._tend_to)
 
     def _tend_to(self, email: str) -> None:
         mark = f"bundle/{email}"
@@ -234,37 +235,6 @@ class _Session:
 
     def _peers(self) -> list[str]:
         return [email for email in self.settings.pins if self.is_connected(email)]
-
-    def _each(self, emails: Sequence[str], work: Callable[[str], object]) -> None:
-        """Do something for each peer: what one of them left in its place keeps the others' from being taken by nobody.
-
-        What is wrong with one peer is told once. Where it goes wrong with all of them, it is the store.
-
-        Raises
-        ------
-        TransportError
-            If the store does not answer, or refuses what is asked for every peer.
-        """
-        refused: dict[str, TransportError] = {}
-        for email in emails:
-            try:
-                work(email)
-            except UnreachableError:
-                raise
-            except UntrustedError as error:
-                self._tell(email, error.what)
-            except TransportError as error:
-                refused[email] = error
-        if len(refused) == len(emails):
-            for error in refused.values():
-                raise error
-        for email, error in refused.items():
-            self._tell(email, error.what)
-
-    def _tell(self, email: str, reason: str) -> None:
-        if self._told.get(email) != reason:
-            self._told[email] = reason
-            self.settings.on_refusal(email, reason)
 
     def _take_keys(self, email: str) -> None:
         """Use the newest keys of a peer that it left on the store.
@@ -319,13 +289,13 @@ class OwnerSession(_Session):
 
     def receive(self) -> None:
         """Take what pinned researchers sent; where nothing came, one request to the store for each."""
-        self._each(self._connected(), self._owner_syncer.receive)
+        self._each_peer.do(self._connected(), self._owner_syncer.receive)
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
         self._tend()
         for step in (self._owner_syncer.publish, self._owner_syncer.acknowledge):
-            self._each(self._peers(), step)
+            self._each_peer.do(self._peers(), step)
 
     @property
     def _owner_syncer(self) -> OwnerSyncer:
@@ -426,7 +396,7 @@ class ResearcherSession(_Session):
     def poll(self) -> None:
         """Take what connected domains sent."""
         self._tend()
-        self._each(self._peers(), lambda email: self._syncer.sync_down([email]))  # type: ignore[union-attr]
+        self._each_peer.do(self._peers(), lambda email: self._syncer.sync_down([email]))  # type: ignore[union-attr]
 
     def fetch_datasets(self, email: str) -> None:
         """Fetch the mock side of the datasets of a domain."""

@@ -1,0 +1,55 @@
+"""One peer's fault is told once and keeps nobody waiting; everybody's is the store's."""
+
+import pytest
+
+from fedpriv.errors import TransportError, UnreachableError, UntrustedError
+from fedpriv.transport.each_peer import EachPeer
+
+
+def fails(**errors):
+    done = []
+
+    def work(email):
+        done.append(email)
+        if email in errors:
+            raise errors[email]
+
+    return work, done
+
+
+@pytest.mark.parametrize("error", [UntrustedError("bad"), TransportError("bad")])
+def test_the_next_ones_are_served_and_it_is_told_once(error):
+    told = []
+    each = EachPeer(lambda *said: told.append(said))
+    for _ in range(3):
+        work, done = fails(eve=error)
+        each.do(["eve", "ada"], work)
+        assert done == ["eve", "ada"]
+    assert told == [("eve", "bad")]
+    each.do(["eve", "ada"], fails(eve=UntrustedError("worse"))[0])
+    assert told == [("eve", "bad"), ("eve", "worse")]
+
+
+def test_what_is_refused_for_all_is_the_stores_fault():
+    told = []
+    work, done = fails(eve=TransportError("no"), ada=TransportError("no"))
+    with pytest.raises(TransportError):
+        EachPeer(lambda *said: told.append(said)).do(["eve", "ada"], work)
+    assert (done, told) == (["eve", "ada"], [])
+
+
+def test_bad_things_of_all_are_still_theirs():
+    told = []
+    EachPeer(lambda *said: told.append(said)).do(["eve"], fails(eve=UntrustedError("bad"))[0])
+    assert told == [("eve", "bad")]
+
+
+def test_a_store_that_does_not_answer_is_not_asked_for_the_next():
+    work, done = fails(eve=UnreachableError("gone"))
+    with pytest.raises(UnreachableError):
+        EachPeer(lambda *said: None).do(["eve", "ada"], work)
+    assert done == ["eve"]
+
+
+def test_without_peers_nothing_happens():
+    EachPeer(lambda *said: None).do([], lambda email: pytest.fail("nobody"))
