@@ -177,8 +177,6 @@ def test_sessions_renew_and_peers_follow_without_a_restart(eager):
 
 
 def test_a_store_that_shows_an_older_bundle_is_told_and_the_newer_one_used_on(eager):
-    told = []
-    eager.researcher.settings = replace(eager.researcher.settings, on_refusal=lambda peer, why: told.append(why))
     path = eager.root / "store" / OWNER / "to" / RESEARCHER / "bundle.json"
     first = path.read_bytes()
     eager.owner._keys.renew()
@@ -187,7 +185,10 @@ def test_a_store_that_shows_an_older_bundle_is_told_and_the_newer_one_used_on(ea
     newest = eager.researcher._keys.get_cached_peer(OWNER).public_encryption_bundle
     path.write_bytes(first)
     eager.researcher.poll()
-    assert "shows an older encryption key" in told[0]
+    eager.researcher.poll()
+    ((peer, why),) = eager.researcher.refused()
+    assert peer == OWNER
+    assert "shows an older encryption key" in why, "told once"
     assert eager.researcher._keys.get_cached_peer(OWNER).public_encryption_bundle == newest
 
 
