@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from fedpriv.leakage.intervals import Interval, bootstrap
+from fedpriv.leakage.intervals import Interval, bootstrap, sign_flip
 from fedpriv.leakage.pursuit import Float64
 
 LEAST_TRIALS = 5
 """Under so many texts an interval says nothing."""
+MOST_LUCK = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,9 @@ class AboveChance:
         """Return means over texts with bootstrap intervals.
 
         *Guarantee*: nothing is reported where the control stays under ``least``, or is not above chance, or where there
-        are fewer than :data:`LEAST_TRIALS` texts of either.
+        are fewer than :data:`LEAST_TRIALS` texts of either. An interval lies above zero only if a sign-flip test agrees
+        (at most ``MOST_LUCK``): lucky hits on a few texts alone are no leak. *Assumption*: where nothing leaks, luck on
+        the views in question is as likely as luck on what they are compared with.
 
         Parameters
         ----------
@@ -61,8 +64,11 @@ class AboveChance:
         reached = bootstrap([control], _mean, seed=seed)
         works = reached.value >= least and bootstrap([beyond], _mean, seed=seed).above_zero
         enough = min(len(found), len(control)) >= LEAST_TRIALS
+        above = bootstrap([found], _mean, seed=seed)
+        if above.above_zero and sign_flip(found, seed=seed) > MOST_LUCK:
+            above = replace(above, low=0.0)
         return cls(
-            above_chance=bootstrap([found], _mean, seed=seed) if works and enough else None,
+            above_chance=above if works and enough else None,
             control=reached,
             trials=len(found),
         )
