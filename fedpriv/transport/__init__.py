@@ -12,7 +12,8 @@ from fedpriv.transport.store import Store
 
 if TYPE_CHECKING:
     from fedpriv.transport.blobs import BlobChannel
-    from fedpriv.transport.datasite import OwnerSession, ResearcherSession, SessionSettings
+    from fedpriv.transport.datasite import OwnerSession, ResearcherSession
+    from fedpriv.transport.session_settings import SessionSettings
 
 __all__ = [
     "BlobChannel",
@@ -30,7 +31,7 @@ _LATER = {
     "BlobChannel": "fedpriv.transport.blobs",
     "OwnerSession": "fedpriv.transport.datasite",
     "ResearcherSession": "fedpriv.transport.datasite",
-    "SessionSettings": "fedpriv.transport.datasite",
+    "SessionSettings": "fedpriv.transport.session_settings",
 }
 
 

@@ -8,8 +8,8 @@ import io
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -35,12 +35,12 @@ from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 from fedpriv.errors import ConfigError, UntrustedError
 from fedpriv.files import private_folder, write_atomic, write_folder
 from fedpriv.transport.blobs import BlobChannel
-from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.each_peer import EachPeer
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.session_settings import SessionSettings
 from fedpriv.transport.spool import Spool
 from fedpriv.transport.syncing import CODE, remove_staging, staging_folder
 from fedpriv.transport.watcher_syncing import WatcherSyncer
@@ -68,37 +68,6 @@ def _quiet() -> Iterator[None]:
     """Keep syft's prints off the terminal that belongs to our progress view."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionSettings:
-    """What a session needs.
-
-    Attributes
-    ----------
-    email : str
-        Our address.
-    store_url : str
-        The store that all parties reach.
-    folder : Path
-        Our own folder; the syft datasite and the journals lie in it.
-    keys_path : Path
-        The syft key bundle made by :func:`fedpriv.transport.create_transport_keys`.
-    pins : Mapping[str, str]
-        Peer address to its pinned transport key (hex).
-    on_refusal : Callable[[str, str], None]
-        Called with peer and reason for each message that was put in quarantine.
-    transport : TransportChoice
-        How we use our line.
-    """
-
-    email: str
-    store_url: str
-    folder: Path
-    keys_path: Path
-    pins: Mapping[str, str]
-    on_refusal: Callable[[str, str], None] = field(default=lambda peer, reason: None)
-    transport: TransportChoice = field(default_factory=TransportChoice)
 
 
 def _connection_config(settings: SessionSettings) -> StoreConnectionConfig:
