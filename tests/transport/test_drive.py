@@ -142,6 +142,12 @@ def test_a_large_file_goes_in_a_session_of_its_own(store, drive, size):
     assert len(sessions) == (2 if size > 5_000_000 else 0)
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"--"])
+def test_the_last_bytes_are_kept(store, end):
+    store.put("a/k", b"x" + end)
+    assert store.get("a/k", max_bytes=9) == b"x" + end
+
+
 def test_few_requests(store, drive):
     store.put("a/k", b"1")
     counts = []
