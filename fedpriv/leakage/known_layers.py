@@ -49,6 +49,7 @@ class KnownLayers:
     _moments: tuple[Float64, ...] = field(repr=False)
     _whiteners: dict[int, Float32] = field(repr=False, default_factory=dict)
     _typical: dict[int, Float32] = field(repr=False, default_factory=dict)
+    _elsewhere: dict[int, dict[int, Float32]] = field(repr=False, default_factory=dict)
 
     def evidence(self, view: View) -> dict[int, Evidence]:
         """Return the evidence of each group of layers of which a view shows anything but zeros.
@@ -102,6 +103,22 @@ class KnownLayers:
                     parts[group].append(white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-30))
             self._typical.update({group: np.concatenate(found) for group, found in parts.items()})
         return {group: self._typical[group] for group in groups}
+
+    def elsewhere(self, tokens: Sequence[int], groups: Sequence[int]) -> dict[int, Float64]:
+        """Return what groups get for these tokens after some public text, whitened: (tokens, width) each.
+
+        Computed for a token when it is asked for first, and kept.
+        """
+        if missing := sorted(set(tokens) - set(self._elsewhere)):
+            tree = Tree()
+            before = tree.add_text(self._context)[-1]
+            nodes = [tree.add(token, before) for token in missing]
+            found = self.whitened(tree, range(len(self.inputs.groups)))
+            for token, node in zip(missing, nodes, strict=True):
+                self._elsewhere[token] = {group: rows[node].astype(np.float32) for group, rows in found.items()}
+        return {
+            group: np.array([self._elsewhere[token][group] for token in tokens], dtype=np.float64) for group in groups
+        }
 
     def _whitener(self, group: int) -> Float32:
         if group not in self._whiteners:

@@ -34,6 +34,7 @@ class Tree:
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
+    _beginnings: dict[tuple[int, int], int] = field(repr=False, default_factory=dict)
 
     def add(self, token: int, parent: int = -1) -> int:
         """Add a node and return its number."""
@@ -47,6 +48,15 @@ class Tree:
         for token in tokens:
             nodes.append(self.add(token, nodes[-1] if nodes else -1))
         return nodes
+
+    def add_beginning(self, tokens: Sequence[int]) -> int:
+        """Add a text, or of it what no text before it began with, and return its last node; -1 if it is empty."""
+        node = -1
+        for token in tokens:
+            if (node, token) not in self._beginnings:
+                self._beginnings[node, token] = self.add(token, node)
+            node = self._beginnings[node, token]
+        return node
 
     def seen(self) -> tuple[Bool, NDArray[np.int64]]:
         """Return which nodes each node sees, (nodes, nodes), and the position of each in its text, (nodes,)."""

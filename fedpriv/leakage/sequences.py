@@ -4,6 +4,9 @@ The inputs of deeper layers depend on all that stands before a position. So whoe
 what a layer would have got for a guess at the text's beginning, and compare: does it lie in what the update of that
 layer's ``lora_A`` spans? One position after the other, over all layers that are visible, in the manner of DAGER (Petrov
 et al. 2024, arXiv 2405.15586), with a beam and with what public text says about which token follows which.
+
+A token that stands somewhere further on speaks for itself at every position. So a guess is judged by how much better
+the token fits where it is than it would after some public text.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from fedpriv.leakage.known_layers import KnownLayers, known_layers
 from fedpriv.leakage.language import Bigrams
 from fedpriv.leakage.layer_inputs import Tree
 from fedpriv.leakage.layered import presence, pursue_layers
+from fedpriv.leakage.pursuit import Float64
 from fedpriv.leakage.views import View
 from fedpriv.study.plan import LoraChoice
 from fedpriv.training.adapter import AdapterState
@@ -35,7 +39,7 @@ _STARTS, _EXPLAINED = 3, 1e-3
 """Beginnings that are tried, the likeliest first; and the share of the rows' energy that a passage may leave out
 if nothing else is to be tried: after a wrong token what follows is wrong, too, and only the end shows it."""
 
-BEAMS = (8, 24)
+BEAMS = (4, 16)
 """Texts that are kept at each position, first and then where that explained too little."""
 
 _BRANCHES, _SIFTED, _EARLY = 3, 6, 6
@@ -76,6 +80,16 @@ class _Guess:
     evidence: dict[int, Evidence] = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A token after the guess of this place in a beam, the score of both, and what layers get for it."""
+
+    place: int
+    token: int
+    score: float
+    inputs: dict[int, Float64] = field(repr=False)
+
+
 def recover_sequences(
     view: View,
     reader: Reader,
@@ -98,8 +112,9 @@ def recover_sequences(
     passages : int
         How many passages to look for, one after the other; each takes as long as the first.
     candidates : sequence of int
-        Tokens that may be in them, such as those that :func:`fedpriv.leakage.tokens.recover_tokens` names; by default
-        those that are likely by the first layers that are visible.
+        Tokens that may be in them, such as twice as many as they have of those that
+        :func:`fedpriv.leakage.tokens.recover_tokens` names; by default those that are likely by the first layers that
+        are visible.
     beams : sequence of int
         How many texts to keep at each position; the next one is tried where a passage explains too little of a plain
         update. The time grows with each.
@@ -139,11 +154,11 @@ def _read(
     """Return the passage that explains most, of those that the likeliest first tokens lead to."""
     nothing = _Guess(tokens=(), score=0.0, evidence=evidence)
     first = _judged(reader, [nothing], [list(tokens)], sorted(evidence))
-    starts = sorted(first, key=lambda item: -item[2])[:_STARTS]
+    starts = _extended([nothing], sorted(first, key=lambda step: -step.score)[:_STARTS])
     best = nothing
     for beam in beams[:1] if reader.layers.noise else beams:  # under noise nothing is explained entirely
         for start in starts:
-            found = _read_on(reader, _extended(reader, [nothing], [start])[0], tokens, length, beam)
+            found = _read_on(reader, start, tokens, length, beam)
             best = min(best, found, key=lambda guess: _left(guess, evidence))
             if _left(best, evidence) < _EXPLAINED:
                 return best
@@ -155,9 +170,9 @@ def _read_on(reader: Reader, start: _Guess, tokens: Sequence[int], length: int, 
     groups, beam = sorted(start.evidence), [start]
     for _ in range(length - len(start.tokens)):
         sifted = _judged(reader, beam, [_next(reader, guess, tokens) for guess in beam], groups[:_EARLY])
-        best = sorted(sifted, key=lambda item: -item[2])[: _SIFTED * width]
-        following = [[token for place, token, _ in best if place == number] for number in range(len(beam))]
-        beam = _extended(reader, beam, _kept(_judged(reader, beam, following, groups), width))
+        best = sorted(sifted, key=lambda step: -step.score)[: _SIFTED * width]
+        following = [[step.token for step in best if step.place == place] for place in range(len(beam))]
+        beam = _extended(beam, _kept(_judged(reader, beam, following, groups), width))
     return min(beam, key=lambda guess: _left(guess, start.evidence))
 
 
@@ -168,14 +183,14 @@ def _left(guess: _Guess, evidence: dict[int, Evidence]) -> float:
     )
 
 
-def _kept(judged: Sequence[tuple[int, int, float]], width: int) -> list[tuple[int, int, float]]:
+def _kept(judged: Sequence[_Step], width: int) -> list[_Step]:
     """Return the best of a judgement, not all of them from one guess if there are several: the first may be wrong."""
-    most = _BRANCHES if len({number for number, _, _ in judged}) > 1 else width
+    most = _BRANCHES if len({step.place for step in judged}) > 1 else width
     kept, branches = [], Counter[int]()
-    for item in sorted(judged, key=lambda item: -item[2]):
-        branches[item[0]] += 1
-        if branches[item[0]] <= most:
-            kept.append(item)
+    for step in sorted(judged, key=lambda step: -step.score):
+        branches[step.place] += 1
+        if branches[step.place] <= most:
+            kept.append(step)
     return kept[:width]
 
 
@@ -184,37 +199,37 @@ def _next(reader: Reader, guess: _Guess, tokens: Sequence[int]) -> list[int]:
     return list(dict.fromkeys([*tokens, *reader.language.after(before, _FOLLOWERS)]))
 
 
-def _tree(beam: Sequence[_Guess], following: Sequence[Sequence[int]]) -> tuple[Tree, list[list[int]]]:
-    """Return all beginnings of a beam with what may follow each, and the nodes of the latter."""
-    tree = Tree()
-    ends = [tree.add_text(guess.tokens)[-1] if guess.tokens else -1 for guess in beam]
-    return tree, [[tree.add(token, end) for token in some] for end, some in zip(ends, following, strict=True)]
-
-
 def _judged(
     reader: Reader, beam: Sequence[_Guess], following: Sequence[Sequence[int]], groups: Sequence[int]
-) -> list[tuple[int, int, float]]:
-    """Return for each guess and each token after it: the guess's number, the token, and the score of both together."""
-    tree, nodes = _tree(beam, following)
+) -> list[_Step]:
+    """Judge by these layers each of the tokens that may follow each guess."""
+    tree = Tree()
+    ends = [tree.add_beginning(guess.tokens) for guess in beam]
+    nodes = [[tree.add(token, end) for token in some] for end, some in zip(ends, following, strict=True)]
     inputs = reader.layers.whitened(tree, groups)
     found = []
-    for number, (guess, some, at) in enumerate(zip(beam, following, nodes, strict=True)):
-        gains = [guess.evidence[group].gains(inputs[group][at]) * inputs[group].shape[1] / 2 for group in groups]
+    for place, (guess, some, at) in enumerate(zip(beam, following, nodes, strict=True)):
+        if not some:
+            continue
+        elsewhere = reader.layers.elsewhere(some, groups)
+        both = [guess.evidence[g].gains(np.vstack([inputs[g][at], elsewhere[g]])) for g in groups]
+        nats = [gains.reshape(2, -1) * inputs[group].shape[1] / 2 for group, gains in zip(groups, both, strict=True)]
+        here, there = np.mean(nats, axis=0)
         before = guess.tokens[-1] if guess.tokens else None
-        scores = guess.score + _TRUST * np.mean(gains, axis=0) + reader.language.logarithm(before, some)
-        found += [(number, token, float(score)) for token, score in zip(some, scores, strict=True)]
+        scores = guess.score + _TRUST * (here - there) + reader.language.logarithm(before, some)
+        for token, score, node in zip(some, scores, at, strict=True):
+            seen = {group: inputs[group][node] for group in groups}
+            found.append(_Step(place=place, token=token, score=float(score), inputs=seen))
     return found
 
 
-def _extended(reader: Reader, beam: Sequence[_Guess], judged: Sequence[tuple[int, int, float]]) -> list[_Guess]:
-    """Return the guesses that a judgement leaves, without what they explain."""
-    following = [[token for place, token, _ in judged if place == number] for number in range(len(beam))]
-    tree, nodes = _tree(beam, following)
-    groups = sorted(beam[0].evidence)
-    inputs = reader.layers.whitened(tree, groups)
-    found = []
-    for number, token, score in judged:
-        guess, node = beam[number], nodes[number][following[number].index(token)]
-        left = {group: guess.evidence[group].without(inputs[group][node]) for group in groups}
-        found.append(_Guess(tokens=(*guess.tokens, token), score=score, evidence=left))
-    return found
+def _extended(beam: Sequence[_Guess], steps: Sequence[_Step]) -> list[_Guess]:
+    """Return the guesses that steps of all layers lead to, without what they explain."""
+    return [
+        _Guess(
+            tokens=(*beam[step.place].tokens, step.token),
+            score=step.score,
+            evidence={group: beam[step.place].evidence[group].without(seen) for group, seen in step.inputs.items()},
+        )
+        for step in steps
+    ]

@@ -33,6 +33,16 @@ def test_branches_do_not_see_each_other(inputs):
             np.testing.assert_allclose(another[nodes], one, rtol=1e-4, atol=1e-5)
 
 
+def test_beginnings_are_shared_and_tokens_may_repeat():
+    tree = Tree()
+    end = tree.add_beginning([5, 5, 6, 5])
+    assert (tree.tokens, tree.parents) == ([5, 5, 6, 5], [-1, 0, 1, 2])
+    assert tree.add_beginning([5, 5, 6, 5]) == end
+    assert tree.parents[tree.add_beginning([5, 5, 7])] == 1
+    assert (tree.tokens, tree.parents) == ([5, 5, 6, 5, 7], [-1, 0, 1, 2, 1])
+    assert tree.add_beginning([]) == -1
+
+
 def test_deeper_layers_see_the_context_and_the_first_does_not(inputs):
     tree = Tree()
     one, other = tree.add_text([5, 6])[1], tree.add_text([7, 6])[1]

@@ -42,7 +42,7 @@ def truth(attacked, seed):
 
 def read(attacked, reader, view):
     bag = recover_tokens(view, attacked.dictionary, LENGTH)
-    return recover_sequences(view, reader, length=LENGTH, candidates=bag, beams=(8,))[0]
+    return recover_sequences(view, reader, length=LENGTH, candidates=bag)[0]
 
 
 def without_first_block(view):
@@ -63,15 +63,15 @@ def control(attacked, reader):
 
 def test_positive_control_a_gradient_gives_the_passage_away_in_order(control):
     scores = [rouge_l(trial.guess, trial.truth) for trial in control]
-    assert np.mean(scores) > 0.9
-    assert sum(trial.guess == trial.truth for trial in control) >= 3
+    assert np.mean(scores) > 0.95
+    assert sum(trial.guess == trial.truth for trial in control) >= 4
 
 
 def test_hiding_the_first_block_does_not_hide_the_passage(attacked, reader):
     scores = []
     for seed in SEEDS[:3]:
         view = without_first_block(view_of(gradient(attacked, seed)))
-        scores.append(rouge_l(recover_sequences(view, reader, length=LENGTH, beams=(8,))[0], truth(attacked, seed)))
+        scores.append(rouge_l(recover_sequences(view, reader, length=LENGTH)[0], truth(attacked, seed)))
     assert np.mean(scores) > 0.9
 
 
@@ -95,7 +95,7 @@ def test_of_a_batch_of_two_the_tokens_of_both_come_back(attacked, reader):
     batch = attacked.passages(2, seed=3, length=LENGTH + 1)
     view = view_of(gradient_of(attacked.folder, LORA, attacked.adapter, batch))
     bag = recover_tokens(view, attacked.dictionary, len(read_tokens(batch)))
-    found = recover_sequences(view, reader, length=LENGTH, passages=2, candidates=bag, beams=(8,))
+    found = recover_sequences(view, reader, length=LENGTH, passages=2, candidates=bag)
     assert len(found) == 2
     assert [len(text) for text in found] == [LENGTH, LENGTH]
     named = {token for text in found for token in text}

@@ -7,7 +7,7 @@ from typing import get_args
 
 from fedpriv.experiments.comparison.cases import Part
 from fedpriv.experiments.comparison.charts import Chart, Level, Panel, Series
-from fedpriv.experiments.comparison.leakage import EPSILON, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent
 from fedpriv.experiments.comparison.record import Record
@@ -34,7 +34,7 @@ def leakage_chart(leaks: Sequence[LeakageRecord]) -> Chart:
     """Figure 1: what an attack reads out of single updates."""
     first = [leak for leak in leaks if leak.case.work == "one step, 1 note" and leak.case.epsilon in (None, EPSILON)]
     noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
-    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks)]
+    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks), *_in_order(leaks)]
     return Chart(name="leakage", title="Data leakage, by attack", panels=panels)
 
 
@@ -84,7 +84,8 @@ def _over_epsilon(noisy: Sequence[LeakageRecord], first: Sequence[LeakageRecord]
 
 
 def _by_work(leaks: Sequence[LeakageRecord]) -> list[Panel]:
-    works = [leak for leak in leaks if leak.case.epsilon is None and leak.case.holder == _HOLDERS[0]]
+    outside = [leak for leak in leaks if leak.case.epsilon is None and leak.case.holder == _HOLDERS[0]]
+    works = [leak for leak in outside if leak.case.work != IN_ORDER]
     by_work = sorted({leak.case.work for leak in works}, key=get_args(Work).index)
     if len(by_work) < 2:
         return []
@@ -101,6 +102,27 @@ def _by_work(leaks: Sequence[LeakageRecord]) -> list[Panel]:
                 if any((method, work) in found for work in by_work)
             ],
             value_title="leakage rate",
+            share=True,
+        )
+    ]
+
+
+def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
+    read = [leak for leak in leaks if leak.case.work == IN_ORDER]
+    methods = in_order(leak.case.method for leak in read)
+    if not methods:
+        return []
+    series = []
+    for holder in _HOLDERS:
+        of = {leak.case.method: leak for leak in read if leak.case.holder == holder}
+        series.append(_rates(holder, [of.get(method) for method in methods]))
+    return [
+        Panel(
+            title="The note itself, word for word, from one step on it",
+            kind="bars",
+            places=[METHODS[method].title for method in methods],
+            series=series,
+            value_title="ROUGE-L above chance",
             share=True,
         )
     ]

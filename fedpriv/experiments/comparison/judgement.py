@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import Holder, LeakageRecord
+from fedpriv.experiments.comparison.leakage import IN_ORDER, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent, interval, number_of
 from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE, Row, leak_of
@@ -33,6 +33,9 @@ MOST_CPU_OVER_FL = 0.05
 MOST_LOSS_OVER_FL, MOST_LOSS_OVER_CENTRALISED = 0.01, 0.03
 LEAST_CONTROL = 0.95
 """Telling tokens that the attack names from plain single gradients of 32 tokens; first measured as 1.00."""
+
+LEAST_READ = 0.9
+"""ROUGE-L of what it reads from them word for word; first measured as 1.00."""
 
 LOSS_SEEDS, LEAST_SEEDS = 3, 2
 """Of which the targets about losses are; and fewer than which have no range."""
@@ -56,9 +59,11 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
     by = {row.method: row for row in rows}
     fl, own, he, central = (by.get(name) for name in ("fl", "fedpriv", "he-fl", "centralised"))
     sent, he_sent = _compared(own, fl, lambda row: row.bytes_up), _compared(he, own, lambda row: row.bytes_up)
-    found = [_control(leaks)]
+    found = _controls(leaks)
     for method in ("fedpriv", "fedpriv-hybrid"):
-        found += [_at_chance(leaks, method, holder) for holder in (OUTSIDE, INSIDE)]
+        for holder in (OUTSIDE, INSIDE):
+            found.append(_at_chance("leakage rate", leaks, method, holder))
+            found.append(_at_chance("ROUGE-L above chance", leaks, method, holder, IN_ORDER))
     return [
         *found,
         _target("fedpriv's bytes up over FL's", sent, most=MOST_BYTES_OVER_FL, written=_times),
@@ -131,22 +136,31 @@ def _within(value: float, most: float | None, least: float | None) -> bool:
     return (most is None or value <= most) and (least is None or value >= least)
 
 
-def _control(leaks: Sequence[LeakageRecord]) -> Judged:
-    leak = leak_of(leaks, "fl", OUTSIDE)
-    reached = leak is not None and leak.named >= LEAST_CONTROL
+def _controls(leaks: Sequence[LeakageRecord]) -> list[Judged]:
+    tokens, text = leak_of(leaks, "fl", OUTSIDE), leak_of(leaks, "fl", OUTSIDE, IN_ORDER)
+    work = "from plain FL's updates, one step on one note (positive control)"
+    return [
+        _control(f"telling tokens named {work}", tokens, LEAST_CONTROL),
+        _control(f"the note read word for word, ROUGE-L, {work}", text, LEAST_READ),
+    ]
+
+
+def _control(what: str, leak: LeakageRecord | None, least: float) -> Judged:
     return Judged(
-        what="telling tokens named from plain FL's updates, one step on one note (positive control)",
-        wanted=f">= {LEAST_CONTROL:.0%}",
+        what=what,
+        wanted=f">= {least:.0%}",
         measured="-" if leak is None else f"{leak.named:.0%} of {leak.trials} passages",
-        verdict="not measured" if leak is None else "met" if reached else "missed",
+        verdict="not measured" if leak is None else "met" if leak.named >= least else "missed",
     )
 
 
-def _at_chance(leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder) -> Judged:
-    leak = leak_of(leaks, method, holder)
+def _at_chance(
+    of: str, leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder, work: Work = "one step, 1 note"
+) -> Judged:
+    leak = leak_of(leaks, method, holder, work)
     rate = leak.rate if leak else None
     return Judged(
-        what=f"leakage rate of {METHODS[method].title}, {holder}",
+        what=f"{of} of {METHODS[method].title}, {holder}",
         wanted="an interval that holds 0",
         measured="-" if rate is None else f"{_fine(rate.value)} ({interval(rate, _fine)})",
         verdict="not measured" if rate is None else "met" if rate.low <= 0 <= rate.high else "missed",

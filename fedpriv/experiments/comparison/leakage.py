@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from dp_accounting import get_sigma_gaussian
@@ -31,12 +31,18 @@ from fedpriv.experiments.comparison.record import Records
 from fedpriv.leakage import (
     ADAPTIVE_NOISE,
     Dictionary,
+    Reader,
     Rehearsal,
+    SequenceTrial,
     Trial,
     View,
     leakage_rate,
     read_tokens,
+    recover_sequences,
     recover_tokens,
+    rouge_l,
+    sequence_rate,
+    sequence_reader,
     sgd_update,
     token_dictionary,
 )
@@ -48,18 +54,24 @@ from fedpriv.training import LocalContext, starting_adapter, train_local
 from fedpriv.training.adapter import AdapterState, flatten, layout_of, unflatten
 from fedpriv.training.examples import Encoder, Example, encode, read_lines
 
-Work = Literal["one step, 1 note", "one step, 4 notes", "local round, 4 notes"]
+Work = Literal["one step, 1 note", "one step, 4 notes", "local round, 4 notes", "one step, 1 note, in order"]
 Holder = Literal["aggregator and store", "one colluding domain"]
 
 LEAKAGE = "leakage"
 PASSAGES = 10
+TEXTS = 6
+"""Passages that are read word for word, which takes longer than naming their tokens."""
+
 MEMBERS = 3
 EPSILON = 8.0
 EPSILONS = (1.0, EPSILON, 64.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
 """Of DP-FL's curve: the whole study's, at one domain. The last ones are no privacy at all: where an update has half a
 million numbers, only there is the noise of each of them small enough for the attack to see anything."""
 
-_NOTES: dict[Work, int] = {"one step, 1 note": 1, "one step, 4 notes": 4, "local round, 4 notes": 4}
+IN_ORDER: Final = "one step, 1 note, in order"
+"""The attack on sequences: rates of this one are ROUGE-L above chance."""
+
+_NOTES: dict[Work, int] = {"one step, 1 note": 1, "one step, 4 notes": 4, "local round, 4 notes": 4, IN_ORDER: 1}
 _PUBLIC_SEED = 1
 _RATE = 0.1
 
@@ -84,7 +96,8 @@ class LeakageRecord(Section):
     """What an attack found.
 
     ``rate`` is the leakage rate, None where it was not measured; ``named`` the share of the telling tokens that were
-    named, chance included; ``control`` the same where the attack must succeed.
+    named, chance included; ``control`` the same where the attack must succeed. Of texts that are read in order they
+    are ROUGE-L in place of shares of tokens.
     """
 
     record_version: Literal[1] = 1
@@ -93,6 +106,9 @@ class LeakageRecord(Section):
     named: float
     control: Range
     trials: int
+
+
+_PLAIN_TEXTS = LeakageCase(method="fl", holder="aggregator and store", work=IN_ORDER)
 
 
 def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
@@ -107,6 +123,8 @@ def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
         if method in ("fl", "fedpriv", "fedpriv-hybrid"):
             works: tuple[Work, ...] = ("one step, 4 notes", "local round, 4 notes")
             cases += [LeakageCase(method=method, holder=holders[0], work=work) for work in works]
+        if method in ("fl", "he-fl", "fedpriv", "fedpriv-hybrid"):
+            cases += [LeakageCase(method=method, holder=holder, work=IN_ORDER) for holder in holders]
     return cases
 
 
@@ -143,6 +161,7 @@ class _Batch:
     """The passages of one trial, and their update."""
 
     secret: frozenset[int]
+    texts: tuple[tuple[int, ...], ...]
     update: AdapterState
 
 
@@ -159,10 +178,10 @@ class _Attacker:
         self._model, self._lora = bed.model.folder, self._plan.lora
         public = self._public()
         self._adapter = self._warm(public)
-        examples = encode(self._model, read_lines(public), max_tokens=self._plan.training.max_tokens)
-        self._plain = token_dictionary(self._model, self._lora, examples)
+        self._examples = encode(self._model, read_lines(public), max_tokens=self._plan.training.max_tokens)
+        self._plain = token_dictionary(self._model, self._lora, self._examples)
         self._adaptive = token_dictionary(
-            self._model, self._lora, examples, noise=ADAPTIVE_NOISE, adapter=self._adapter
+            self._model, self._lora, self._examples, noise=ADAPTIVE_NOISE, adapter=self._adapter
         )
         vocabulary = len(self._plain.frequency)
         self._common = self._plain.common(min(MOST_COMMON, vocabulary // 16))
@@ -202,6 +221,8 @@ class _Attacker:
 
     def measure(self, case: LeakageCase) -> LeakageRecord:
         """Attack the updates of every batch."""
+        if case.work == IN_ORDER:
+            return self._measure_texts(case)
         trials = self._trials(case)
         rate = leakage_rate(trials, control=self._control, common=self._common)
         named = [share for trial in trials if (share := trial.named(self._common, trial.guesses)) is not None]
@@ -212,6 +233,40 @@ class _Attacker:
             control=Range.of(rate.control),
             trials=rate.trials,
         )
+
+    def _measure_texts(self, case: LeakageCase) -> LeakageRecord:
+        """Read passages word for word."""
+        trials = self._plain_texts if case == _PLAIN_TEXTS else self._texts(case)
+        rate = sequence_rate(trials, control=self._plain_texts)
+        return LeakageRecord(
+            case=case,
+            rate=rate.above_chance and Range.of(rate.above_chance),
+            named=round(float(np.mean([rouge_l(trial.guess, trial.truth) for trial in trials])), 4),
+            control=Range.of(rate.control),
+            trials=rate.trials,
+        )
+
+    @functools.cached_property
+    def _plain_texts(self) -> list[SequenceTrial]:
+        return self._texts(_PLAIN_TEXTS)
+
+    def _texts(self, case: LeakageCase) -> list[SequenceTrial]:
+        batches = self._batches(case.work)[:TEXTS]
+        guesses = []
+        for batch, view in zip(batches, self._views_of(case, batches), strict=True):
+            named = recover_tokens(view, self._plain, 2 * len(batch.secret))
+            (text,) = batch.texts
+            found = recover_sequences(view, self._reader, length=len(text), candidates=named)
+            guesses.append(found[0] if found else ())
+        others = [*guesses[1:], guesses[0]]
+        return [
+            SequenceTrial(truth=batch.texts[0], guess=guess, other=other)
+            for batch, guess, other in zip(batches, guesses, others, strict=True)
+        ]
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return sequence_reader(self._model, self._lora, self._adapter, self._examples)
 
     @functools.cached_property
     def _control(self) -> list[Trial]:
@@ -249,11 +304,15 @@ class _Attacker:
                 tuple(dict.fromkeys([*(batch.secret if read else ()), *dictionary.by_frequency]))[:most]
                 for batch in batches
             ]
+        return [recover_tokens(view, dictionary, most) for view in self._views_of(case, batches)]
+
+    def _views_of(self, case: LeakageCase, batches: Sequence[_Batch]) -> list[View]:
+        """Return what the holder of a case gets of each batch's update."""
         updates = [batch.update for batch in batches]
         if case.epsilon is not None:
             updates = [self._noised(update, case.epsilon) for update in updates]
-        protection = method.protection(10, list(self._adapter))
-        return [recover_tokens(view, dictionary, most) for view in self._views(case.holder, protection, updates)]
+        protection = METHODS[case.method].protection(10, list(self._adapter))
+        return self._views(case.holder, protection, updates)
 
     def _views(self, holder: Holder, protection: ProtectionChoice, updates: Sequence[AdapterState]) -> list[View]:
         """Protect each update in a cohort whose others send the next ones, and look at it."""
@@ -293,7 +352,8 @@ class _Attacker:
             update = round_.update(passages)
         else:
             update = sgd_update(self._model, self._lora, self._adapter, [examples], rate=_RATE)
-        return _Batch(secret=read_tokens(examples), update=update)
+        texts = tuple(example.ids[:-1] for example in examples)
+        return _Batch(secret=read_tokens(examples), texts=texts, update=update)
 
     def _noised(self, update: AdapterState, epsilon: float) -> AdapterState:
         """Return an update with the noise of a study with privacy of unit ``domain``.

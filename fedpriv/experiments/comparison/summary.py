@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import EPSILON, Holder, LeakageRecord
+from fedpriv.experiments.comparison.leakage import EPSILON, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import MethodName, in_order
 from fedpriv.experiments.comparison.numbers import Spread
 from fedpriv.experiments.comparison.record import Record
@@ -87,11 +87,13 @@ def spread_of(records: Sequence[Record], method: MethodName, value: Callable[[Re
     return Spread(by_seed={record.case.seed: value(record) for record in runs})
 
 
-def leak_of(leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder) -> LeakageRecord | None:
-    """Return the attack on one step on one note; of DP-FL at the epsilon of the other figures."""
+def leak_of(
+    leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder, work: Work = "one step, 1 note"
+) -> LeakageRecord | None:
+    """Return the attack on such work; of DP-FL at the epsilon of the other figures."""
     for leak in leaks:
         case = leak.case
-        same = (case.method, case.holder, case.work) == (method, holder, "one step, 1 note")
+        same = (case.method, case.holder, case.work) == (method, holder, work)
         if same and case.epsilon in (None, EPSILON):
             return leak
     return None

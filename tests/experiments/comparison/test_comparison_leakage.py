@@ -4,7 +4,7 @@ import pytest
 
 from fedpriv.experiments.comparison.bed import Bed
 from fedpriv.experiments.comparison.cases import Case
-from fedpriv.experiments.comparison.leakage import EPSILON, LEAKAGE, LeakageCase, measure_leakage
+from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, LEAKAGE, LeakageCase, measure_leakage
 from fedpriv.experiments.comparison.record import Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
 from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE
@@ -17,6 +17,7 @@ CASES = [
     LeakageCase(method="fl", holder=OUTSIDE, work="one step, 4 notes"),
     LeakageCase(method="dp-fl", holder=OUTSIDE, epsilon=EPSILON),
     *(LeakageCase(method=method, holder=holder) for method, holder in BOTH),
+    *(LeakageCase(method=method, holder=OUTSIDE, work=IN_ORDER) for method in ("fl", "fedpriv")),
 ]
 
 PASSAGES = 6
@@ -45,6 +46,16 @@ def test_the_positive_control_reads_plain_updates(measured):
     assert found["fl", OUTSIDE, "one step, 1 note"].named >= 0.95
     assert found["fl", OUTSIDE, "one step, 4 notes"].named >= 0.95
     assert found["fl", OUTSIDE, "one step, 1 note"].rate.low > 0.2
+
+
+def test_plain_updates_are_read_word_for_word_and_sealed_ones_are_not(measured):
+    _, found = measured
+    plain, own = (found[method, OUTSIDE, IN_ORDER] for method in ("fl", "fedpriv"))
+    assert plain.named >= 0.9
+    assert plain.rate.low > 0.1
+    assert own.control == plain.control
+    assert own.rate.low <= 0.0
+    assert own.rate.value < 0.2
 
 
 def test_whoever_gets_the_notes_reads_most_and_who_gets_nothing_guesses(measured):

@@ -11,7 +11,7 @@ from fedpriv.experiments.comparison.cases import Case
 from fedpriv.experiments.comparison.charts import Panel, Series, value_range
 from fedpriv.experiments.comparison.figures import charts_of
 from fedpriv.experiments.comparison.judgement import claims_of, targets_of
-from fedpriv.experiments.comparison.leakage import LeakageCase, LeakageRecord
+from fedpriv.experiments.comparison.leakage import IN_ORDER, LeakageCase, LeakageRecord
 from fedpriv.experiments.comparison.numbers import Spread, decimals, in_percent
 from fedpriv.experiments.comparison.printed import write_pictures
 from fedpriv.experiments.comparison.record import Cost, Quality, Record
@@ -44,10 +44,10 @@ def runs(method, *, losses=(2.0, 2.002, 2.004), other=1.0, **more):
     ]
 
 
-def leak(method, holder, value, *, spread=0.1, measured=True):
+def leak(method, holder, value, *, spread=0.1, measured=True, work="one step, 1 note"):
     rate = Range(value=value, low=value - spread, high=value + spread) if measured else None
     return LeakageRecord(
-        case=LeakageCase(method=method, holder=holder),
+        case=LeakageCase(method=method, holder=holder, work=work),
         rate=rate,
         named=min(1.0, value + 0.2),
         control=Range(value=1.0, low=1.0, high=1.0),
@@ -67,6 +67,8 @@ LEAKS = [
     leak("he-fl", INSIDE, 0.8),
     leak("fedpriv", OUTSIDE, 0.0),
     leak("fedpriv", INSIDE, 0.01),
+    leak("fl", OUTSIDE, 0.8, work=IN_ORDER),
+    *(leak("fedpriv", holder, 0.0, work=IN_ORDER) for holder in (OUTSIDE, INSIDE)),
 ]
 
 
@@ -128,9 +130,17 @@ def test_one_seed_tells_bytes_and_nothing_that_changes_with_the_seed():
 
 
 def test_leakage_above_chance_misses_its_target():
-    leaks = [*LEAKS[:2], leak("fedpriv", OUTSIDE, 0.2), leak("fedpriv", INSIDE, 0.0, measured=False)]
+    leaks = [
+        *LEAKS[:2],
+        leak("fedpriv", OUTSIDE, 0.2),
+        leak("fedpriv", INSIDE, 0.0, measured=False),
+        leak("fl", OUTSIDE, 0.5, work=IN_ORDER),
+        leak("fedpriv", OUTSIDE, 0.2, work=IN_ORDER),
+    ]
     found = verdicts(targets_of(rows_of(RUNS, leaks), leaks))
     assert found[f"leakage rate of fedpriv, {OUTSIDE}"] == "missed"
+    assert found[f"ROUGE-L above chance of fedpriv, {OUTSIDE}"] == "missed"
+    assert [verdict for what, verdict in found.items() if "word for word" in what] == ["missed"]
     assert found[f"leakage rate of fedpriv, {INSIDE}"] == "not measured", (
         "an attack that measured nothing shows nothing"
     )
