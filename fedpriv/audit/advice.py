@@ -8,6 +8,9 @@ from fedpriv.audit.result import GUESSING, Advice, Measure, PartyName, Range
 from fedpriv.audit.words import ASKS, between, in_words, percent
 from fedpriv.study import Plan
 
+_BY_LUCK = 40
+"""Of so many 95 % intervals one lies above guessing where there is nothing."""
+
 
 def advice_of(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> tuple[Advice, ...]:
     """Return what follows from the measures, the gravest first.
@@ -46,11 +49,15 @@ def _control(measures: Sequence[Measure]) -> Iterator[Advice]:
     failed = sorted({m.attack for m in measures if m.found is None and m.control is not None and m.epsilon is None})
     for attack in failed:
         (first, *_) = [m for m in measures if m.attack == attack and m.found is None and m.control is not None]
-        what = {"tokens": "recovering word pieces", "membership": "telling which passage was in it"}[attack]
+        what = {
+            "tokens": "recovering word pieces",
+            "text": "reading notes word for word",
+            "membership": "telling which passage was in it",
+        }[attack]
         yield Advice(
             kind="control",
             text=f"Take no comfort from the attack {what}: {first.why_not}. Judge the plan by its protection "
-            "and by the other attack.",
+            "and by what else was tried.",
         )
 
 
@@ -60,10 +67,12 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
     weaker = [name for name in sent if protection.of_tensor(name)[0] in ("ckks", "ckks-tuned")]
     worst = _worst(measures, "aggregator")
     if worst is not None and not open_ones:
+        looks = sum(m.found is not None for m in _of(measures, "aggregator"))
         yield Advice(
             kind="limits",
             text=f"The plan leaves nothing open to the researcher and the store, and yet the attack reached "
-            f"{in_words(worst)}. Once in forty that is chance. Measure again with --seed 1 and more --passages; if "
+            f"{in_words(worst)}. One of the {looks} numbers about them is as high by chance in one audit of "
+            f"{max(2, round(_BY_LUCK / looks))}. Measure again with --seed 1 and more --passages; if "
             "it comes again, do not approve, and report it.",
         )
     elif worst is not None:

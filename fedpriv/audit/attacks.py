@@ -12,13 +12,17 @@ from fedpriv.audit.result import AttackName, Range
 from fedpriv.errors import InputError
 from fedpriv.leakage import (
     Dictionary,
+    Reader,
+    SequenceTrial,
     Trial,
     View,
     leakage_rate,
     membership_score,
     recover_likely_tokens,
+    recover_sequences,
+    sequence_rate,
 )
-from fedpriv.leakage.above_chance import LEAST_TRIALS
+from fedpriv.leakage.above_chance import LEAST_TRIALS, AboveChance
 from fedpriv.leakage.intervals import bootstrap
 from fedpriv.leakage.membership import auroc
 from fedpriv.leakage.rate import LEAST_CONTROL
@@ -44,6 +48,8 @@ class Seen:
         Of what holds the passages in question, and of the same with others in their place.
     secret : frozenset of int
         The tokens of the passages in question.
+    text : tuple of int
+        Those of the first of them that the model has read, in order.
     gradient : dict of ndarray
         The gradient of the first of them.
     """
@@ -51,6 +57,7 @@ class Seen:
     own: View
     other: View
     secret: frozenset[int]
+    text: tuple[int, ...]
     gradient: AdapterState
 
 
@@ -115,13 +122,7 @@ class TokenAttack:
             rate = leakage_rate(tried, control=control, common=self.common)
         except InputError as error:
             return Finding(found=None, control=None, trials=0, why_not=error.what)
-        few = rate.trials < LEAST_TRIALS
-        return Finding(
-            found=rate.above_chance and Range.of(rate.above_chance),
-            control=Range.of(rate.control),
-            trials=rate.trials,
-            why_not="" if rate.measured else _too_few(rate.trials) if few else _FAILED,
-        )
+        return _finding(rate)
 
     def _trial(self, case: Seen, dictionary: Dictionary) -> Trial:
         own, other = (self._guesses(view, dictionary, len(case.secret)) for view in (case.own, case.other))
@@ -131,6 +132,51 @@ class TokenAttack:
     def _guesses(view: View, dictionary: Dictionary, count: int) -> list[int]:
         sought = recover_likely_tokens(view, dictionary, min(count, MOST_SOUGHT))
         return list(dict.fromkeys([*sought, *dictionary.by_frequency]))[:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextAttack:
+    """What stood in the passage, word for word: :func:`fedpriv.leakage.recover_sequences`.
+
+    Attributes
+    ----------
+    reader, dictionary
+        For updates as the plan's steps make them.
+    plain_reader, plain
+        For plain gradients.
+    most : int
+        So many passages are read; each takes long.
+    """
+
+    reader: Reader
+    dictionary: Dictionary
+    plain_reader: Reader
+    plain: Dictionary
+    most: int
+    name: AttackName = "text"
+
+    def tried(self, cases: Sequence[Seen]) -> list[SequenceTrial]:
+        return self._trials(cases, self.reader, self.dictionary)
+
+    def controlled(self, cases: Sequence[Seen]) -> list[SequenceTrial]:
+        return self._trials(cases, self.plain_reader, self.plain)
+
+    def judge(self, tried: list[SequenceTrial], control: list[SequenceTrial]) -> Finding:
+        return _finding(sequence_rate(tried, control=control))
+
+    def _trials(self, cases: Sequence[Seen], reader: Reader, dictionary: Dictionary) -> list[SequenceTrial]:
+        guesses = [self._read(case, reader, dictionary) for case in cases[: self.most]]
+        others = [*guesses[1:], guesses[0]]  # what the same party reads of the next passage
+        return [
+            SequenceTrial(truth=case.text, guess=guess, other=other)
+            for case, guess, other in zip(cases, guesses, others, strict=False)
+        ]
+
+    @staticmethod
+    def _read(case: Seen, reader: Reader, dictionary: Dictionary) -> tuple[int, ...]:
+        likely = recover_likely_tokens(case.own, dictionary, min(2 * len(case.text), MOST_SOUGHT))
+        found = recover_sequences(case.own, reader, length=len(case.text), candidates=likely)
+        return found[0] if found else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +200,16 @@ class MembershipAttack:
             trials=len(tried),
             why_not="" if works else _too_few(len(tried)) if few else _FAILED,
         )
+
+
+def _finding(rate: AboveChance) -> Finding:
+    few = rate.trials < LEAST_TRIALS
+    return Finding(
+        found=rate.above_chance and Range.of(rate.above_chance),
+        control=Range.of(rate.control),
+        trials=rate.trials,
+        why_not="" if rate.measured else _too_few(rate.trials) if few else _FAILED,
+    )
 
 
 def _too_few(count: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedpriv import __version__
 from fedpriv.audit.advice import advice_of
-from fedpriv.audit.attacks import Attack, MembershipAttack, TokenAttack
+from fedpriv.audit.attacks import Attack, MembershipAttack, TextAttack, TokenAttack
 from fedpriv.audit.beginning import EXAMPLES, public_notes, warmed
 from fedpriv.audit.looking import Looking
 from fedpriv.audit.own_code import OwnCode, own_code
@@ -33,13 +33,13 @@ from fedpriv.domain.starting import prepare_data, read_record
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.trial import model_of, trial_folder
 from fedpriv.errors import ConfigError, DataError, GatekeeperError, TrainingError
-from fedpriv.leakage import ADAPTIVE_NOISE, token_dictionary
+from fedpriv.leakage import ADAPTIVE_NOISE, Dictionary, sequence_reader, token_dictionary
 from fedpriv.leakage.above_chance import LEAST_TRIALS
 from fedpriv.leakage.telling import common_count, passage_length
 from fedpriv.study import Plan
 from fedpriv.training.adapter import AdapterState, load_state, lora_layout
 from fedpriv.training.base_model import LocalModel
-from fedpriv.training.examples import Encoder
+from fedpriv.training.examples import Encoder, Example
 from fedpriv.training.lines import LineFile
 from fedpriv.training.recipe import stock_recipe
 
@@ -54,6 +54,8 @@ class AuditChoice:
     ----------
     passages : int
         Of the shard, each attacked in updates of its own.
+    texts : int
+        So many of them are also read word for word, of single passages; 0 leaves it out. It takes long.
     rounds : int
         Local rounds of as many passages as the plan reads; 0 leaves them out.
     epsilons : tuple of float
@@ -63,6 +65,7 @@ class AuditChoice:
     """
 
     passages: int = 16
+    texts: int = 0
     rounds: int = 8
     epsilons: tuple[float, ...] = ()
     seed: int = 0
@@ -94,7 +97,7 @@ def audit_leakage(
     Raises
     ------
     ConfigError
-        If fewer passages are asked for than an interval needs, or an epsilon is out of range.
+        If fewer passages or texts are asked for than an interval needs, or an epsilon is out of range.
     DataError
         If the domain's data cannot be prepared, or have too few passages.
     TrainingError, GatekeeperError
@@ -106,6 +109,8 @@ def audit_leakage(
     """
     if choice.passages < LEAST_TRIALS:
         raise ConfigError(f"{choice.passages} passages say nothing", todo=f"take {LEAST_TRIALS} or more")
+    if 0 < choice.texts < LEAST_TRIALS:
+        raise ConfigError(f"{choice.texts} texts say nothing", todo=f"read {LEAST_TRIALS} or more, or 0")
     started, plan = time.monotonic(), stored.request.plan
     others = [(epsilon, with_privacy(plan, epsilon)) for epsilon in choice.epsilons]
     model = model_of(plan, cache)
@@ -181,9 +186,10 @@ class _Audit:
             TokenAttack(dictionary=adaptive, plain=plain, common=plain.common(common)),
             MembershipAttack(),
         ]
+        of_single = [*attacks, *self._text_attack(work.adapter, public, adaptive, plain)]
         looking = Looking(
             plan=self._plan,
-            attacks=attacks,
+            attacks=of_single,
             members=self._members,
             cohort=self._cohort,
             scratch=self._scratch,
@@ -194,8 +200,9 @@ class _Audit:
         telling = frozenset(range(len(plain.frequency))) - plain.common(common)
         passages = self._draw(encoder, self._choice.passages, length, telling)
         work = self._with_own_code(work, passages[0])
-        alone = scene_of("alone", work, [[p] for p in passages], attacks, self._report)
+        alone = scene_of("alone", work, [[p] for p in passages], of_single, self._report)
         measures = list(looking.measures(work, alone))
+        looking = replace(looking, attacks=attacks)
         by_patient = self._plan.privacy is not None and self._plan.privacy.unit == "patient"
         round_notes = self._round_notes()
         if self._choice.rounds and not by_patient:
@@ -261,6 +268,21 @@ class _Audit:
             scratch=self._scratch,
         )
         return work, start
+
+    def _text_attack(
+        self, adapter: AdapterState, public: Sequence[Example], adaptive: Dictionary, plain: Dictionary
+    ) -> list[Attack]:
+        """Return the attack that reads passages word for word, if it was asked for."""
+        if not self._choice.texts:
+            return []
+        self._report("learning what layers get", 0, 2)
+        readers = []
+        for done, noise in enumerate((ADAPTIVE_NOISE, 0.0), 1):
+            readers.append(sequence_reader(self._model.folder, self._plan.lora, adapter, public, noise=noise))
+            self._report("learning what layers get", done, 2)
+        reader, plain_reader = readers
+        most = self._choice.texts
+        return [TextAttack(reader=reader, dictionary=adaptive, plain_reader=plain_reader, plain=plain, most=most)]
 
     def _with_own_code(self, work: PlannedWork, passage: Passage) -> PlannedWork:
         """Return the work as the request's own code does it, where there is such code and it can do a passage."""

@@ -96,7 +96,7 @@ class Looking:
     ) -> Iterator[Measure]:
         for number, attack in enumerate(self.attacks, 1):
             known = {"scene": scene.name, "party": party, "domains": domains, "attack": attack.name, "epsilon": epsilon}
-            tried = attack.tried(seen(pairs, scene.secrets, scene.gradients))
+            tried = attack.tried(seen(pairs, scene.secrets, scene.texts, scene.gradients))
             finding = attack.judge(tried, scene.controls[attack.name])
             yield Measure(**known, **vars(finding))
             self.report(f"attacking what {_WHO[party]} holds", number, len(self.attacks))

@@ -16,7 +16,7 @@ from fedpriv.audit.words import ASKS, PARTIES, WHO, between, headline, holds, pe
 from fedpriv.files import write_atomic
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_LEAST = {"tokens": -0.1, "membership": 0.0}
+_LEAST = {"tokens": -0.1, "text": -0.1, "membership": 0.0}
 _UNRELEASED = (
     "What the trained adapter tells about a patient after its release was not measured: there is none here yet. Audit "
     "again when the study has had a round."
@@ -37,6 +37,7 @@ def write_page(audit: LeakageAudit, path: Path) -> Path:
         missing="".join(f'<p class="missing"><b>Not measured:</b> {escape(text)}</p>' for text in audit.not_measured),
         advice=_advice(audit),
         tokens=_table([m for m in alone if m.attack == "tokens"], "one note in each update"),
+        text=_text([m for m in alone if m.attack == "text"]),
         membership=_table([m for m in alone if m.attack == "membership"], "one note in each update"),
         round=_round(audit),
         adapter=_adapter(audit),
@@ -64,6 +65,18 @@ def _advice(audit: LeakageAudit) -> str:
     if not audit.advice:
         return "<p>No advice follows from these numbers.</p>"
     return f'<ol class="advice">{"".join(f"<li>{escape(advice.text)}</li>" for advice in audit.advice)}</ol>'
+
+
+def _text(measures: Sequence[Measure]) -> str:
+    if not measures:
+        return ""
+    most = max(measure.trials for measure in measures)
+    return (
+        f"<h2>{ASKS['text']}</h2><p>The attack read {most} of the passages from the first word to the last. Given is "
+        "the share of the text that it has right and in order (ROUGE-L), minus the same of what it read from an update "
+        "of another note. Notes are alike: some words come right in any case.</p>"
+        + _table(measures, "one note in each update")
+    )
 
 
 def _table(measures: Sequence[Measure], what: str, labels: Sequence[str] = ()) -> str:

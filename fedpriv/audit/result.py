@@ -10,13 +10,13 @@ from fedpriv.leakage import Interval
 from fedpriv.study.names import Sha256
 from fedpriv.study.section import Section
 
-AttackName = Literal["tokens", "membership"]
+AttackName = Literal["tokens", "text", "membership"]
 SceneName = Literal["alone", "round", "adapter"]
 PartyName = Literal[
     "unprotected", "aggregator", "reader", "sum", "sum-of-all", "collusion", "aggregator-all-sealed", "released"
 ]
 
-GUESSING: dict[AttackName, float] = {"tokens": 0.0, "membership": 0.5}
+GUESSING: dict[AttackName, float] = {"tokens": 0.0, "text": 0.0, "membership": 0.5}
 """What an attack reaches that has seen nothing."""
 
 
@@ -45,7 +45,8 @@ class Measure(Section):
     domains : int
         How many updates are in what is looked at.
     attack : str
-        ``tokens``: share of the telling tokens named, above chance. ``membership``: AUROC.
+        ``tokens``: share of the telling tokens named, above chance. ``text``: ROUGE-L of the passage as it
+        was read word for word, above chance. ``membership``: AUROC.
     found : Range or None
         None where it was not measured.
     control : Range or None

@@ -21,11 +21,12 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Updates of some passages, with their tokens; the gradient of the first one of each; what attacks make of that."""
+    """Updates of some passages with their tokens, text and gradient of each one's first; what attacks make of that."""
 
     name: SceneName
     updates: list[AdapterState]
     secrets: list[frozenset[int]]
+    texts: list[tuple[int, ...]]
     gradients: list[AdapterState]
     controls: dict[AttackName, Any]
 
@@ -49,14 +50,16 @@ def scene_of(
         report(stage, number, len(cases))
     gradients = [work.gradient(case[0]) for case in cases]
     secrets = [read_tokens([passage.example for passage in case]) for case in cases]
+    texts = [case[0].example.ids[:-1] for case in cases]
     if controls is None:
         descents = [bare({tensor: -value for tensor, value in gradient.items()}) for gradient in gradients]
         turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
-        controls = _controls(attacks, seen(turned, secrets, gradients), report)
+        controls = _controls(attacks, seen(turned, secrets, texts, gradients), report)
     return Scene(
         name=name,
         updates=updates,
         secrets=secrets,
+        texts=texts,
         gradients=gradients,
         controls=controls,
     )
@@ -72,11 +75,14 @@ def _controls(attacks: Sequence[Attack], cases: Sequence[Seen], report: Report) 
 
 
 def seen(
-    pairs: Sequence[tuple[View, View]], secrets: Sequence[frozenset[int]], gradients: Sequence[AdapterState]
+    pairs: Sequence[tuple[View, View]],
+    secrets: Sequence[frozenset[int]],
+    texts: Sequence[tuple[int, ...]],
+    gradients: Sequence[AdapterState],
 ) -> list[Seen]:
     """Return each case as a party sees it."""
-    cases = zip(pairs, secrets, gradients, strict=True)
-    return [Seen(own=own, other=other, secret=secret, gradient=g) for (own, other), secret, g in cases]
+    cases = zip(pairs, secrets, texts, gradients, strict=True)
+    return [Seen(own=own, other=other, secret=secret, text=text, gradient=g) for (own, other), secret, text, g in cases]
 
 
 def bare(update: AdapterState) -> View:

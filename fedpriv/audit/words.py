@@ -47,6 +47,7 @@ HOLDS: dict[PartyName, str] = {
 
 ASKS: dict[AttackName, str] = {
     "tokens": "Which word pieces stood in the note?",
+    "text": "How much of the note can be read, word for word?",
     "membership": "Was this very note among those trained on?",
 }
 
@@ -76,6 +77,8 @@ def in_words(measure: Measure) -> str:
     interval = f"95 % interval {between(found.low, found.high)}"
     if measure.attack == "tokens":
         return f"{percent(found.value)} of a note's telling word pieces above chance ({interval})"
+    if measure.attack == "text":
+        return f"{percent(found.value)} of a note's text in order, above chance ({interval})"
     return (
         f"the right answer to “was this note in it?” {percent(found.value)} of the time ({interval}; guessing is 50 %)"
     )
@@ -86,6 +89,8 @@ def briefly(measure: Measure) -> str:
     value = percent(measure.found.value) if measure.found else "no number"
     if measure.attack == "tokens":
         return f"{value} of a note's telling word pieces above chance"
+    if measure.attack == "text":
+        return f"{value} of a note's text in order, above chance"
     return f"the right answer to “was this note in it?” {value} of the time, where guessing is 50 %"
 
 
@@ -117,8 +122,8 @@ def _researcher(audit: LeakageAudit) -> str:
         return "What the researcher and the store can read was not measured: do not take this page for an all-clear."
     if len(measured) < len(found):
         return (
-            "One of the two attacks could not be measured here; what the other made of what the researcher and the "
-            "store hold could not be told from guessing."
+            f"{len(measured)} of {len(found)} attacks could be measured here; what came of it on what the researcher "
+            "and the store hold could not be told from guessing."
         )
     return "What the attacks made of what the researcher and the store hold could not be told from guessing."
 

@@ -35,6 +35,10 @@ def leakage(
         Path, typer.Option(metavar="FOLDER", help="The domain's folder, with domain.yaml in it.")
     ] = Path(),
     passages: Annotated[int, typer.Option(min=5, max=1000, help="How many passages of your notes are tried.")] = 16,
+    texts: Annotated[
+        int,
+        typer.Option(min=0, max=1000, help="So many of them are also read word for word, which takes minutes each."),
+    ] = 0,
     rounds: Annotated[
         int, typer.Option(min=0, max=200, help="How many whole rounds are tried, too; 0 leaves them out.")
     ] = 8,
@@ -56,7 +60,7 @@ def leakage(
     from fedpriv.cli.view import quieten_transformers
     from fedpriv.domain import Domain
 
-    choice = AuditChoice(passages=passages, rounds=rounds, epsilons=_numbers(epsilons), seed=seed)
+    choice = AuditChoice(passages=passages, texts=texts, rounds=rounds, epsilons=_numbers(epsilons), seed=seed)
     owner = Domain.open(domain)
     stored = owner.requests.get(study)
     quieten_transformers()
@@ -99,6 +103,8 @@ def _print(audit: LeakageAudit) -> None:
 
     console.print(f"[bold]{escape(headline(audit))}[/]\n", highlight=False)
     for attack, asks in ASKS.items():
+        if all(measure.attack != attack for measure in audit.measures):
+            continue
         table = Table("who looks", "found", "95 % interval", "that is", title=asks, title_justify="left")
         for party in PARTIES:
             measure = audit.of(party, attack=attack)

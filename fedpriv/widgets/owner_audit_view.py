@@ -24,7 +24,9 @@ def audit_view(audit: LeakageAudit, page: Path) -> dict[str, Any]:
         "tone": tone(audit),
         "headline": headline(audit),
         "not_measured": list(audit.not_measured),
-        "tables": [{"asks": asks, "rows": list(_rows(audit, attack))} for attack, asks in ASKS.items()],
+        "tables": [
+            {"asks": asks, "rows": rows} for attack, asks in ASKS.items() if (rows := list(_rows(audit, attack)))
+        ],
         "advice": [advice.text for advice in audit.advice],
         "notes": list(audit.notes),
         "page": str(page),

@@ -58,6 +58,12 @@ def test_what_does_not_fit_or_is_not_finite_is_refused():
         membership([], [1.0])
 
 
+def test_few_scores_without_a_difference_are_seldom_taken_for_a_leak():
+    rng = np.random.default_rng(0)
+    alarms = [membership(*rng.normal(size=(2, 6)).tolist(), seed=seed).auroc.low > 0.5 for seed in range(60)]
+    assert np.mean(alarms) <= 0.1
+
+
 def scores(attacked, views_of):
     """Scores of the notes of three updates, two batches of four each, and of as many that were in none."""
     members, others = [], []
