@@ -30,7 +30,7 @@ from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.summing import Summing
 from fedpriv.researcher.weighing import Weighing
 from fedpriv.study import Consent, RequestDecision, Result, Ticket
-from fedpriv.training.adapter import adapter_digest, load_state
+from fedpriv.training.adapter import MAX_ADAPTER_BYTES, adapter_digest, load_state
 
 _STEERING_SECONDS = 1.0
 
@@ -277,7 +277,7 @@ class Orchestrator:
         for email, result in given.items():
             if result.adapter_blob is None:
                 raise UntrustedError(f"{email} released without an adapter", kept="Nothing was written")
-            await self._courier.fetch(email, result.adapter_blob, path)
+            await self._courier.fetch(email, result.adapter_blob, path, max_bytes=MAX_ADAPTER_BYTES)
             if adapter_digest(load_state(path)) != digest:
                 raise UntrustedError(f"{email} released another adapter than it said", kept="Nothing was written")
         return Release(path=path, adapter_sha256=digest, consents=consents, refused=refused)
