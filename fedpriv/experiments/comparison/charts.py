@@ -138,11 +138,10 @@ class Chart:
     panels: Sequence[Panel]
 
     def lines(self) -> list[list[Panel]]:
-        """Return the panels in lines: wide ones by themselves, others that follow one another abreast."""
-        return [
-            [panel for _, panel in group]
-            for _, group in groupby(enumerate(self.panels), lambda item: item[0] if item[1].wide else -1)
-        ]
+        """Return the panels in lines: wide ones by themselves, others that follow one another in pairs."""
+        groups = groupby(enumerate(self.panels), lambda item: item[0] if item[1].wide else -1)
+        found = [[panel for _, panel in group] for _, group in groups]
+        return [group[first : first + 2] for group in found for first in range(0, len(group), 2)]
 
 
 def value_range(panel: Panel) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in
 from fedpriv.experiments.comparison.record import Record
 from fedpriv.experiments.comparison.summary import spread_of
 
-_HOLDERS: tuple[Holder, ...] = ("aggregator and store", "one colluding domain")
+_HOLDERS: tuple[Holder, ...] = get_args(Holder)
 _COLOURS: dict[MethodName, int] = {"fl": 4, "he-fl": 3, "dp-fl": 5, "fedpriv": 2, "fedpriv-hybrid": 6}
 """The same in every panel that tells methods by colour."""
 
@@ -113,7 +113,7 @@ def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
     if not methods:
         return []
     series = []
-    for holder in _HOLDERS:
+    for holder in _HOLDERS[:2]:
         of = {leak.case.method: leak for leak in read if leak.case.holder == holder}
         series.append(_rates(holder, [of.get(method) for method in methods]))
     return [

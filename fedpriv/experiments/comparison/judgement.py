@@ -8,14 +8,14 @@ the seeds of either. Else it cannot be told; nor can it with a single seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedpriv.audit.result import Range
 from fedpriv.experiments.comparison.leakage import IN_ORDER, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent, interval, number_of
-from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE, Row, leak_of
+from fedpriv.experiments.comparison.summary import INSIDE, OPENED, OUTSIDE, Row, leak_of
 
 Verdict = Literal["met", "missed", "holds", "does not hold", "cannot be told", "not measured"]
 
@@ -64,16 +64,21 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
         for holder in (OUTSIDE, INSIDE):
             found.append(_at_chance("leakage rate", leaks, method, holder))
             found.append(_at_chance("ROUGE-L above chance", leaks, method, holder, IN_ORDER))
+        found.append(_at_chance("leakage rate", leaks, method, OPENED))
+    found.append(_in_between(leaks))
     return [
         *found,
         _target("fedpriv's bytes up over FL's", sent, most=MOST_BYTES_OVER_FL, written=_times),
         _target("HE-FL's bytes up over fedpriv's", he_sent, least=LEAST_HE_OVER_BYTES, written=_times),
-        _target(
-            "CPU seconds that protection adds to FL",
-            own and fl and _added(own, fl),
-            most=MOST_CPU_OVER_FL,
-            written=_signed,
-            seeds=LEAST_SEEDS,
+        _beside(
+            _target(
+                "CPU seconds that protection adds to FL",
+                own and fl and _added(own, fl),
+                most=MOST_CPU_OVER_FL,
+                written=_signed,
+                seeds=LEAST_SEEDS,
+            ),
+            he and fl and _added(he, fl),
         ),
         _target(
             "fedpriv's held-out loss against FL's",
@@ -90,6 +95,13 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
             seeds=LOSS_SEEDS,
         ),
     ]
+
+
+def _beside(judged: Judged, he: Spread | None) -> Judged:
+    """Return a judgement with HE-FL's number beside it, which is for comparison alone."""
+    if he is None or judged.verdict == "not measured":
+        return judged
+    return replace(judged, measured=f"{judged.measured}; HE-FL {he.told(_signed)}")
 
 
 def _compared(
@@ -138,10 +150,12 @@ def _within(value: float, most: float | None, least: float | None) -> bool:
 
 def _controls(leaks: Sequence[LeakageRecord]) -> list[Judged]:
     tokens, text = leak_of(leaks, "fl", OUTSIDE), leak_of(leaks, "fl", OUTSIDE, IN_ORDER)
-    work = "from plain FL's updates, one step on one note (positive control)"
+    four = leak_of(leaks, "fl", OUTSIDE, "one step, 4 notes")
+    of = "from plain FL's updates, one step on"
     return [
-        _control(f"telling tokens named {work}", tokens, LEAST_CONTROL),
-        _control(f"the note read word for word, ROUGE-L, {work}", text, LEAST_READ),
+        _control(f"telling tokens named {of} one note (positive control)", tokens, LEAST_CONTROL),
+        _control(f"telling tokens named {of} four notes (positive control)", four, LEAST_CONTROL),
+        _control(f"the note read word for word, ROUGE-L, {of} it (positive control)", text, LEAST_READ),
     ]
 
 
@@ -167,7 +181,31 @@ def _at_chance(
     )
 
 
+def _in_between(leaks: Sequence[LeakageRecord]) -> Judged:
+    """Judge DP-FL's curve: never above plain FL, and above chance where the noise is small enough."""
+    noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
+    rates = [(leak.case.epsilon or 0.0, leak.rate) for leak in noisy if leak.rate is not None]
+    fl = leak_of(leaks, "fl", OUTSIDE)
+    what, wanted = "DP-FL's leakage rate over epsilon", "between fedpriv's and plain FL's"
+    if len(rates) < 2 or fl is None or fl.rate is None:
+        return Judged(what=what, wanted=wanted, measured="-", verdict="not measured")
+    seen = next((epsilon for epsilon, rate in rates if rate.low > 0), None)
+    last, highest = rates[-1]
+    told = f"above chance from epsilon {_power(seen)} on" if seen else "at chance throughout"
+    under = all(rate.value <= fl.rate.value for _, rate in rates)
+    return Judged(
+        what=what,
+        wanted=wanted,
+        measured=f"{told}; {_fine(highest.value)} at {_power(last)}, FL {_fine(fl.rate.value)}",
+        verdict="met" if under and seen else "missed",
+    )
+
+
 _fine, _signed = in_percent(1), in_percent(2, sign="+")
+
+
+def _power(value: float) -> str:
+    return f"{value:g}".replace("e+0", "e")
 
 
 def _times(value: float) -> str:
@@ -198,7 +236,7 @@ _CLAIMS = (
     _Claim(
         what="It leaks less than FL, HE-FL and DP-FL.",
         others=("fl", "he-fl", "dp-fl"),
-        unit="leakage rate, the worse of both holders",
+        unit="leakage rate of a single update, the worse of both holders",
         value=_worst_leak,
         written=_fine,
     ),

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from dp_accounting import get_sigma_gaussian
@@ -54,8 +54,12 @@ from fedpriv.training import LocalContext, starting_adapter, train_local
 from fedpriv.training.adapter import AdapterState, flatten, layout_of, unflatten
 from fedpriv.training.examples import Encoder, Example, encode, read_lines
 
-Work = Literal["one step, 1 note", "one step, 4 notes", "local round, 4 notes", "one step, 1 note, in order"]
-Holder = Literal["aggregator and store", "one colluding domain"]
+Work = Literal[
+    "one step, 1 note", "one step, 4 notes", "local round, 1 note", "local round, 4 notes", "one step, 1 note, in order"
+]
+Holder = Literal["aggregator and store", "one colluding domain", "sum opened by one domain"]
+"""The first two hold a single update. The third holds what no protection of updates hides, because aggregation is for
+it: the sum, from which it takes off what it put in itself."""
 
 LEAKAGE = "leakage"
 PASSAGES = 10
@@ -71,9 +75,20 @@ million numbers, only there is the noise of each of them small enough for the at
 IN_ORDER: Final = "one step, 1 note, in order"
 """The attack on sequences: rates of this one are ROUGE-L above chance."""
 
-_NOTES: dict[Work, int] = {"one step, 1 note": 1, "one step, 4 notes": 4, "local round, 4 notes": 4, IN_ORDER: 1}
+_NOTES: dict[Work, int] = {
+    "one step, 1 note": 1,
+    "one step, 4 notes": 4,
+    "local round, 1 note": 1,
+    "local round, 4 notes": 4,
+    IN_ORDER: 1,
+}
 _PUBLIC_SEED = 1
 _RATE = 0.1
+
+
+def _is_round(work: Work) -> bool:
+    """Whether the update is of AdamW's steps, which another dictionary is for."""
+    return work.startswith("local round")
 
 
 class LeakageCase(Section):
@@ -114,17 +129,19 @@ _PLAIN_TEXTS = LeakageCase(method="fl", holder="aggregator and store", work=IN_O
 def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
     """Return the attacks of a comparison: every method as everybody, more work where something may show."""
     cases = []
-    holders: tuple[Holder, ...] = ("aggregator and store", "one colluding domain")
+    holders = get_args(Holder)
+    single = holders[:2]
     for method in methods:
         if METHODS[method].private:
             cases += [LeakageCase(method=method, holder=holders[0], epsilon=epsilon) for epsilon in EPSILONS]
             continue
-        cases += [LeakageCase(method=method, holder=holder) for holder in holders]
+        with_sum = METHODS[method].level is not None
+        cases += [LeakageCase(method=method, holder=holder) for holder in (holders if with_sum else single)]
         if method in ("fl", "fedpriv", "fedpriv-hybrid"):
-            works: tuple[Work, ...] = ("one step, 4 notes", "local round, 4 notes")
+            works: tuple[Work, ...] = ("one step, 4 notes", "local round, 1 note", "local round, 4 notes")
             cases += [LeakageCase(method=method, holder=holders[0], work=work) for work in works]
         if method in ("fl", "he-fl", "fedpriv", "fedpriv-hybrid"):
-            cases += [LeakageCase(method=method, holder=holder, work=IN_ORDER) for holder in holders]
+            cases += [LeakageCase(method=method, holder=holder, work=IN_ORDER) for holder in single]
     return cases
 
 
@@ -224,7 +241,7 @@ class _Attacker:
         if case.work == IN_ORDER:
             return self._measure_texts(case)
         trials = self._trials(case)
-        rate = leakage_rate(trials, control=self._control, common=self._common)
+        rate = leakage_rate(trials, control=self._control_of(case.work), common=self._common)
         named = [share for trial in trials if (share := trial.named(self._common, trial.guesses)) is not None]
         return LeakageRecord(
             case=case,
@@ -268,13 +285,21 @@ class _Attacker:
     def _reader(self) -> Reader:
         return sequence_reader(self._model, self._lora, self._adapter, self._examples)
 
+    def _control_of(self, work: Work) -> list[Trial]:
+        """Return the attack where it must succeed: on a note's plain update of the same kind of steps."""
+        return self._adaptive_control if _is_round(work) else self._control
+
     @functools.cached_property
     def _control(self) -> list[Trial]:
         return self._trials(LeakageCase(method="fl", holder="aggregator and store"))
 
+    @functools.cached_property
+    def _adaptive_control(self) -> list[Trial]:
+        return self._trials(LeakageCase(method="fl", holder="aggregator and store", work="local round, 1 note"))
+
     def _trials(self, case: LeakageCase) -> list[Trial]:
         """Return the trials of the attack that knows what made the update; of noisy ones, of the better of two."""
-        if case.work == "local round, 4 notes":
+        if _is_round(case.work):
             return self._attacked(case, self._adaptive)
         plain = self._attacked(case, self._plain)
         if case.epsilon is None:
@@ -325,6 +350,8 @@ class _Attacker:
                 unlocked = cohort.unlock(published)
                 if holder == "aggregator and store":
                     views.append(cohort.aggregator_view(published[0], unlocked=unlocked))
+                elif holder == "sum opened by one domain":
+                    views.append(cohort.sum_view(published, colluding=[1]))
                 else:
                     views.append(cohort.domain_view(published[0], colluding=[1], unlocked=unlocked))
                 for part in published:
@@ -339,7 +366,7 @@ class _Attacker:
 
     def _batch(self, work: Work, passages: Sequence[Passage]) -> _Batch:
         examples: list[Example] = [passage.example for passage in passages]
-        if work == "local round, 4 notes":
+        if _is_round(work):
             round_ = PlannedWork(
                 plan=self._plan,
                 model_folder=self._model,

@@ -14,6 +14,7 @@ from fedpriv.study.section import Section
 
 OUTSIDE: Holder = "aggregator and store"
 INSIDE: Holder = "one colluding domain"
+OPENED: Holder = "sum opened by one domain"
 
 
 class Row(Section):
@@ -38,6 +39,7 @@ class Row(Section):
     peak_all_mb: Spread
     leakage_outside: Range | None
     leakage_inside: Range | None
+    leakage_opened: Range | None
 
     @property
     def seeds(self) -> int:
@@ -72,6 +74,7 @@ def _row(method: MethodName, records: Sequence[Record], leaks: Sequence[LeakageR
         peak_all_mb=spread(lambda run: run.cost.peak_all_bytes / 1e6),
         leakage_outside=_rate(leaks, method, OUTSIDE),
         leakage_inside=_rate(leaks, method, INSIDE),
+        leakage_opened=_rate(leaks, method, OPENED),
     )
 
 

@@ -7,7 +7,7 @@ from fedpriv.experiments.comparison.cases import Case
 from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, LEAKAGE, LeakageCase, measure_leakage
 from fedpriv.experiments.comparison.record import Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
-from fedpriv.experiments.comparison.summary import INSIDE, OUTSIDE
+from fedpriv.experiments.comparison.summary import INSIDE, OPENED, OUTSIDE
 
 BOTH = [(method, holder) for method in ("he-fl", "fedpriv", "fedpriv-hybrid", "secagg") for holder in (OUTSIDE, INSIDE)]
 CASES = [
@@ -17,6 +17,8 @@ CASES = [
     LeakageCase(method="fl", holder=OUTSIDE, work="one step, 4 notes"),
     LeakageCase(method="dp-fl", holder=OUTSIDE, epsilon=EPSILON),
     *(LeakageCase(method=method, holder=holder) for method, holder in BOTH),
+    LeakageCase(method="fedpriv", holder=OPENED),
+    *(LeakageCase(method=method, holder=OUTSIDE, work="local round, 1 note") for method in ("fl", "fedpriv")),
     *(LeakageCase(method=method, holder=OUTSIDE, work=IN_ORDER) for method in ("fl", "fedpriv")),
 ]
 
@@ -71,6 +73,20 @@ def test_protected_updates_are_at_chance_for_everybody(measured, method, holder)
     _, found = measured
     rate = found[method, holder, "one step, 1 note"].rate
     assert rate.low <= 0.0 <= rate.high
+
+
+def test_the_opened_sum_of_three_gives_tokens_away_whatever_protected_the_updates(measured):
+    _, found = measured
+    opened, single = (found["fedpriv", holder, "one step, 1 note"].rate.value for holder in (OPENED, INSIDE))
+    assert opened > max(0.1, single)
+
+
+def test_rounds_of_adamw_are_judged_by_a_control_of_their_own(measured):
+    _, found = measured
+    plain, own = (found[method, OUTSIDE, "local round, 1 note"] for method in ("fl", "fedpriv"))
+    assert plain.control == own.control
+    assert plain.control != found["fl", OUTSIDE, "one step, 1 note"].control
+    assert plain.rate is None or plain.rate.low > 0.0 >= own.rate.low
 
 
 def test_he_fl_hides_updates_from_the_aggregator_and_not_from_a_domain(measured):
