@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import threading
 import time
@@ -105,19 +106,23 @@ def write_folder(target: Path, files: Mapping[str, bytes], *, staging: Path, dur
     """
     folder = private_folder(staging) / uuid.uuid4().hex
     folders = {folder}
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-        folders |= {parent for parent in path.parents if folder in parent.parents}
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as stream:
-            stream.write(data)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for written in folders if durable else ():
-        sync_folder(written)
-    folder.rename(target)
+    try:
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            folders |= {parent for parent in path.parents if folder in parent.parents}
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as stream:
+                stream.write(data)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for written in folders if durable else ():
+            sync_folder(written)
+        folder.rename(target)
+    except OSError:  # a full disk is not to be filled further by each attempt
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if durable:
         sync_folder(target.parent)
 
@@ -188,7 +193,7 @@ def parse_json(data: bytes, *, source: str, max_bytes: int = MAX_JSON_BYTES) -> 
         raise ValueError(f"{token} is not a JSON number")
 
     try:
-        return json.loads(data, parse_constant=refuse)
+        return json.loads(data.decode("utf-8"), parse_constant=refuse)  # of bytes it would guess the encoding
     except (ValueError, RecursionError) as error:
         raise UntrustedError(f"{source} is not JSON ({error})", kept="It was not used") from error
 

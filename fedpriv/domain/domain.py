@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
-from fedpriv.errors import RefusedError, SignatureError
+from fedpriv.errors import RefusedError, SignatureError, UntrustedError
 from fedpriv.files import read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
@@ -226,19 +227,28 @@ class Domain:
         """Return what :meth:`service` does, and what is waited for since when."""
         return self.service() | {"waiting": [asdict(wait) for wait in waits(self.folder, self.requests)]}
 
-    def pinned_researchers(self) -> dict[str, Identity]:
+    def pinned_researchers(self, on_refusal: Callable[[str, str], None]) -> dict[str, Identity]:
         """Return the verified keys of the researchers in ``domain.yaml`` who are on the store.
+
+        Parameters
+        ----------
+        on_refusal : Callable[[str, str], None]
+            Called with the address of one whose keys there cannot be used, such as others than the pinned ones, and
+            why; who is left out so keeps no other one waiting.
 
         Raises
         ------
-        SignatureError
-            If the store holds other keys for one of them than the pinned fingerprint.
+        TransportError
+            If the store cannot be read.
         """
         found = {}
         for member in self.config.researchers:
-            data = read_identity(self.config.store, member.email)
-            if data is not None:
-                found[member.email] = parse_identity(data, member.email, member.fingerprint)
+            try:
+                data = read_identity(self.config.store, member.email)
+                if data is not None:
+                    found[member.email] = parse_identity(data, member.email, member.fingerprint)
+            except UntrustedError as error:
+                on_refusal(member.email, error.what)
         return found
 
 

@@ -11,11 +11,17 @@ from syft_job.models import JobStatus
 
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.policy import review
+from fedpriv.errors import UntrustedError
 from fedpriv.files import sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import CodeRequest
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession
+
+
+def key_of(job: JobRef) -> tuple[str, str]:
+    """Return who sent a job, and its name, which others can use, too."""
+    return job.ds_email, job.job_name
 
 
 @dataclass(kw_only=True)
@@ -32,12 +38,12 @@ class RequestDesk:
 
     domain: Domain
     notify: Callable[[str], None]
-    _told: dict[str, str] = field(default_factory=dict)
-    _studies: dict[str, str] = field(default_factory=dict)
+    _told: dict[tuple[str, str], str] = field(default_factory=dict)
+    _studies: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def knows(self, job: JobRef) -> bool:
         """Say whether a job is a request that was received before."""
-        return job.job_name in self._studies
+        return key_of(job) in self._studies
 
     def receive(self, job: JobRef, code: Path) -> None:
         """Keep a request, and decide about it as far as the policy does.
@@ -48,6 +54,10 @@ class RequestDesk:
             If it is no valid request.
         """
         request = CodeRequest.from_folder(code)
+        if request.plan.researcher.email != job.ds_email:
+            raise UntrustedError(
+                f"The plan's researcher is {request.plan.researcher.email}, not who sent it", kept="It was not kept"
+            )
         if self.domain.requests.receive(request, job.ds_email):
             self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)
             self.notify(f"request {request.study[:12]} from {job.ds_email}: {request.plan.title}")
@@ -62,7 +72,7 @@ class RequestDesk:
             )
             self.domain.record_decision(decision)
             self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
-        self._told[job.job_name], self._studies[job.job_name] = "", request.study
+        self._told[key_of(job)], self._studies[key_of(job)] = "", request.study
 
     def publish_decisions(self, session: OwnerSession) -> bool:
         """Tell researchers what was decided, also by a person in another process; return whether anything was."""
@@ -70,14 +80,14 @@ class RequestDesk:
         for job in session.jobs():
             if not self.knows(job):
                 continue
-            decision = self.domain.requests.get(self._studies[job.job_name]).decision
+            decision = self.domain.requests.get(self._studies[key_of(job)]).decision
             digest = sha256_hex(decision.model_dump_json().encode())
-            if self._told[job.job_name] != digest:
+            if self._told[key_of(job)] != digest:
                 signed = sign(self.domain.keys, "decision", decision)
                 status = {"approved": JobStatus.APPROVED, "pending": JobStatus.PENDING}.get(
                     decision.decision, JobStatus.REJECTED
                 )
                 session.answer(job, status, {"decision.json": signed.to_bytes()}, reason=decision.reason)
-                self._told[job.job_name] = digest
+                self._told[key_of(job)] = digest
                 published = True
         return published

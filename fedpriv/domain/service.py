@@ -24,7 +24,7 @@ from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.missing import MissingBlobs
 from fedpriv.domain.monitoring import ServiceLog, Vitals, serving
 from fedpriv.domain.releasing import Releasing
-from fedpriv.domain.request_desk import RequestDesk
+from fedpriv.domain.request_desk import RequestDesk, key_of
 from fedpriv.domain.runner import check_machine
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.domain.starting import connect, prepare_data, read_record, register_dataset
@@ -33,7 +33,14 @@ from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import Trouble
 from fedpriv.domain.versions import VersionCheck
-from fedpriv.errors import FedprivError, MissingBlobError, RefusedError, TransportError, UntrustedError
+from fedpriv.errors import (
+    FedprivError,
+    MissingBlobError,
+    RefusedError,
+    TransportError,
+    UnreachableError,
+    UntrustedError,
+)
 from fedpriv.files import canonical_json, folder_lock, parse_json, sha256_hex, stale_lock_pid, write_json
 from fedpriv.protection import open_signed, sign
 from fedpriv.study import CodeRequest, Identity, Progress, RequestDecision, Result, Signed, Ticket
@@ -80,8 +87,9 @@ class DomainService:
     _trouble: Trouble = field(init=False)
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
-    _settled: set[str] = field(default_factory=set)
+    _settled: set[tuple[str, str]] = field(default_factory=set)
     _refusals: Counter[str] = field(default_factory=Counter)
+    _told: dict[str | tuple[str, str], str] = field(default_factory=dict)
     _missing: MissingBlobs = field(default_factory=MissingBlobs)
     _versions: VersionCheck = field(init=False)
     _mark: MarkKeeper = field(init=False)
@@ -153,7 +161,7 @@ class DomainService:
         self._trouble.patiently(lambda: register_dataset(self.domain, self._session, self._prepared))
 
     def _connect(self) -> None:
-        researchers = self.domain.pinned_researchers()
+        researchers = self.domain.pinned_researchers(self._on_identity)
         self._session = connect(self.domain, researchers, self._on_refusal)
         self._researchers = researchers  # last: if the store was away, this is done once more
         self.vitals.store_answered()
@@ -197,11 +205,13 @@ class DomainService:
 
     def _a_researcher_appeared(self) -> bool:
         expected = len(self.domain.config.researchers)
-        return len(self._researchers) < expected and len(self.domain.pinned_researchers()) > len(self._researchers)
+        return len(self._researchers) < expected and len(self.domain.pinned_researchers(self._on_identity)) > len(
+            self._researchers
+        )
 
     def _handle_jobs(self) -> None:
         for job in self._session.jobs():
-            if job.job_name in self._settled or self._desk.knows(job):
+            if key_of(job) in self._settled or self._desk.knows(job):
                 continue
             code = self._session.code_folder(job)
             ticket = code / TICKET_FILE
@@ -209,24 +219,29 @@ class DomainService:
                 if not ticket.exists():
                     self._desk.receive(job, code)
                 elif self._session.status(job) in _SETTLED:
-                    self._settled.add(job.job_name)
+                    self._settled.add(key_of(job))
                 else:
                     self._handle_ticket(job, ticket)
-            except TransportError:
+            except UnreachableError:
                 raise  # the store is away: the same job is taken up again when it is back
+            except TransportError as error:  # of what somebody left there for this job: others go on meanwhile
+                self._say(f"waiting for what {job.job_name} needs: {error.what}")
+                self._tell_once(key_of(job), f"{job.job_name} of {job.ds_email} waits: {error}")
             except FedprivError as refusal:
                 error = self._explained(refusal, job.ds_email)
                 self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
                 self.notify(f"refused {job.job_name}: {error.what}")
                 self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
-                self._settled.add(job.job_name)
+                self._settled.add(key_of(job))
 
     def _explained(self, error: FedprivError, researcher: str) -> FedprivError:
         """Return the reason why a job was not understood: its sender's version, where that is apart from ours."""
         try:
             self._versions.require([self._researchers[researcher]], kept="Nothing was run", again=True)
-        except TransportError:
+        except UnreachableError:
             raise
+        except TransportError:
+            return error
         except FedprivError as apart:
             return apart
         return error
@@ -250,7 +265,7 @@ class DomainService:
         reason = str(signed.payload.get("reason", ""))
         self._marking.put(None)
         self._session.answer(job, status, {"result.json": signed.to_bytes()}, reason=reason[:500])
-        self._settled.add(job.job_name)
+        self._settled.add(key_of(job))
         self._say("waiting for tickets")
 
     def _waits_for_its_hours(self, ticket: Ticket) -> bool:
@@ -280,6 +295,8 @@ class DomainService:
         ticket = open_signed(signed, kind="ticket", identity=self._researchers[job.ds_email], model=Ticket)
         if ticket.member != self.domain.config.email or ticket.name != job.job_name:
             raise UntrustedError("The ticket is for another domain or has another name", kept="Nothing was run")
+        if self.domain.requests.get(ticket.study).researcher != job.ds_email:
+            raise UntrustedError("The ticket is for a study of another researcher", kept="Nothing was run")
         return ticket, sha256_hex(canonical_json(signed.payload))
 
     def _carry_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result | None:
@@ -393,6 +410,16 @@ class DomainService:
     def _on_stage(self, stage: str, fraction: float) -> None:
         """Say where preparing is, in steps of a tenth."""
         self._say(f"preparing data: {stage}, {int(10 * fraction) * 10} %")
+
+    def _on_identity(self, email: str, what: str) -> None:
+        if self._told.get(email) != what:
+            self._told[email] = what
+            self._on_refusal(email, what)
+
+    def _tell_once(self, of: tuple[str, str], what: str) -> None:
+        if self._told.get(of) != what:
+            self._told[of] = what
+            self.notify(what)
 
     def _on_refusal(self, peer: str, reason: str) -> None:
         self._refusals[peer] += 1

@@ -59,6 +59,10 @@ class KeyRelay:
         public = made.public_context_blob
         if public is None:
             raise UntrustedError(f"{made.member} answered without a study key", kept="Nothing was run")
+        if strangers := made.key_blobs.keys() - set(self._courier.plan.emails):
+            raise UntrustedError(
+                f"{made.member} sealed the study key for {min(strangers)}, who is no member", kept="Nothing was fetched"
+            )
         before = self._folder.keys()
         blobs = (*made.key_blobs.values(), public)
         fetch = functools.partial(self._courier.fetch, made.member, max_bytes=MAX_SEALED_KEY_BYTES)

@@ -258,7 +258,13 @@ class OwnerSession(_Session):
 
     def receive(self) -> None:
         """Take what pinned researchers sent; where nothing came, one request to the store for each."""
-        self._each_peer.do(self._connected(), self._owner_syncer.receive)
+        self._each_peer.do(list(self.settings.pins), self._receive_from)
+
+    def _receive_from(self, email: str) -> None:
+        if not self.is_connected(email):
+            self._connect(email)
+        if self.is_connected(email):
+            self._owner_syncer.receive(email)
 
     def publish(self) -> None:
         """Send pinned researchers what changed for them; where nothing did, the store is not asked."""
@@ -272,14 +278,8 @@ class OwnerSession(_Session):
             raise ConfigError("This session is no data owner's")
         return self._syncer
 
-    def _connected(self) -> list[str]:
-        """Return the pinned researchers that are our peers; those who ask to be become it."""
-        for email in self.settings.pins:
-            if not self.is_connected(email):
-                self._connect(email)
-        return self._peers()
-
     def _connect(self, email: str) -> None:
+        """Make a pinned researcher our peer, if it asks to be."""
         self._refresh_peers()
         requested = {peer.email for peer in self.client.peer_manager.requested_by_peer_peers}
         if email in requested:

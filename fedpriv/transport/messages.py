@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES = 8 * 2**20
 MAX_UNPACKED_BYTES = 4 * MAX_MESSAGE_BYTES
 PAD_BYTES = 4096
 _CONTENT, _ADDRESS = "proposed_file_changes.json", "fedpriv.json"  # syft names all messages so
-_MAX_ADDRESS_BYTES = 4096
+_MOST_FILES = 4
 
 Box = Literal["inbox", "outbox"]
 
@@ -82,10 +82,9 @@ def unpack_message(data: bytes, address: Address) -> bytes:
         unpacked = inflater.decompress(data, MAX_UNPACKED_BYTES)
         if inflater.unconsumed_tail or not inflater.eof:
             raise UntrustedError("A message is truncated or unpacks to more than is allowed", kept="It was not used")
-        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
-            said = _file(archive, _ADDRESS, _MAX_ADDRESS_BYTES)
-            content = _file(archive, _CONTENT, MAX_UNPACKED_BYTES)
-    except (zlib.error, tarfile.TarError, KeyError, EOFError, ValueError) as error:
+        files = _files(unpacked)
+        said, content = files[_ADDRESS], files[_CONTENT]
+    except (zlib.error, tarfile.TarError, KeyError, ValueError) as error:
         raise UntrustedError(f"A message is malformed ({error})", kept="It was not used") from error
     if said != json.dumps(asdict(address)).encode():
         raise UntrustedError(
@@ -97,9 +96,26 @@ def unpack_message(data: bytes, address: Address) -> bytes:
     return content
 
 
-def _file(archive: tarfile.TarFile, name: str, limit: int) -> bytes:
-    member = archive.getmember(name)
-    stream = archive.extractfile(member) if member.isfile() and member.size <= limit else None
-    if stream is None:
-        raise UntrustedError("A message holds no file where one must be", kept="It was not used")
-    return stream.read()
+def _files(archive: bytes) -> dict[str, bytes]:
+    """Return the files of a tar, header by header: tarfile's own reader goes round for ever on a negative size.
+
+    Raises
+    ------
+    tarfile.TarError
+        If a header cannot be read.
+    UntrustedError
+        If it holds anything but a few whole files.
+    """
+    found: dict[str, bytes] = {}
+    start = 0
+    for _ in range(_MOST_FILES):
+        header = archive[start : start + tarfile.BLOCKSIZE]
+        if not any(header):
+            return found
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        start += tarfile.BLOCKSIZE
+        if not member.isreg() or not 0 <= member.size <= len(archive) - start:
+            break
+        found[member.name] = archive[start : start + member.size]
+        start += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    raise UntrustedError("A message holds no file where one must be", kept="It was not used")

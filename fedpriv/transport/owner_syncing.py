@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import PrivateAttr
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
-from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
 from syft_job.job_ref import JobRef
@@ -19,15 +18,16 @@ from fedpriv.files import sha256_hex, write_folder
 from fedpriv.transport.connection import Message, StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.said import MAX_FILES, Proposed, SaidFile, said
 from fedpriv.transport.syncing import (
     CODE,
     INBOX,
-    MAX_FILES,
     REVIEW,
     TIDY_SECONDS,
     Clock,
     Room,
     check_path,
+    check_places,
     open_message,
     send_message,
     staging_folder,
@@ -85,33 +85,32 @@ class OwnerSyncer(DatasiteOwnerSyncer):
             self._connection.acknowledge(peer, "inbox", taken)
             self._journal.set({f"acknowledged/{peer}": taken})
 
-    def _read(self, peer: str, message: Message) -> ProposedFileChangesMessage:
-        try:
-            read = ProposedFileChangesMessage.model_validate_json(open_message(self._peers, message))
-        except ValidationError as error:
-            raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
+    def _read(self, peer: str, message: Message) -> Proposed:
+        read = said(open_message(self._peers, message), Proposed)
         if read.sender_email != peer:
             raise UntrustedError("A message claims another sender than the one who signed it", kept="It was not used")
         return read
 
-    def _accept(self, peer: str, message: ProposedFileChangesMessage) -> None:
+    def _accept(self, peer: str, message: Proposed) -> None:
         """Write the one new job that a message brings, whole or not at all; the same code again changes nothing."""
         below = INBOX / peer / "v1"
         files: dict[PurePosixPath, bytes] = {}
-        if not 0 < len(message.proposed_file_changes) <= MAX_FILES:
-            raise UntrustedError("A message holds no files, or too many", kept="Nothing was written")
+        if not message.proposed_file_changes:
+            raise UntrustedError("A message holds no files", kept="Nothing was written")
         for change in message.proposed_file_changes:
-            path = check_path(str(change.path_in_datasite), below=below)
+            path = check_path(change.path_in_datasite, below=below)
             files[path] = self._content(change)
+        check_places(files)
         jobs = {path.parts[len(below.parts)] for path in files}
         if len(jobs) != 1 or any(len(path.parts) < len(below.parts) + 2 for path in files):
             raise UntrustedError("A message must bring exactly one job", kept="Nothing was written")
         self._write_job(below / jobs.pop(), files)
 
-    def _content(self, change: ProposedFileChange) -> bytes:
-        if change.is_deleted or change.content is None or change.datasite_email != self.email:
+    def _content(self, change: SaidFile) -> bytes:
+        data = change.data()
+        if data is None or change.datasite_email != self.email:
             raise UntrustedError("A message deletes a file or is for another domain", kept="Nothing was changed")
-        return change.content if isinstance(change.content, bytes) else change.content.encode()
+        return data
 
     def _write_job(self, job: PurePosixPath, files: dict[PurePosixPath, bytes]) -> None:
         root = self.syftbox_folder / self.email

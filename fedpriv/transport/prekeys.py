@@ -31,6 +31,7 @@ KEEP_DAYS = 14.0
 _DAY_S = 86_400.0
 _LABEL = b"fedpriv 1 bundle\n"
 _MOST_PREVIOUS = 8
+_MOST_GENERATIONS = 2**53
 
 
 class _Previous(Section):
@@ -178,7 +179,9 @@ def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[
             kept=kept,
             todo="ask them to read you their fingerprint over the phone",
         )
-    if not isinstance(generation, int) or isinstance(generation, bool) or generation < newest:
+    if not isinstance(generation, int) or isinstance(generation, bool) or generation > _MOST_GENERATIONS:
+        raise SignatureError(f"The generation of the encryption key of {email} is no number of keys", kept=kept)
+    if generation < newest:
         raise SignatureError(
             f"The store shows an older encryption key of {email} than before",
             kept="The newer one is used on",

@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from syft.sync.peers.peer_store import PeerStore
@@ -30,14 +30,14 @@ REVIEW = PurePosixPath("app_data/job/review")
 CODE = "code"
 """The folder of a job with what was submitted."""
 
-MAX_FILES = 64
-"""In one message."""
 TIDY_SECONDS = 30.0
 """How often a box of ours is looked through: what was taken is deleted, and what the store lost is sent again."""
 MAX_HELD_BYTES = 4 * 2**30
 """Of all that one peer sent, each file counted in whole blocks: a peer cannot fill the disk."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
+_DEEPEST, _LONGEST = 16, 1024
+"""Parts of a path below its sender's folder, and characters of the whole: no file system here refuses such."""
 _BLOCK_BYTES = 4096
 
 
@@ -79,9 +79,23 @@ def check_path(path: str, *, below: PurePosixPath) -> PurePosixPath:
     checked = PurePosixPath(path)
     if checked.parts[: len(below.parts)] != below.parts or len(checked.parts) <= len(below.parts):
         raise UntrustedError("A file lies outside the folder that its sender may write", kept="Nothing was written")
+    if len(checked.parts) - len(below.parts) > _DEEPEST or len(path) > _LONGEST:
+        raise UntrustedError("A file lies too deep, or its name is too long", kept="Nothing was written")
     if not all(_NAME.fullmatch(part) for part in checked.parts[len(below.parts) :]):
         raise UntrustedError("A file has an unusual name", kept="Nothing was written")
     return checked
+
+
+def check_places(paths: Collection[PurePosixPath]) -> None:
+    """Raise unless files can lie beside each other.
+
+    Raises
+    ------
+    UntrustedError
+        If one of them would be a folder of another.
+    """
+    if any(parent in paths for path in paths for parent in path.parents):
+        raise UntrustedError("A message names the same thing as a file and as a folder", kept="Nothing was written")
 
 
 class Clock:

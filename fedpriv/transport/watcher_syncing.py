@@ -6,25 +6,25 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pydantic import PrivateAttr, ValidationError
-from syft.sync.events.file_change_event import FileChangeEventsMessage
+from pydantic import PrivateAttr
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
-from fedpriv.errors import TransportError, UntrustedError
+from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import write_atomic
 from fedpriv.transport.connection import Message, StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.said import Changed, said
 from fedpriv.transport.syncing import (
-    MAX_FILES,
     REVIEW,
     TIDY_SECONDS,
     Clock,
     Room,
     blocks,
     check_path,
+    check_places,
     open_message,
     send_message,
 )
@@ -105,27 +105,30 @@ class WatcherSyncer(DatasiteWatcherSyncer):
                     kept="None of it was taken",
                     todo="ask the domain what it shows, or who else can write to its place on the store",
                 )
-            return self._peers.decrypt_dataset_if_needed(peer, data)
+            try:
+                return self._peers.decrypt_dataset_if_needed(peer, data)
+            except Exception as error:  # syft's native module raises plain exceptions of many kinds
+                raise SignatureError(f"Mock data is not from {peer} or not for us", kept="None was taken") from error
 
         self.datasite_watcher_cache.sync_down_collections_parallel(peer, self._executor, download)
 
     def _accept(self, peer: str, message: Message) -> None:
-        try:
-            read = FileChangeEventsMessage.model_validate_json(open_message(self._peers, message))
-        except ValidationError as error:
-            raise UntrustedError("A message is not one of syft's", kept="It was not used") from error
+        read = said(open_message(self._peers, message), Changed)
         below = REVIEW / self.email
         writes: dict[PurePosixPath, bytes] = {}
-        if len(read.events) > MAX_FILES:
-            raise UntrustedError("A message holds too many files", kept="Nothing was written")
         for event in read.events:
-            if event.datasite_email != peer or event.is_deleted or event.content is None:
+            data = event.data()
+            if data is None or event.datasite_email != peer:
                 raise UntrustedError(
                     "A message speaks for another datasite or deletes a file", kept="Nothing was changed"
                 )
-            path = check_path(str(event.path_in_datasite), below=below)
-            writes[path] = event.content if isinstance(event.content, bytes) else event.content.encode()
+            writes[check_path(event.path_in_datasite, below=below)] = data
+        check_places(writes)
         datasite = self.syftbox_folder / peer
+        for path in writes:
+            files_above = any((datasite / parent).is_file() for parent in path.parents)
+            if files_above or (datasite / path).is_dir():
+                raise UntrustedError("A file would lie where a folder is, or below a file", kept="Nothing was written")
         files = {datasite / path: content for path, content in writes.items()}
         self._room.take(datasite / below, files, what="results")
         for path, content in files.items():

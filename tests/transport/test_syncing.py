@@ -6,7 +6,7 @@ import pytest
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
 
-from fedpriv.transport import syncing
+from fedpriv.transport import said
 from fedpriv.transport.messages import pack_message
 from tests.transport.conftest import OWNER, RESEARCHER
 
@@ -110,9 +110,9 @@ def test_a_domain_writes_only_where_it_reviews_our_jobs(pair, bad):
 
 
 def test_too_many_files_in_one_answer_are_refused(pair):
-    names = [f"app_data/job/review/{RESEARCHER}/v1/j/outputs/f{n}.json" for n in range(syncing.MAX_FILES + 1)]
+    names = [f"app_data/job/review/{RESEARCHER}/v1/j/outputs/f{n}.json" for n in range(said.MAX_FILES + 1)]
     outbox(pair, *map(event, names))
     assert len(list((pair.root / RESEARCHER / "quarantine").glob("*.json"))) == 1
     assert not list((pair.root / RESEARCHER / "datasite").rglob("f*.json"))
     outbox(pair, *map(event, names[1:]))
-    assert len(list((pair.root / RESEARCHER / "datasite").rglob("f*.json"))) == syncing.MAX_FILES
+    assert len(list((pair.root / RESEARCHER / "datasite").rglob("f*.json"))) == said.MAX_FILES
