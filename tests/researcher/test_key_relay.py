@@ -20,7 +20,7 @@ def made(*members):
     return Result(
         study="1" * 64,
         ticket_sha256="2" * 64,
-        kind="key",
+        kind="prepare",
         round=0,
         member=MAKER,
         status="done",

@@ -63,7 +63,7 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
     for method in ("fedpriv", "fedpriv-hybrid"):
         for holder in (OUTSIDE, INSIDE):
             found.append(_at_chance("leakage rate", leaks, method, holder))
-            found.append(_at_chance("ROUGE-L above chance", leaks, method, holder, IN_ORDER))
+        found.append(_at_chance("ROUGE-L above chance", leaks, method, OUTSIDE, IN_ORDER))
         found.append(_at_chance("leakage rate", leaks, method, OPENED))
     found.append(_in_between(leaks))
     return [
