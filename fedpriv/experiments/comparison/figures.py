@@ -34,7 +34,7 @@ def leakage_chart(leaks: Sequence[LeakageRecord]) -> Chart:
     """Figure 1: what an attack reads out of single updates."""
     first = [leak for leak in leaks if leak.case.work == "one step, 1 note" and leak.case.epsilon in (None, EPSILON)]
     noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
-    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks), *_in_order(leaks)]
+    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks), *_in_order(leaks), *_opened(leaks)]
     return Chart(name="leakage", title="Data leakage, by attack", panels=panels)
 
 
@@ -43,7 +43,7 @@ def _by_holder(first: Sequence[LeakageRecord]) -> list[Panel]:
     if not methods:
         return []
     series = []
-    for holder in _HOLDERS:
+    for holder in _HOLDERS[:2]:
         of = {leak.case.method: leak for leak in first if leak.case.holder == holder}
         series.append(_rates(holder, [of.get(method) for method in methods]))
     return [
@@ -123,6 +123,23 @@ def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
             places=[METHODS[method].title for method in methods],
             series=series,
             value_title="ROUGE-L above chance",
+            share=True,
+        )
+    ]
+
+
+def _opened(leaks: Sequence[LeakageRecord]) -> list[Panel]:
+    of = {leak.case.method: leak for leak in leaks if leak.case.holder == _HOLDERS[2]}
+    methods = in_order(of)
+    if not methods:
+        return []
+    return [
+        Panel(
+            title="The opened sum of three, which each domain gets",
+            kind="bars",
+            places=[METHODS[method].title for method in methods],
+            series=[_rates("one domain, of a local round on a note each", [of[method] for method in methods])],
+            value_title="leakage rate",
             share=True,
         )
     ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import IN_ORDER, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import IN_ORDER, ROUND, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent, interval, number_of
 from fedpriv.experiments.comparison.summary import INSIDE, OPENED, OUTSIDE, Row, leak_of
@@ -64,7 +64,7 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
         for holder in (OUTSIDE, INSIDE):
             found.append(_at_chance("leakage rate", leaks, method, holder))
         found.append(_at_chance("ROUGE-L above chance", leaks, method, OUTSIDE, IN_ORDER))
-        found.append(_at_chance("leakage rate", leaks, method, OPENED))
+        found.append(_at_chance("leakage rate", leaks, method, OPENED, ROUND))
     found.append(_in_between(leaks))
     return [
         *found,

@@ -76,10 +76,13 @@ million numbers, only there is the noise of each of them small enough for the at
 IN_ORDER: Final = "one step, 1 note, in order"
 """The attack on sequences: rates of this one are ROUGE-L above chance."""
 
+ROUND: Final = "local round, 1 note"
+"""What sums are attacked of: AdamW's coordinates are all about as large, and outlast the rounding to a few bits."""
+
 _NOTES: dict[Work, int] = {
     "one step, 1 note": 1,
     "one step, 4 notes": 4,
-    "local round, 1 note": 1,
+    ROUND: 1,
     "local round, 4 notes": 4,
     IN_ORDER: 1,
 }
@@ -136,10 +139,11 @@ def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
         if METHODS[method].private:
             cases += [LeakageCase(method=method, holder=holders[0], epsilon=epsilon) for epsilon in EPSILONS]
             continue
-        with_sum = METHODS[method].level is not None
-        cases += [LeakageCase(method=method, holder=holder) for holder in (holders if with_sum else single)]
+        cases += [LeakageCase(method=method, holder=holder) for holder in single]
+        if METHODS[method].level is not None:
+            cases.append(LeakageCase(method=method, holder=holders[2], work=ROUND))
         if method in ("fl", "fedpriv", "fedpriv-hybrid"):
-            works: tuple[Work, ...] = ("one step, 4 notes", "local round, 1 note", "local round, 4 notes")
+            works: tuple[Work, ...] = ("one step, 4 notes", ROUND, "local round, 4 notes")
             cases += [LeakageCase(method=method, holder=holders[0], work=work) for work in works]
         if method in ("fl", "he-fl", "fedpriv", "fedpriv-hybrid"):
             readers = single if method == "he-fl" else single[:1]  # of HE-FL any domain reads what the others do not
@@ -297,7 +301,7 @@ class _Attacker:
 
     @functools.cached_property
     def _adaptive_control(self) -> list[Trial]:
-        return self._trials(LeakageCase(method="fl", holder="aggregator and store", work="local round, 1 note"))
+        return self._trials(LeakageCase(method="fl", holder="aggregator and store", work=ROUND))
 
     def _trials(self, case: LeakageCase) -> list[Trial]:
         """Return the trials of the attack that knows what made the update; of noisy ones, of the better of two."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import EPSILON, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import EPSILON, ROUND, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import MethodName, in_order
 from fedpriv.experiments.comparison.numbers import Spread
 from fedpriv.experiments.comparison.record import Record
@@ -21,8 +21,8 @@ class Row(Section):
     """One method; None where it was not measured or has no meaning.
 
     Bytes are of one domain and one round; CPU seconds, wall clock and memory of all parties and a whole study;
-    ``perplexity`` is the exponential of the loss; leakage rates are of one step on one note, with their 95 % interval
-    over passages.
+    ``perplexity`` is the exponential of the loss; leakage rates are of one step on one note, those of the opened sum of
+    a local round on a note at each domain, with their 95 % interval over passages.
     """
 
     method: MethodName
@@ -74,7 +74,7 @@ def _row(method: MethodName, records: Sequence[Record], leaks: Sequence[LeakageR
         peak_all_mb=spread(lambda run: run.cost.peak_all_bytes / 1e6),
         leakage_outside=_rate(leaks, method, OUTSIDE),
         leakage_inside=_rate(leaks, method, INSIDE),
-        leakage_opened=_rate(leaks, method, OPENED),
+        leakage_opened=_rate(leaks, method, OPENED, ROUND),
     )
 
 
@@ -102,6 +102,8 @@ def leak_of(
     return None
 
 
-def _rate(leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder) -> Range | None:
-    leak = leak_of(leaks, method, holder)
+def _rate(
+    leaks: Sequence[LeakageRecord], method: MethodName, holder: Holder, work: Work = "one step, 1 note"
+) -> Range | None:
+    leak = leak_of(leaks, method, holder, work)
     return leak.rate if leak else None

@@ -11,7 +11,7 @@ from fedpriv.experiments.comparison.cases import Case
 from fedpriv.experiments.comparison.charts import Panel, Series, value_range
 from fedpriv.experiments.comparison.figures import charts_of
 from fedpriv.experiments.comparison.judgement import claims_of, targets_of
-from fedpriv.experiments.comparison.leakage import IN_ORDER, LeakageCase, LeakageRecord
+from fedpriv.experiments.comparison.leakage import IN_ORDER, ROUND, LeakageCase, LeakageRecord
 from fedpriv.experiments.comparison.numbers import Spread, decimals, in_percent
 from fedpriv.experiments.comparison.printed import write_pictures
 from fedpriv.experiments.comparison.record import Cost, Quality, Record
@@ -69,7 +69,7 @@ LEAKS = [
     leak("fedpriv", INSIDE, 0.01),
     leak("fl", OUTSIDE, 0.8, work=IN_ORDER),
     leak("fl", OUTSIDE, 0.8, work="one step, 4 notes"),
-    leak("fedpriv", OPENED, 0.0),
+    leak("fedpriv", OPENED, 0.0, work=ROUND),
     leak("fedpriv", OUTSIDE, 0.0, work=IN_ORDER),
 ]
 
