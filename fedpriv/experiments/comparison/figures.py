@@ -130,7 +130,7 @@ def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
 
 def _opened(leaks: Sequence[LeakageRecord]) -> list[Panel]:
     of = {leak.case.method: leak for leak in leaks if leak.case.holder == _HOLDERS[2]}
-    methods = in_order(of)
+    methods = in_order(leak.case.method for leak in of.values())
     if not methods:
         return []
     return [
