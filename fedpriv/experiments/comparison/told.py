@@ -121,7 +121,8 @@ def how_to_read(rows: Sequence[Row]) -> str:
         "(one seed, with its standard error; - where it was not asked). Leakage rates are of one step on one note, "
         "with their 95 % interval over passages. What a domain learns from the sum of three (of a local round on a "
         "note each), which all of them are to open, no protection of updates hides: noise alone bounds it, and more "
-        "domains blur it; under SecAgg the researcher opens that sum, too. DP-FL's is of noise on a domain's whole update, at an epsilon of 8; what it "
+        "domains blur it; under SecAgg the researcher opens that sum, too. DP-FL's "
+        "is of noise on a domain's whole update, at an epsilon of 8; what it "
         "sends by patients, lora_B alone, these attacks do not read at all."
     )
 
