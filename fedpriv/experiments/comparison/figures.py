@@ -153,7 +153,9 @@ def _rates(name: str, leaks: Sequence[LeakageRecord | None], *, colour: int | No
         values=[rate and rate.value for rate in rates],
         low=[rate and rate.low for rate in rates],
         high=[rate and rate.high for rate in rates],
-        words=["not measured" if rate is None else written(rate.value) for rate in rates],
+        words=[
+            "" if leak is None else "not measured" if leak.rate is None else written(leak.rate.value) for leak in leaks
+        ],
         colour=colour,
     )
 
