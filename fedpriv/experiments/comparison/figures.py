@@ -108,14 +108,11 @@ def _by_work(leaks: Sequence[LeakageRecord]) -> list[Panel]:
 
 
 def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
-    read = [leak for leak in leaks if leak.case.work == IN_ORDER]
-    methods = in_order(leak.case.method for leak in read)
+    of = {leak.case.method: leak for leak in leaks if leak.case.work == IN_ORDER and leak.case.holder == _HOLDERS[0]}
+    methods = in_order(leak.case.method for leak in of.values())
     if not methods:
         return []
-    series = []
-    for holder in _HOLDERS[:2]:
-        of = {leak.case.method: leak for leak in read if leak.case.holder == holder}
-        series.append(_rates(holder, [of.get(method) for method in methods]))
+    series = [_rates(_HOLDERS[0], [of[method] for method in methods])]
     return [
         Panel(
             title="The note itself, word for word, from one step on it",
@@ -153,9 +150,7 @@ def _rates(name: str, leaks: Sequence[LeakageRecord | None], *, colour: int | No
         values=[rate and rate.value for rate in rates],
         low=[rate and rate.low for rate in rates],
         high=[rate and rate.high for rate in rates],
-        words=[
-            "" if leak is None else "not measured" if leak.rate is None else written(leak.rate.value) for leak in leaks
-        ],
+        words=["not measured" if rate is None else written(rate.value) for rate in rates],
         colour=colour,
     )
 
