@@ -27,7 +27,6 @@ def advice_of(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> t
     return (
         *_control(measures),
         *_aggregator(measures, plan, sent),
-        *_pair(measures, plan),
         *_sums(measures, plan),
         *_collusion(measures, plan),
         *_released(measures, plan),
@@ -107,48 +106,45 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
         )
 
 
-def _pair(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
-    """Where a sum of two is allowed, each of the two knows the other's update."""
-    reader = _worst(measures, "reader")
-    if reader is None or reader.domains > 2:
-        return
-    more = "Approve with --minimum-cohort 3" if len(plan.cohort) > 2 else "Ask for a plan with more domains"
-    yield Advice(
-        kind="cohort",
-        text=f"You allow sums of two domains. The other one can take its own part off and gets {in_words(reader)} from "
-        f"what is left, whatever protects it. {more}.",
-    )
-
-
 def _sums(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
-    worst = _worst(measures, "sum")
+    worst = _worst(measures, "sum") or _other_of_two(measures)
     if worst is None:
         return
-    more = _same(measures, "sum-of-all", worst)
-    cohort = len(plan.cohort)
-    if more is not None and more.found is not None and worst.found is not None:
-        better = not more.leaks or more.found.value < worst.found.low
-        yield Advice(
-            kind="cohort",
-            text=f"A sum of {worst.domains} domains, the fewest that you allow, gives whoever opens it "
-            f"{in_words(worst)}. A sum of all {more.domains} gives {in_words(more)}. "
-            + (
-                f"Approve with --minimum-cohort {more.domains}, or raise policy > minimum_cohort in domain.yaml."
-                if better
-                else "More domains did not help here; what a sum tells is bounded by differential privacy alone."
-            ),
+    more, cohort = _same(measures, "sum-of-all", worst), len(plan.cohort)
+    if worst.domains == 2:
+        gives = (
+            "You allow sums of two domains. The other one can take its own part off and gets "
+            f"{in_words(worst)} from what is left, whatever protects it."
         )
     else:
-        yield Advice(
-            kind="cohort",
-            text=f"A sum of {worst.domains} domains gives whoever opens it {in_words(worst)}. The plan has "
-            f"{cohort} domains"
-            + (
-                ", so that no larger sum can be asked for: ask for more domains, or for differential privacy."
-                if worst.domains >= cohort
-                else ": a larger --minimum-cohort mixes your update with more; it was not measured how much that helps."
-            ),
+        gives = (
+            f"A sum of {worst.domains} domains, the fewest that you allow, gives each of the others, which takes its "
+            f"own part off, {in_words(worst)}."
         )
+    yield Advice(kind="cohort", text=f"{gives} {_larger_sum(worst, more, cohort)}")
+
+
+def _other_of_two(measures: Sequence[Measure]) -> Measure | None:
+    """Return what one other domain holds where it is the only other one: its secrets are all that there are."""
+    reader = _worst(measures, "reader")
+    return reader if reader is not None and reader.domains == 2 else None
+
+
+def _larger_sum(worst: Measure, more: Measure | None, cohort: int) -> str:
+    """Return what a sum of more domains gives, or would."""
+    if more is not None and more.found is not None and worst.found is not None:
+        better = not more.leaks or more.found.value < worst.found.low
+        return f"A sum of all {more.domains} gives {in_words(more)}. " + (
+            f"Approve with --minimum-cohort {more.domains}, or raise policy > minimum_cohort in domain.yaml."
+            if better
+            else "More domains did not help here; what a sum tells is bounded by differential privacy alone."
+        )
+    if worst.domains >= cohort:
+        return "The plan has no more domains: ask for a plan with more, or for differential privacy."
+    return (
+        f"The plan has {cohort} domains. Approve with --minimum-cohort {cohort}, which mixes your update with more; "
+        "how much that helps was not measured."
+    )
 
 
 def _collusion(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:

@@ -31,6 +31,9 @@ from fedpriv.training.adapter import AdapterState
 _FAILED = (
     "the attack did not reach what it must on plain gradients of what this plan sends, so its silence says nothing"
 )
+_SILENT = (
+    "after such steps the attack finds nothing even where nothing protects the update, so its silence says nothing"
+)
 
 
 MOST_SOUGHT = 48
@@ -71,8 +74,25 @@ class Finding:
     why_not: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What an attack makes of single passages where it must find something.
+
+    Attributes
+    ----------
+    gradients
+        Of their plain gradients, where it must name nearly all.
+    steps
+        Of what the plan's steps make of them, with no protection, no privacy and the stock recipe: where it finds
+        nothing, it would find nothing in any other update of such steps.
+    """
+
+    gradients: Any
+    steps: Any
+
+
 class Attack(Protocol):
-    """An attack with a positive control: what it makes of views, given the views of plain gradients."""
+    """An attack with positive controls: what it makes of views, given what it makes where it must succeed."""
 
     @property
     def name(self) -> AttackName:
@@ -87,8 +107,8 @@ class Attack(Protocol):
         """Return what it makes of plain gradients, where it must succeed."""
         ...
 
-    def judge(self, tried: Any, control: Any) -> Finding:
-        """Return what was found in the one; nothing where the other failed."""
+    def judge(self, tried: Any, control: Control) -> Finding:
+        """Return what was found in the one; nothing where the attack fails on either part of the other."""
         ...
 
 
@@ -117,12 +137,14 @@ class TokenAttack:
     def controlled(self, cases: Sequence[Seen]) -> list[Trial]:
         return [self._trial(case, self.plain) for case in cases]
 
-    def judge(self, tried: list[Trial], control: list[Trial]) -> Finding:
+    def judge(self, tried: list[Trial], control: Control) -> Finding:
         try:
-            rate = leakage_rate(tried, control=control, common=self.common)
+            rate, steps = (
+                leakage_rate(trials, control=control.gradients, common=self.common) for trials in (tried, control.steps)
+            )
         except InputError as error:
             return Finding(found=None, control=None, trials=0, why_not=error.what)
-        return _finding(rate)
+        return _finding(rate, steps)
 
     def _trial(self, case: Seen, dictionary: Dictionary) -> Trial:
         own, other = (self._guesses(view, dictionary, len(case.secret)) for view in (case.own, case.other))
@@ -161,8 +183,8 @@ class TextAttack:
     def controlled(self, cases: Sequence[Seen]) -> list[SequenceTrial]:
         return self._trials(cases, self.plain_reader, self.plain)
 
-    def judge(self, tried: list[SequenceTrial], control: list[SequenceTrial]) -> Finding:
-        return _finding(sequence_rate(tried, control=control))
+    def judge(self, tried: list[SequenceTrial], control: Control) -> Finding:
+        return _finding(*(sequence_rate(trials, control=control.gradients) for trials in (tried, control.steps)))
 
     def _trials(self, cases: Sequence[Seen], reader: Reader, dictionary: Dictionary) -> list[SequenceTrial]:
         guesses = [self._read(case, reader, dictionary) for case in cases[: self.most]]
@@ -190,26 +212,35 @@ class MembershipAttack:
 
     controlled = tried
 
-    def judge(self, tried: list[tuple[float, float]], control: list[tuple[float, float]]) -> Finding:
-        found, reached = (bootstrap([*np.array(scores).T], auroc) for scores in (tried, control))
-        few = len(tried) < LEAST_TRIALS
-        works = not few and reached.value >= LEAST_CONTROL and reached.low > 0.5
+    def judge(self, tried: list[tuple[float, float]], control: Control) -> Finding:
+        found, reached, steps = (
+            bootstrap([*np.array(scores).T], auroc) for scores in (tried, control.gradients, control.steps)
+        )
+        works = reached.value >= LEAST_CONTROL and reached.low > 0.5
+        why_not = _why_not(len(tried), works=works, finds=steps.low > 0.5)
         return Finding(
-            found=Range.of(found) if works else None,
-            control=Range.of(reached),
-            trials=len(tried),
-            why_not="" if works else _too_few(len(tried)) if few else _FAILED,
+            found=None if why_not else Range.of(found), control=Range.of(reached), trials=len(tried), why_not=why_not
         )
 
 
-def _finding(rate: AboveChance) -> Finding:
-    few = rate.trials < LEAST_TRIALS
+def _finding(rate: AboveChance, steps: AboveChance) -> Finding:
+    finds = steps.above_chance is not None and steps.above_chance.above_zero
+    why_not = _why_not(rate.trials, works=rate.measured, finds=finds)
     return Finding(
-        found=rate.above_chance and Range.of(rate.above_chance),
+        found=None if why_not or rate.above_chance is None else Range.of(rate.above_chance),
         control=Range.of(rate.control),
         trials=rate.trials,
-        why_not="" if rate.measured else _too_few(rate.trials) if few else _FAILED,
+        why_not=why_not,
     )
+
+
+def _why_not(trials: int, *, works: bool, finds: bool) -> str:
+    """Return why nothing was measured; nothing where it was."""
+    if trials < LEAST_TRIALS:
+        return _too_few(trials)
+    if not works:
+        return _FAILED
+    return "" if finds else _SILENT
 
 
 def _too_few(count: int) -> str:

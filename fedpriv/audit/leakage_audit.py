@@ -213,7 +213,9 @@ class _Audit:
             )
         for epsilon, plan in others:
             private = replace(work, plan=plan)
-            scene = scene_of("alone", private, [[p] for p in passages], attacks, self._report, epsilon=epsilon)
+            controls = alone.controls if private.sent == work.sent else None
+            singles = [[p] for p in passages]
+            scene = scene_of("alone", private, singles, attacks, self._report, epsilon=epsilon, controls=controls)
             measures += looking.unprotected(scene, epsilon)
         if self._newest:
             measures.append(self._released(work.adapter, encoder))

@@ -10,7 +10,7 @@ from fedpriv.audit.attacks import Attack
 from fedpriv.audit.parties import Stage, stages_of
 from fedpriv.audit.planned import within
 from fedpriv.audit.result import Measure, PartyName
-from fedpriv.audit.scenes import Report, Scene, bare, seen
+from fedpriv.audit.scenes import Report, Scene, beside_next, seen
 from fedpriv.audit.updates import PlannedWork
 from fedpriv.leakage import View
 from fedpriv.study import Plan
@@ -82,9 +82,7 @@ class Looking:
 
     def unprotected(self, scene: Scene, epsilon: float) -> Iterator[Measure]:
         """Attack updates with another privacy as they are: protection hides as much of each."""
-        views = [bare(update) for update in scene.updates]
-        pairs = [(views[n], views[(n + 1) % len(views)]) for n in range(len(views))]
-        yield from self._attacked(scene, "unprotected", 1, pairs, epsilon)
+        yield from self._attacked(scene, "unprotected", 1, beside_next(scene.updates), epsilon)
 
     def _attacked(
         self,

@@ -74,8 +74,7 @@ def _text(measures: Sequence[Measure]) -> str:
     return (
         f"<h2>{ASKS['text']}</h2><p>The attack read {most} of the passages from the first word to the last. Given is "
         "the share of the text that it has right and in order (ROUGE-L), minus the same of what it read from an update "
-        "of another note. Notes are alike: some words come right in any case. Where an update that nothing protects is "
-        "not told from guessing, the attack reads too little after such steps, and the other lines say nothing.</p>"
+        "of another note. Notes are alike: some words come right in any case.</p>"
         + _table(measures, "one note in each update")
     )
 

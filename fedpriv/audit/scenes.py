@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fedpriv.audit.attacks import Attack, Seen
+from fedpriv.audit.attacks import Attack, Control, Seen
 from fedpriv.audit.passages import Passage
 from fedpriv.audit.result import AttackName, SceneName
 from fedpriv.audit.updates import PlannedWork
@@ -28,7 +27,7 @@ class Scene:
     secrets: list[frozenset[int]]
     texts: list[tuple[int, ...]]
     gradients: list[AdapterState]
-    controls: dict[AttackName, Any]
+    controls: dict[AttackName, Control]
 
 
 def scene_of(
@@ -39,9 +38,12 @@ def scene_of(
     report: Report,
     *,
     epsilon: float | None = None,
-    controls: dict[AttackName, Any] | None = None,
+    controls: dict[AttackName, Control] | None = None,
 ) -> Scene:
-    """Compute the updates of cases; without an earlier scene's ``controls``, try the attacks on their gradients."""
+    """Compute the updates of cases; without an earlier scene's ``controls``, try the attacks where they must succeed.
+
+    Such a scene has single passages alone.
+    """
     what = {"alone": "training on single passages", "round": "training whole rounds"}[name]
     stage = what if epsilon is None else f"{what} with epsilon {epsilon:g}"
     updates = []
@@ -52,9 +54,10 @@ def scene_of(
     secrets = [read_tokens([passage.example for passage in case]) for case in cases]
     texts = [case[0].example.ids[:-1] for case in cases]
     if controls is None:
-        descents = [bare({tensor: -value for tensor, value in gradient.items()}) for gradient in gradients]
-        turned = list(zip(descents, [*descents[1:], descents[0]], strict=True))
-        controls = _controls(attacks, seen(turned, secrets, texts, gradients), report)
+        descents = [{tensor: -value for tensor, value in gradient.items()} for gradient in gradients]
+        stepped = updates if work.is_bare else [work.bare_update(case) for case in cases]
+        easy, planned = (seen(beside_next(found), secrets, texts, gradients) for found in (descents, stepped))
+        controls = _controls(attacks, easy, planned, report)
     return Scene(
         name=name,
         updates=updates,
@@ -65,11 +68,13 @@ def scene_of(
     )
 
 
-def _controls(attacks: Sequence[Attack], cases: Sequence[Seen], report: Report) -> dict[AttackName, Any]:
-    """Return what each attack makes of plain gradients of single passages, where it must succeed."""
-    found: dict[AttackName, Any] = {}
+def _controls(
+    attacks: Sequence[Attack], easy: Sequence[Seen], planned: Sequence[Seen], report: Report
+) -> dict[AttackName, Control]:
+    """Return what each attack makes of plain gradients of single passages, and of the plan's steps on them."""
+    found: dict[AttackName, Control] = {}
     for number, attack in enumerate(attacks, 1):
-        found[attack.name] = attack.controlled(cases)
+        found[attack.name] = Control(gradients=attack.controlled(easy), steps=attack.tried(planned))
         report("trying the attacks where they must succeed", number, len(attacks))
     return found
 
@@ -83,6 +88,12 @@ def seen(
     """Return each case as a party sees it."""
     cases = zip(pairs, secrets, texts, gradients, strict=True)
     return [Seen(own=own, other=other, secret=secret, text=text, gradient=g) for (own, other), secret, text, g in cases]
+
+
+def beside_next(updates: Sequence[AdapterState]) -> list[tuple[View, View]]:
+    """Return each update as somebody holds it whom nothing keeps off, with the next one to compare it with."""
+    views = [bare(update) for update in updates]
+    return list(zip(views, [*views[1:], views[0]], strict=True))
 
 
 def bare(update: AdapterState) -> View:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fedpriv.domain.privacy_budget import planned_mechanism, private_steps
 from fedpriv.leakage import gradient_of
 from fedpriv.study import Plan
 from fedpriv.study.averaging import trained_tensors
+from fedpriv.study.plan import TrainingChoice
 from fedpriv.training.adapter import AdapterState, Layout, flatten, layout_of, unflatten
 from fedpriv.training.local_round import LocalContext, train_local
 from fedpriv.training.private_round import train_private
@@ -75,32 +77,61 @@ class PlannedWork:
         """
         shard = self.own.shard if self.own else self.scratch / "passages.jsonl"
         privacy = self.plan.privacy
-        by_patient = privacy is not None and privacy.unit == "patient"
-        write_passages(passages, shard, silent=self.patients - len(passages) if by_patient else 0)
-        try:
-            after = self._train(shard, len(passages))
-        finally:
-            shard.unlink()
-        change = {name: after[name] - self.adapter[name] for name in self.sent}
+        with _written(passages, shard, silent=self.patients - len(passages) if self._by_patient else 0):
+            change = self._change(self._train(shard, len(passages)))
         if privacy is None or privacy.unit != "domain":
             return change
         noise = planned_mechanism(self.plan, self.patients).noise_multiplier
         return unflatten(privatise(flatten(change), clip=privacy.bound, noise_multiplier=noise), change)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether neither privacy nor code of the request's own has a part in the updates."""
+        return self.plan.privacy is None and self.own is None
+
+    def bare_update(self, passages: Sequence[Passage]) -> AdapterState:
+        """Return the change of the same tensors by the stock recipe without privacy: where attacks must find something.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not finite.
+        """
+        shard = self.scratch / "passages.jsonl"
+        with _written(passages, shard):
+            return self._change(train_local(self._context(shard, self._training_of(len(passages)))).adapter_after)
 
     def gradient(self, passage: Passage) -> AdapterState:
         """Return the plain gradient of one passage by the sent tensors: the attacks' positive control."""
         found = gradient_of(self.model_folder, self.plan.lora, self.adapter, [passage.example])
         return {name: found[name] for name in self.sent}
 
+    @property
+    def _by_patient(self) -> bool:
+        return self.plan.privacy is not None and self.plan.privacy.unit == "patient"
+
+    def _change(self, after: AdapterState) -> AdapterState:
+        return {name: after[name] - self.adapter[name] for name in self.sent}
+
     def _train(self, shard: Path, passages: int) -> AdapterState:
-        training = self.plan.training
         privacy = self.plan.privacy
-        private = privacy is not None and privacy.unit == "patient"
-        if passages < training.batch_size and not private:  # copies of the same passages would have the same gradient
-            training = training.model_copy(update={"batch_size": passages, "accumulation": 1})
-        if self.own and not private:
+        if privacy is not None and privacy.unit == "patient":
+            steps = private_steps(privacy, planned_mechanism(self.plan, self.patients), self.patients)
+            return train_private(self._context(shard, self.plan.training), steps).adapter_after
+        training = self._training_of(passages)
+        if self.own:
             return self.own.train(self.plan.model_copy(update={"training": training}), self.round, self.adapter)
-        context = LocalContext(
+        return train_local(self._context(shard, training)).adapter_after
+
+    def _training_of(self, passages: int) -> TrainingChoice:
+        """Return the plan's training, without copies of the same passages in a batch: their gradient is the same."""
+        training = self.plan.training
+        if passages >= training.batch_size:
+            return training
+        return training.model_copy(update={"batch_size": passages, "accumulation": 1})
+
+    def _context(self, shard: Path, training: TrainingChoice) -> LocalContext:
+        return LocalContext(
             model_folder=self.model_folder,
             adapter=self.adapter,
             trained=tuple(self.sent),
@@ -112,7 +143,13 @@ class PlannedWork:
             seed=training.seed,
             threads=self.threads,
         )
-        if privacy is None or not private:
-            return train_local(context).adapter_after
-        steps = private_steps(privacy, planned_mechanism(self.plan, self.patients), self.patients)
-        return train_private(context, steps).adapter_after
+
+
+@contextlib.contextmanager
+def _written(passages: Sequence[Passage], shard: Path, *, silent: int = 0) -> Iterator[None]:
+    """Have passages in a file for as long as they are trained on."""
+    write_passages(passages, shard, silent=silent)
+    try:
+        yield
+    finally:
+        shard.unlink()

@@ -21,8 +21,8 @@ WHO: dict[PartyName, str] = {
     "unprotected": "If nothing protected your update",
     "aggregator": "The researcher, and the store",
     "reader": "One other domain, with the store's bytes",
-    "sum": "Every domain of a sum",
-    "sum-of-all": "Every domain, all taking part",
+    "sum": "Each other domain, from the sum",
+    "sum-of-all": "The same, all taking part",
     "collusion": "All other domains of a sum together",
     "aggregator-all-sealed": "The researcher, if all were sealed",
     "released": "Whoever gets the adapter",
@@ -36,9 +36,9 @@ HOLDS: dict[PartyName, str] = {
     "researcher also knows what takes the masks off the sum.",
     "reader": "The same single update in the hands of one other domain of the study, which has the study's key and its "
     "own secrets beside: as if somebody at another hospital got into the store.",
-    "sum": "The opened sum of {sum} domains' updates, the fewest that you allow. Each domain that takes part opens it, "
-    "and so does the researcher where the plan leaves it unencrypted.",
-    "sum-of-all": "The opened sum if all {sum-of-all} domains of the plan take part.",
+    "sum": "The opened sum of {sum} domains' updates, the fewest that you allow. Each domain that takes part opens it "
+    "and takes off what it put in itself. Where the plan leaves the sum unencrypted, the researcher has it, too.",
+    "sum-of-all": "The same if all {sum-of-all} domains of the plan take part.",
     "collusion": "The opened sum of {collusion} domains, from which all others take off what they put in themselves. "
     "What is left is your update. This is the worst that other hospitals can do together.",
     "aggregator-all-sealed": "For comparison: what the researcher would hold if the plan sealed all of the update.",

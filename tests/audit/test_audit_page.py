@@ -119,6 +119,9 @@ def test_a_larger_cohort_is_advised_only_where_it_was_measured_to_help():
     assert "did not help" in not_so.advice[0].text
     assert "--minimum-cohort" not in not_so.advice[0].text
     assert kinds(audit(measure("sum", 0.0))) == []
+    alone = audit(measure("sum", 0.2, domains=3)).advice[0].text
+    assert "no more domains" in alone
+    assert "takes its own part off" in alone
 
 
 def test_where_two_may_make_a_sum_each_knows_the_other_and_three_are_advised():

@@ -18,6 +18,7 @@ from fedpriv.experiments.comparison.federated import run_federated
 from fedpriv.experiments.comparison.figures import charts_of
 from fedpriv.experiments.comparison.judgement import Judged, claims_of, targets_of
 from fedpriv.experiments.comparison.leakage import LEAKAGE, LeakageRecord, leakage_cases, measure_leakage
+from fedpriv.experiments.comparison.made import Made
 from fedpriv.experiments.comparison.manifest import manifest_of
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
 from fedpriv.experiments.comparison.page import write_page
@@ -232,9 +233,11 @@ def _run(case: Case, bed: Bed) -> Record:
     folder = bed.folder / "cases" / case.name
     try:
         if METHODS[case.method].level is None:
-            return run_unfederated(case, bed, folder)
-        if case.part in WHOLE:
-            return run_federated(case, bed, folder)
-        return run_simulated(case, bed, folder)
+            record = run_unfederated(case, bed, folder)
+        elif case.part in WHOLE:
+            record = run_federated(case, bed, folder)
+        else:
+            record = run_simulated(case, bed, folder)
+        return record.model_copy(update={"made": Made.now()})
     finally:
         shutil.rmtree(folder, ignore_errors=True)

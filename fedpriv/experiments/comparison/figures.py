@@ -7,7 +7,7 @@ from typing import get_args
 
 from fedpriv.experiments.comparison.cases import Part
 from fedpriv.experiments.comparison.charts import Chart, Level, Panel, Series
-from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, MEMBERS, ROUND, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent
 from fedpriv.experiments.comparison.record import Record
@@ -32,9 +32,18 @@ def charts_of(records: Sequence[Record], leaks: Sequence[LeakageRecord]) -> list
 
 def leakage_chart(leaks: Sequence[LeakageRecord]) -> Chart:
     """Figure 1: what an attack reads out of single updates."""
-    first = [leak for leak in leaks if leak.case.work == "one step, 1 note" and leak.case.epsilon in (None, EPSILON)]
-    noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
-    panels = [*_by_holder(first), *_over_epsilon(noisy, first), *_by_work(leaks), *_in_order(leaks), *_opened(leaks)]
+    single = [leak for leak in leaks if leak.case.work == "one step, 1 note"]
+    first = [leak for leak in single if leak.case.epsilon in (None, EPSILON)]
+    noisy = [leak for leak in single if leak.case.epsilon is not None and leak.case.holder == _HOLDERS[0]]
+    noisy.sort(key=lambda leak: leak.case.epsilon or 0)
+    panels = [
+        *_by_holder(first),
+        *_over_epsilon(noisy, first),
+        *_by_work(leaks),
+        *_in_order(leaks),
+        *_opened(leaks),
+        *_over_cohorts(leaks),
+    ]
     return Chart(name="leakage", title="Data leakage, by attack", panels=panels)
 
 
@@ -52,7 +61,7 @@ def _by_holder(first: Sequence[LeakageRecord]) -> list[Panel]:
             kind="bars",
             places=[METHODS[method].title for method in methods],
             series=series,
-            value_title="leakage rate: telling tokens named, above chance",
+            value_title="telling tokens named, above chance",
             share=True,
         )
     ]
@@ -126,7 +135,8 @@ def _in_order(leaks: Sequence[LeakageRecord]) -> list[Panel]:
 
 
 def _opened(leaks: Sequence[LeakageRecord]) -> list[Panel]:
-    of = {leak.case.method: leak for leak in leaks if leak.case.holder == _HOLDERS[2]}
+    sums = [leak for leak in leaks if (leak.case.holder, leak.case.work) == (_HOLDERS[2], ROUND)]
+    of = {leak.case.method: leak for leak in sums if leak.case.members == MEMBERS}
     methods = in_order(leak.case.method for leak in of.values())
     if not methods:
         return []
@@ -136,6 +146,29 @@ def _opened(leaks: Sequence[LeakageRecord]) -> list[Panel]:
             kind="bars",
             places=[METHODS[method].title for method in methods],
             series=[_rates("one domain, of a local round on a note each", [of[method] for method in methods])],
+            value_title="leakage rate",
+            share=True,
+        )
+    ]
+
+
+def _over_cohorts(leaks: Sequence[LeakageRecord]) -> list[Panel]:
+    sums = [leak for leak in leaks if (leak.case.holder, leak.case.method) == (_HOLDERS[2], "fedpriv")]
+    cohorts = sorted((leak for leak in sums if leak.case.work == ROUND), key=lambda leak: leak.case.members)
+    if len(cohorts) < 2:
+        return []
+    shown = [_rates("a note in each update", cohorts, colour=_COLOURS["fedpriv"])]
+    more = next((leak for leak in sums if leak.case.work == "local round, 4 notes"), None)
+    if more is not None:
+        found = [more if leak.case.members == more.case.members else None for leak in cohorts]
+        shown.append(_rates("four notes in each", found, colour=_COLOURS["dp-fl"]))
+    return [
+        Panel(
+            title="The opened sum over domains, to one of them",
+            kind="lines",
+            places=[leak.case.members for leak in cohorts],
+            series=shown,
+            place_title="domains in the sum",
             value_title="leakage rate",
             share=True,
         )

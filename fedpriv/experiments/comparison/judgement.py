@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import IN_ORDER, ROUND, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import IN_ORDER, MEMBERS, ROUND, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import METHODS, MethodName
 from fedpriv.experiments.comparison.numbers import Spread, Written, decimals, in_percent, interval, number_of
 from fedpriv.experiments.comparison.summary import INSIDE, OPENED, OUTSIDE, Row, leak_of
@@ -64,7 +64,8 @@ def targets_of(rows: Sequence[Row], leaks: Sequence[LeakageRecord]) -> list[Judg
         for holder in (OUTSIDE, INSIDE):
             found.append(_at_chance("leakage rate", leaks, method, holder))
         found.append(_at_chance("ROUGE-L above chance", leaks, method, OUTSIDE, IN_ORDER))
-        found.append(_at_chance("leakage rate", leaks, method, OPENED, ROUND))
+        opened = _at_chance("leakage rate", leaks, method, OPENED, ROUND)
+        found.append(_with_cohorts(opened, leaks) if method == "fedpriv" else opened)
     found.append(_in_between(leaks))
     return [
         *found,
@@ -181,9 +182,22 @@ def _at_chance(
     )
 
 
+def _with_cohorts(judged: Judged, leaks: Sequence[LeakageRecord]) -> Judged:
+    """Return a judgement of the sum of three with that of the most domains beside it."""
+    sums = [
+        leak for leak in leaks if (leak.case.method, leak.case.holder, leak.case.work) == ("fedpriv", OPENED, ROUND)
+    ]
+    most = max(sums, key=lambda leak: leak.case.members, default=None)
+    if most is None or most.rate is None or most.case.members == MEMBERS or judged.verdict == "not measured":
+        return judged
+    more = f"of {most.case.members} domains {_fine(most.rate.value)} ({interval(most.rate, _fine)})"
+    return replace(judged, measured=f"{judged.measured}; {more}")
+
+
 def _in_between(leaks: Sequence[LeakageRecord]) -> Judged:
     """Judge DP-FL's curve: never above plain FL, and above chance where the noise is small enough."""
-    noisy = sorted((leak for leak in leaks if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
+    single = [leak for leak in leaks if (leak.case.holder, leak.case.work) == (OUTSIDE, "one step, 1 note")]
+    noisy = sorted((leak for leak in single if leak.case.epsilon is not None), key=lambda leak: leak.case.epsilon or 0)
     rates = [(leak.case.epsilon or 0.0, leak.rate) for leak in noisy if leak.rate is not None]
     fl = leak_of(leaks, "fl", OUTSIDE)
     what, wanted = "DP-FL's leakage rate over epsilon", "between fedpriv's and plain FL's"

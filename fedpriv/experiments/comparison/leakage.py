@@ -26,6 +26,7 @@ from fedpriv.domain.gatekeeper import privatise
 from fedpriv.domain.privacy_budget import delta_of
 from fedpriv.experiments.comparison.bed import Bed, cores
 from fedpriv.experiments.comparison.cases import Case
+from fedpriv.experiments.comparison.made import Made
 from fedpriv.experiments.comparison.methods import METHODS, MethodName
 from fedpriv.experiments.comparison.record import Records
 from fedpriv.leakage import (
@@ -68,6 +69,9 @@ TEXTS = 6
 """Passages that are read word for word, which takes longer than naming their tokens."""
 
 MEMBERS = 3
+COHORTS = (MEMBERS, 4, 8, 16)
+"""Domains of the opened sum, each with an update of its own in it."""
+
 EPSILON = 8.0
 EPSILONS = (1.0, EPSILON, 64.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
 """Of DP-FL's curve: the whole study's, at one domain. The last ones are no privacy at all: where an update has half a
@@ -102,13 +106,15 @@ class LeakageCase(Section):
     holder: Holder
     work: Work = "one step, 1 note"
     epsilon: float | None = Field(default=None, gt=0)
+    members: int = Field(default=MEMBERS, ge=2, le=64)
 
     @property
     def name(self) -> str:
         """A name that no other case has, for its file and for people."""
         holder = self.holder.split()[0]
         epsilon = "" if self.epsilon is None else f"-epsilon-{self.epsilon:g}"
-        return f"{self.method}-{holder}-{self.work.replace(', ', '-').replace(' ', '-')}{epsilon}"
+        members = "" if self.members == MEMBERS else f"-of-{self.members}"
+        return f"{self.method}-{holder}-{self.work.replace(', ', '-').replace(' ', '-')}{epsilon}{members}"
 
 
 class LeakageRecord(Section):
@@ -116,7 +122,7 @@ class LeakageRecord(Section):
 
     ``rate`` is the leakage rate, None where it was not measured; ``named`` the share of the telling tokens that were
     named, chance included; ``control`` the same where the attack must succeed. Of texts that are read in order they
-    are ROUGE-L in place of shares of tokens.
+    are ROUGE-L in place of shares of tokens. ``made`` is None in older records.
     """
 
     record_version: Literal[1] = 1
@@ -125,6 +131,7 @@ class LeakageRecord(Section):
     named: float
     control: Range
     trials: int
+    made: Made | None = None
 
 
 _PLAIN_TEXTS = LeakageCase(method="fl", holder="aggregator and store", work=IN_ORDER)
@@ -138,6 +145,8 @@ def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
     for method in methods:
         if METHODS[method].private:
             cases += [LeakageCase(method=method, holder=holders[0], epsilon=epsilon) for epsilon in EPSILONS]
+            cases.append(LeakageCase(method=method, holder=holders[1], epsilon=EPSILON))
+            cases.append(LeakageCase(method=method, holder=holders[2], work=ROUND, epsilon=EPSILON))
             continue
         cases += [LeakageCase(method=method, holder=holder) for holder in single]
         if METHODS[method].level is not None:
@@ -148,6 +157,9 @@ def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
         if method in ("fl", "he-fl", "fedpriv", "fedpriv-hybrid"):
             readers = single if method == "he-fl" else single[:1]  # of HE-FL any domain reads what the others do not
             cases += [LeakageCase(method=method, holder=holder, work=IN_ORDER) for holder in readers]
+        if method == "fedpriv":  # the sum is the same, whichever of the methods it was hidden by on its way
+            cases += [LeakageCase(method=method, holder=holders[2], work=ROUND, members=size) for size in COHORTS[1:]]
+            cases.append(LeakageCase(method=method, holder=holders[2], work="local round, 4 notes"))
     return cases
 
 
@@ -173,7 +185,7 @@ def measure_leakage(
         record = records.find(LEAKAGE, case.name, LeakageRecord)
         if record is None or record.case != case:
             attacker = attacker or _Attacker(bed, passages)
-            record = attacker.measure(case)
+            record = attacker.measure(case).model_copy(update={"made": Made.now()})
             records.keep(LEAKAGE, case.name, record)
         found.append(record)
     return found
@@ -246,8 +258,11 @@ class _Attacker:
         """Attack the updates of every batch."""
         if case.work == IN_ORDER:
             return self._measure_texts(case)
-        trials = self._trials(case)
-        rate = leakage_rate(trials, control=self._control_of(case.work), common=self._common)
+        trials, control = self._trials(case), self._control_of(case.work)
+        if not trials:
+            reached = leakage_rate(control, control=control, common=self._common).control
+            return LeakageRecord(case=case, rate=None, named=0.0, control=Range.of(reached), trials=0)
+        rate = leakage_rate(trials, control=control, common=self._common)
         named = [share for trial in trials if (share := trial.named(self._common, trial.guesses)) is not None]
         return LeakageRecord(
             case=case,
@@ -274,7 +289,7 @@ class _Attacker:
         return self._texts(_PLAIN_TEXTS)
 
     def _texts(self, case: LeakageCase) -> list[SequenceTrial]:
-        batches = self._batches(case.work)[:TEXTS]
+        batches = self._batches(case.work, self._count)[:TEXTS]
         guesses = []
         for batch, view in zip(batches, self._views_of(case, batches), strict=True):
             named = recover_tokens(view, self._plain, 2 * len(batch.secret))
@@ -316,13 +331,15 @@ class _Attacker:
         return float(np.mean([trial.above_chance(self._common) or 0.0 for trial in trials]))
 
     def _attacked(self, case: LeakageCase, dictionary: Dictionary) -> list[Trial]:
-        batches = self._batches(case.work)
+        batches = self._batches(case.work, max(self._count, case.members + 1))
+        if len(batches) <= case.members:  # a sum that has one of them twice is none of that many domains
+            return []
         most = max(len(batch.secret) for batch in batches)
         guesses = self._guesses(case, batches, dictionary, most)
         others = [*guesses[1:], guesses[0]]  # what the same attack names in the update of other passages
         return [
             Trial(secret=batch.secret, guesses=own, others=other)
-            for batch, own, other in zip(batches, guesses, others, strict=True)
+            for batch, own, other in zip(batches[: self._count], guesses, others, strict=False)
         ]
 
     def _guesses(
@@ -338,25 +355,28 @@ class _Attacker:
         return [recover_tokens(view, dictionary, most) for view in self._views_of(case, batches)]
 
     def _views_of(self, case: LeakageCase, batches: Sequence[_Batch]) -> list[View]:
-        """Return what the holder of a case gets of each batch's update."""
+        """Return what the holder of a case gets of each batch's update, as far as there are trials.
+
+        And of one more, where batches go on after them: a large sum that starts over at the first batch holds the last.
+        """
         updates = [batch.update for batch in batches]
         if case.epsilon is not None:
             updates = [self._noised(update, case.epsilon) for update in updates]
         protection = METHODS[case.method].protection(10, list(self._adapter))
-        return self._views(case.holder, protection, updates)
+        return self._views(case, protection, updates)
 
-    def _views(self, holder: Holder, protection: ProtectionChoice, updates: Sequence[AdapterState]) -> list[View]:
+    def _views(self, case: LeakageCase, protection: ProtectionChoice, updates: Sequence[AdapterState]) -> list[View]:
         """Protect each update in a cohort whose others send the next ones, and look at it."""
         clip = max(float(np.abs(values).max()) for update in updates for values in update.values())
         views = []
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-            cohort = Rehearsal(protection, layout_of(self._adapter), Path(scratch), members=MEMBERS, clip=clip)
-            for number in range(len(updates)):
-                published = cohort.publish([updates[(number + ahead) % len(updates)] for ahead in range(MEMBERS)])
+            cohort = Rehearsal(protection, layout_of(self._adapter), Path(scratch), members=case.members, clip=clip)
+            for number in range(min(len(updates), self._count + 1)):
+                published = cohort.publish([updates[(number + ahead) % len(updates)] for ahead in range(case.members)])
                 unlocked = cohort.unlock(published)
-                if holder == "aggregator and store":
+                if case.holder == "aggregator and store":
                     views.append(cohort.aggregator_view(published[0], unlocked=unlocked))
-                elif holder == "sum opened by one domain":
+                elif case.holder == "sum opened by one domain":
                     views.append(cohort.sum_view(published, colluding=[1]))
                 else:
                     views.append(cohort.domain_view(published[0], colluding=[1], unlocked=unlocked))
@@ -365,9 +385,9 @@ class _Attacker:
         return views
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - one attacker lives as long as its comparison
-    def _batches(self, work: Work) -> tuple[_Batch, ...]:
+    def _batches(self, work: Work, count: int) -> tuple[_Batch, ...]:
         size = _NOTES[work]
-        groups = [self._passages[start : start + size] for start in range(0, self._count * size, size)]
+        groups = [self._passages[start : start + size] for start in range(0, count * size, size)]
         return tuple(self._batch(work, group) for group in groups if len(group) == size)
 
     def _batch(self, work: Work, passages: Sequence[Passage]) -> _Batch:

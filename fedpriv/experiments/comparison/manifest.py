@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from pathlib import Path
+import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
 from fedpriv import __version__
+from fedpriv.experiments.comparison.leakage import LEAKAGE, LeakageRecord
+from fedpriv.experiments.comparison.made import Made, processor
 from fedpriv.experiments.comparison.methods import METHODS
 from fedpriv.experiments.comparison.record import Record, Records
 from fedpriv.files import file_sha256
@@ -20,9 +24,11 @@ _PACKAGES = ("torch", "transformers", "peft", "tenseal", "numpy", "opacus", "dp-
 def manifest_of(records: Records, command: str) -> dict[str, Any]:
     """Return versions, seeds, the machine, the settings, and the digests of all records and figures that are there.
 
-    ``command`` is the last of those that measured.
+    ``command`` is the last of those that measured; ``versions`` and ``machine`` are of what drew the figures, and
+    ``measured`` says by what their records were made.
     """
     folder = records.folder
+    runs = records.every("runs", Record)
     files = sorted(
         path
         for kind in ("runs/*.json", "leakage/*.json", "*.png", "*.svg", "figures.json")
@@ -31,16 +37,17 @@ def manifest_of(records: Records, command: str) -> dict[str, Any]:
     return {
         "manifest_version": 1,
         "command": command,
-        "seeds": sorted({record.case.seed for record in records.every("runs", Record)}),
+        "seeds": sorted({record.case.seed for record in runs}),
         "settings": records.settings.model_dump(mode="json"),
         "methods": {name: method.about for name, method in METHODS.items()},
         "versions": {"fedpriv": __version__, "python": platform.python_version()} | _versions(),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": psutil.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
             "system": f"{platform.system()} {platform.release()}",
         },
+        "measured": _measured([record.made for record in (*runs, *records.every(LEAKAGE, LeakageRecord))]),
         "sha256": {str(path.relative_to(folder)): file_sha256(path) for path in files},
     }
 
@@ -55,9 +62,17 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+def _measured(made: Sequence[Made | None]) -> dict[str, Any]:
+    """Return how many records each version of the source made, on which processors, and between which days."""
+    known = [each for each in made if each is not None]
+    days = [time.strftime("%Y-%m-%d", time.gmtime(each.at_s)) for each in known]
+    return {
+        "records_by_source": dict(sorted(Counter(each.source if each else "not recorded" for each in made).items())),
+        "records_by_processor": dict(
+            sorted(
+                Counter(f"{each.processor}, {each.cores} cores" if each else "not recorded" for each in made).items()
+            )
+        ),
+        "from": min(days, default=None),
+        "to": max(days, default=None),
+    }

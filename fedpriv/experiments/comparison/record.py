@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from fedpriv.errors import ExistsError, UntrustedError
 from fedpriv.experiments.comparison.cases import Case
+from fedpriv.experiments.comparison.made import Made
 from fedpriv.files import read_json, write_json
 from fedpriv.study.section import Section
 
@@ -59,7 +60,7 @@ class Record(Section):
     """One case: what it reached and what it cost.
 
     ``bytes_up`` is what a domain sends in one round (mean over rounds), ``bytes_down`` what it fetches. Of
-    ``centralised`` they are the training notes, sent once, and nothing.
+    ``centralised`` they are the training notes, sent once, and nothing. ``made`` is None in older records.
     """
 
     record_version: Literal[1] = 1
@@ -73,6 +74,7 @@ class Record(Section):
     quality: Quality
     weights: dict[str, float] = Field(default_factory=dict)
     link_s: float | None = Field(default=None, description="virtual seconds of the study behind made-up links")
+    made: Made | None = None
 
 
 class Settings(Section):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from fedpriv.audit.result import Range
-from fedpriv.experiments.comparison.leakage import EPSILON, ROUND, Holder, LeakageRecord, Work
+from fedpriv.experiments.comparison.leakage import EPSILON, MEMBERS, ROUND, Holder, LeakageRecord, Work
 from fedpriv.experiments.comparison.methods import MethodName, in_order
 from fedpriv.experiments.comparison.numbers import Spread
 from fedpriv.experiments.comparison.record import Record
@@ -97,7 +97,7 @@ def leak_of(
     for leak in leaks:
         case = leak.case
         same = (case.method, case.holder, case.work) == (method, holder, work)
-        if same and case.epsilon in (None, EPSILON):
+        if same and case.members == MEMBERS and case.epsilon in (None, EPSILON):
             return leak
     return None
 

@@ -82,7 +82,7 @@ def _learnt(row: Row) -> list[Cell]:
         auroc,
         _rate(row.leakage_outside),
         _rate(row.leakage_inside),
-        _rate(row.leakage_opened),
+        _opened(row),
     ]
 
 
@@ -106,6 +106,11 @@ def _rate(found: Range | None) -> Cell:
     return (
         Cell(text="not measured") if found is None else Cell(text=written(found.value), small=interval(found, written))
     )
+
+
+def _opened(row: Row) -> Cell:
+    """Return what the sum tells; where nothing is summed there is none."""
+    return Cell(text="-") if METHODS[row.method].level is None else _rate(row.leakage_opened)
 
 
 def how_to_read(rows: Sequence[Row]) -> str:

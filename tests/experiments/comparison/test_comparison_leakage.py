@@ -5,6 +5,7 @@ import pytest
 from fedpriv.experiments.comparison.bed import Bed
 from fedpriv.experiments.comparison.cases import Case
 from fedpriv.experiments.comparison.leakage import EPSILON, IN_ORDER, LEAKAGE, ROUND, LeakageCase, measure_leakage
+from fedpriv.experiments.comparison.made import source_digest
 from fedpriv.experiments.comparison.record import Records, Settings
 from fedpriv.experiments.comparison.simulated import run_simulated
 from fedpriv.experiments.comparison.summary import INSIDE, OPENED, OUTSIDE
@@ -17,7 +18,8 @@ CASES = [
     LeakageCase(method="fl", holder=OUTSIDE, work="one step, 4 notes"),
     LeakageCase(method="dp-fl", holder=OUTSIDE, epsilon=EPSILON),
     *(LeakageCase(method=method, holder=holder) for method, holder in BOTH),
-    LeakageCase(method="fedpriv", holder=OPENED, work=ROUND),
+    *(LeakageCase(method="fedpriv", holder=OPENED, work=ROUND, members=size) for size in (3, 8, 64)),
+    LeakageCase(method="dp-fl", holder=OPENED, work=ROUND, epsilon=EPSILON),
     *(LeakageCase(method=method, holder=OUTSIDE, work="local round, 1 note") for method in ("fl", "fedpriv")),
     *(LeakageCase(method=method, holder=OUTSIDE, work=IN_ORDER) for method in ("fl", "fedpriv")),
 ]
@@ -39,7 +41,15 @@ def measured(bed, tmp_path_factory):
     settings = Settings(model="tiny", model_digest="-", tables="synthetic", rounds=2, steps=4, max_tokens=64)
     records = Records(tmp_path_factory.mktemp("leakage"), settings)
     found = measure_leakage(bed, records, CASES, passages=PASSAGES)
-    return records, {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in found}
+    return records, by_case(found)
+
+
+def by_case(found):
+    return {
+        (case.method, case.holder, case.work, *([case.members] if case.members != 3 else [])): leak
+        for leak in found
+        for case in [leak.case]
+    }
 
 
 def test_the_positive_control_reads_plain_updates(measured):
@@ -81,6 +91,28 @@ def test_the_opened_sum_of_three_gives_tokens_away_whatever_protected_the_update
     assert opened > single + 0.1
 
 
+def test_more_domains_blur_the_sum_and_noise_hides_it(measured):
+    _, found = measured
+    three, eight = found["fedpriv", OPENED, ROUND], found["fedpriv", OPENED, ROUND, 8]
+    noisy = found["dp-fl", OPENED, ROUND]
+    assert eight.trials == noisy.trials == PASSAGES
+    assert eight.named < three.named
+    assert noisy.named < three.named
+    assert eight.case.name.endswith("-of-8")
+
+
+def test_a_record_says_by_what_it_was_made(measured):
+    _, found = measured
+    (source,) = {leak.made.source for leak in found.values()}
+    assert source == source_digest()
+
+
+def test_a_sum_of_more_domains_than_there_are_updates_is_not_measured(measured):
+    _, found = measured
+    most = found["fedpriv", OPENED, ROUND, 64]
+    assert (most.rate, most.trials) == (None, 0)
+
+
 def test_rounds_of_adamw_are_judged_by_a_control_of_their_own(measured):
     _, found = measured
     plain, own = (found[method, OUTSIDE, "local round, 1 note"] for method in ("fl", "fedpriv"))
@@ -117,5 +149,5 @@ def test_what_is_there_is_not_measured_again(measured, tmp_path):
     with Bed(tmp_path / "work", mimic=None, model="tiny", rounds=2, steps=4, max_tokens=64) as bed:
         again = measure_leakage(bed, records, CASES)
         assert not (bed.folder / "synthetic").exists(), "nothing was even prepared"
-    assert {(leak.case.method, leak.case.holder, leak.case.work): leak for leak in again} == found
+    assert by_case(again) == found
     assert len(list((records.folder / LEAKAGE).iterdir())) == len(CASES)

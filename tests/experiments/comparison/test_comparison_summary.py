@@ -44,10 +44,10 @@ def runs(method, *, losses=(2.0, 2.002, 2.004), other=1.0, **more):
     ]
 
 
-def leak(method, holder, value, *, spread=0.1, measured=True, work="one step, 1 note", epsilon=None):
+def leak(method, holder, value, *, spread=0.1, measured=True, work="one step, 1 note", epsilon=None, members=3):
     rate = Range(value=value, low=value - spread, high=value + spread) if measured else None
     return LeakageRecord(
-        case=LeakageCase(method=method, holder=holder, work=work, epsilon=epsilon),
+        case=LeakageCase(method=method, holder=holder, work=work, epsilon=epsilon, members=members),
         rate=rate,
         named=min(1.0, value + 0.2),
         control=Range(value=1.0, low=1.0, high=1.0),
@@ -226,3 +226,18 @@ def test_losses_that_fall_together_are_shown_again_closer():
 
     assert len(titles(RUNS)) == 1
     assert titles([*RUNS, *runs("dp-fl", losses=(4, 4, 4))])[1] == "Closer, those within 5% of FL"
+
+
+def test_the_opened_sum_is_drawn_over_its_domains_and_the_most_stand_beside_the_target():
+    sums = [
+        leak("fedpriv", OPENED, value, work=ROUND, members=size) for size, value in ((3, 0.3), (8, 0.15), (16, 0.1))
+    ]
+    four = leak("fedpriv", OPENED, 0.2, work="local round, 4 notes")
+    (chart,) = [chart for chart in charts_of([], [*sums, four]) if chart.name == "leakage"]
+    bars, lines = chart.panels
+    assert (list(bars.places), bars.series[0].values) == (["fedpriv"], [0.3])
+    assert (list(lines.places), lines.series[0].values) == ([3, 8, 16], [0.3, 0.15, 0.1])
+    assert lines.series[1].values == [0.2, None, None]
+    (target,) = [each for each in targets_of(rows_of(RUNS, sums), sums) if "fedpriv, sum opened" in each.what]
+    assert target.verdict == "missed"
+    assert target.measured == "30.0% (20.0% to 40.0%); of 16 domains 10.0% (0.0% to 20.0%)"

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from fedpriv.experiments.comparison.made import source_digest
+
 COMMAND = [
     *(sys.executable, "-m", "fedpriv", "bench", "figures", "--model", "tiny", "--seeds", "1"),
     *("--rounds", "1", "--steps", "2", "--part", "methods"),
@@ -71,6 +73,7 @@ def test_figures_page_and_manifest_are_there(measured):
     manifest = json.loads((out / "manifest.json").read_text())
     assert {f"runs/{path.name}" for path in (out / "runs").iterdir()} <= set(manifest["sha256"])
     assert manifest["versions"]["torch"]
+    assert manifest["measured"]["records_by_source"] == {source_digest(): len(list((out / "runs").iterdir()))}
     assert all((path.stat().st_mode & 0o777) == 0o644 for path in out.glob("*.png"))
 
 
