@@ -17,7 +17,14 @@ from fedpriv.experiments.comparison.cases import PARTS, WHOLE, Case, Part, cases
 from fedpriv.experiments.comparison.federated import run_federated
 from fedpriv.experiments.comparison.figures import charts_of
 from fedpriv.experiments.comparison.judgement import Judged, claims_of, targets_of
-from fedpriv.experiments.comparison.leakage import LEAKAGE, LeakageRecord, leakage_cases, measure_leakage
+from fedpriv.experiments.comparison.leakage import (
+    LEAKAGE,
+    WORKS,
+    LeakageRecord,
+    Work,
+    leakage_cases,
+    measure_leakage,
+)
 from fedpriv.experiments.comparison.made import Made
 from fedpriv.experiments.comparison.manifest import manifest_of
 from fedpriv.experiments.comparison.methods import METHODS, MethodName, in_order
@@ -58,6 +65,8 @@ class Options:
         What is measured; all of it by default.
     leakage : bool
         Whether the updates are attacked.
+    works : sequence of str
+        Of which work the attacked updates are.
     command : str
         For the manifest.
     """
@@ -72,6 +81,7 @@ class Options:
     parts: Collection[Part] = PARTS
     methods: Sequence[MethodName] = tuple(METHODS)
     leakage: bool = True
+    works: Collection[Work] = WORKS
     command: str = "fedpriv bench figures"
 
 
@@ -159,7 +169,7 @@ def run_figures(
     """
     records = Records(options.out, _settings(options))
     cases = cases_of(options.parts, options.methods, options.seeds)
-    attacks = leakage_cases(options.methods) if options.leakage else []
+    attacks = leakage_cases(options.methods, options.works) if options.leakage else []
     total = max(1, len(cases) + len(attacks))
     with (
         folder_lock(options.out / "bench.lock", holder="Another benchmark", todo="wait until it ends"),

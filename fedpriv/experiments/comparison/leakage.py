@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -59,6 +59,8 @@ from fedpriv.training.examples import Encoder, Example, encode, read_lines
 Work = Literal[
     "one step, 1 note", "one step, 4 notes", "local round, 1 note", "local round, 4 notes", "one step, 1 note, in order"
 ]
+WORKS: tuple[Work, ...] = get_args(Work)
+
 Holder = Literal["aggregator and store", "one colluding domain", "sum opened by one domain"]
 """The first two hold a single update. The third holds what no protection of updates hides, because aggregation is for
 it: the sum, from which it takes off what it put in itself."""
@@ -137,8 +139,12 @@ class LeakageRecord(Section):
 _PLAIN_TEXTS = LeakageCase(method="fl", holder="aggregator and store", work=IN_ORDER)
 
 
-def leakage_cases(methods: Sequence[MethodName]) -> list[LeakageCase]:
+def leakage_cases(methods: Sequence[MethodName], works: Collection[Work] = WORKS) -> list[LeakageCase]:
     """Return the attacks of a comparison: every method as everybody, more work where something may show."""
+    return [case for case in _every_case(methods) if case.work in works]
+
+
+def _every_case(methods: Sequence[MethodName]) -> list[LeakageCase]:
     cases = []
     holders = get_args(Holder)
     single = holders[:2]

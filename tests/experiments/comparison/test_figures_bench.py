@@ -14,7 +14,7 @@ from fedpriv.experiments.comparison.made import source_digest
 COMMAND = [
     *(sys.executable, "-m", "fedpriv", "bench", "figures", "--model", "tiny", "--seeds", "1"),
     *("--rounds", "1", "--steps", "2", "--part", "methods"),
-    *("--method", "centralised", "--method", "fl", "--method", "fedpriv"),
+    *("--method", "centralised", "--method", "fedpriv"),
 ]
 
 
@@ -45,16 +45,15 @@ def test_it_goes_on_after_a_kill(measured):
 
 def test_every_method_learnt_from_the_same_start(measured):
     runs = {run["case"]["method"]: run for run in measured[3]["runs"]}
-    assert set(runs) == {"centralised", "fl", "fedpriv"}
+    assert set(runs) == {"centralised", "fedpriv"}
     assert len({run["quality"]["loss_before"] for run in runs.values()}) == 1
     assert all(run["quality"]["loss"] < run["quality"]["loss_before"] for run in runs.values())
-    assert runs["fedpriv"]["quality"]["loss"] == pytest.approx(runs["fl"]["quality"]["loss"], rel=0.01)
-    assert runs["fl"]["quality"]["loss"] == pytest.approx(runs["centralised"]["quality"]["loss"], rel=0.03)
+    assert runs["fedpriv"]["quality"]["loss"] == pytest.approx(runs["centralised"]["quality"]["loss"], rel=0.03)
 
 
 def test_costs_are_measured(measured):
     runs = {run["case"]["method"]: run for run in measured[3]["runs"]}
-    assert runs["fl"]["bytes_up"] >= 4 * runs["fl"]["parameters"]
+    assert 0 < runs["fedpriv"]["bytes_up"] < 8 * runs["fedpriv"]["parameters"]
     assert all(run["cost"]["training_cpu_s"] > 1 and run["cost"]["peak_bytes"] > 10**8 for run in runs.values())
 
 
@@ -67,7 +66,7 @@ def test_figures_page_and_manifest_are_there(measured):
     assert "| fedpriv | 1 | " in told
     assert "![Bytes that a domain sends" in told
     page = (out / "figures.html").read_text()
-    assert "FL" in page
+    assert "fedpriv" in page
     assert "not measured" in page, "nothing was attacked"
     assert str(out) not in page
     manifest = json.loads((out / "manifest.json").read_text())
