@@ -11,7 +11,7 @@ Every party writes only below its own prefix, so that plain bucket rules can enf
     <me>/to/<peer>/blobs/<name>               sealed updates and aggregates, encrypted to the peer
     <me>/to/<peer>/parts/<name>.<digest>/<n>  parts of large ones, each encrypted to the peer
     <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
-    <me>/to/<peer>/taken.json                 the last sequence number that I took from the peer's box
+    <me>/to/<peer>/taken.json                 how far I took the peer's box, signed
     <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset
 
 Sequence numbers are the sender's own counter, so no wall clock decides what is new, and whoever waits for the next
@@ -38,11 +38,11 @@ from fedpriv.transport.journal import Journal
 from fedpriv.transport.messages import MAX_MESSAGE_BYTES, Address, Box
 from fedpriv.transport.prekeys import checked_bundle
 from fedpriv.transport.store import Store
+from fedpriv.transport.taken import MAX_TAKEN_BYTES, MOST_MESSAGES, Taken, hinted_number, read_taken
 
 MAX_CONTROL_BYTES = 1 * 2**20
 MAX_COLLECTION_FILE_BYTES = 16 * 2**20
 _SEQUENCE_DIGITS = 12
-_MOST_MESSAGES = 10**9
 _LIST_SECONDS = 10.0
 """How often a box is listed for messages after one that never came: a number is lost when a put fails or a kill."""
 
@@ -234,9 +234,9 @@ class StoreConnection(SyftboxPlatformConnection):
         numbers = (int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name))
         return min((number for number in numbers if number > after), default=None)
 
-    def acknowledge(self, peer: str, box: Box, number: int) -> None:
-        """Tell ``peer`` that it may delete its messages in this box up to ``number``."""
-        self._store.put(self.key(peer, "taken.json"), json.dumps({box: number}).encode())
+    def acknowledge(self, peer: str, word: bytes) -> None:
+        """Leave for ``peer`` what :func:`fedpriv.transport.taken.taken_message` made."""
+        self._store.put(self.key(peer, "taken.json"), word)
 
     def watcher_get_outbox_file_metadatas(self, peer_email: str, since_timestamp: float | None) -> list[dict[str, Any]]:
         """Return what lies in a peer's outbox, for syft's own watcher; its "time" is the sender's count."""
@@ -255,22 +255,26 @@ class StoreConnection(SyftboxPlatformConnection):
     def tidy(self, recipient: str, box: Box) -> dict[int, list[str]]:
         """Delete our messages that ``recipient`` said it took, and look whether the others are still there.
 
+        What lies in our box and we did not put there is deleted, too.
+
         Returns
         -------
         dict[int, list[str]]
-            What was noted (:func:`sent_fact`) of messages that are lost: not taken, and gone from the store, which was
-            set back or emptied. Whoever sends it again forgets the note.
+            What was noted (:func:`sent_fact`) of messages that are lost: the recipient says that it has not got them,
+            or they are gone from the store, which was set back or emptied. Whoever sends it again forgets the note.
         """
         noted = {int(n): text for n, text in self._journal.words(sent_fact(recipient, box)).items()}
-        taken = min(self._taken(recipient, box), self._journal.number(f"sent/{recipient}/{box}"))
-        folder = self.key(recipient, box)
+        taken, folder = self._taken(recipient, box), self.key(recipient, box)
         lying = {int(entry.name) for entry in self._store.entries(folder) if _is_numbered(entry.name)}
+        last = self._journal.number(f"sent/{recipient}/{box}")  # after the listing: another process may have sent more
         for number in sorted(lying):
-            if number <= taken:
+            if taken.lacks(number) or taken.holds(number) or number > last > 0:
                 self._store.delete(f"{folder}/{_numbered(number)}")
-        self._journal.forget(sent_fact(recipient, box, number) for number in noted if number <= taken)
+        self._journal.forget(sent_fact(recipient, box, number) for number in noted if taken.holds(number))
         return {
-            number: json.loads(text) for number, text in sorted(noted.items()) if number > taken and number not in lying
+            number: json.loads(text)
+            for number, text in sorted(noted.items())
+            if taken.lacks(number) or (not taken.holds(number) and number not in lying)
         }
 
     def next_address(self, recipient: str, box: Box) -> Address:
@@ -299,18 +303,24 @@ class StoreConnection(SyftboxPlatformConnection):
 
     def _last_sent(self, recipient: str, box: Box) -> int:
         """Return the last number in a box as the store knows it: what lies there, and what was taken."""
-        lying = (int(entry.name) for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
-        return max([self._taken(recipient, box), *lying])
+        names = (entry.name for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
+        # Whoever can write there can make this count begin anywhere, but never leave it without room.
+        lying = (number for number in map(int, names) if number < MOST_MESSAGES)
+        return max([hinted_number(self._word_of(recipient), box), *lying])
 
-    def _taken(self, peer: str, box: Box) -> int:
-        """Return the last of our messages in a box that ``peer`` said it took; 0 if it says nothing that can be so."""
+    def _taken(self, peer: str, box: Box) -> Taken:
+        """Return how far ``peer`` read a box of ours, as far as it signed that."""
+        me, pin = self._settings.email, self._settings.pins.get(peer, "")
         try:
-            data = self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_CONTROL_BYTES)
-            said = parse_json(data, source="taken.json") if data else {}
+            return read_taken(self._word_of(peer), sender=me, recipient=peer, box=box, pin=pin)
         except UntrustedError:
-            return 0
-        taken = said.get(box) if isinstance(said, dict) else None
-        return taken if isinstance(taken, int) and 0 <= taken < _MOST_MESSAGES else 0
+            return Taken()
+
+    def _word_of(self, peer: str) -> bytes:
+        try:
+            return self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_TAKEN_BYTES) or b"{}"
+        except UntrustedError:  # it is too large, or no file
+            return b"{}"
 
     # -- collections (the mock side of datasets) -------------------------------------------------------------
 

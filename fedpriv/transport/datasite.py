@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import yaml
 from syft.sync.connections.connection_router import ConnectionRouter
-from syft.sync.peers.peer_store import PeerStore
 from syft.sync.syftbox_manager import SyftboxManager, SyftboxManagerConfig
 from syft.sync.sync.caches.datasite_owner_cache import DataSiteOwnerEventCacheConfig
 from syft.sync.sync.caches.datasite_watcher_cache import DataSiteWatcherCacheConfig
@@ -166,7 +165,9 @@ class _Session:
         self._each_peer = EachPeer(settings.on_refusal)
         self._refresh_peers()
 
-    def _install(self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: PeerStore, *, owner: bool) -> None:
+    def _install(
+        self, manager: SyftboxManager, config: SyftboxManagerConfig, peers: RenewedKeys, *, owner: bool
+    ) -> None:
         """Put our syncer in the place of syft's, before the client registers its callbacks on it."""
         quarantine = Quarantine(self.settings.folder / "quarantine", self.settings.on_refusal)
         self._syncer: OwnerSyncer | WatcherSyncer
@@ -176,7 +177,7 @@ class _Session:
         else:
             self._syncer = WatcherSyncer.from_config(config.datasite_watcher_syncer_config)
             manager.datasite_watcher_syncer = self._syncer
-        self._syncer.bind(self.connection, peers, self.connection.journal, quarantine)
+        self._syncer.bind(self.connection, peers, quarantine)
 
     def _refresh_peers(self) -> None:
         with _quiet():

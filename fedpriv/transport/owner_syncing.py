@@ -9,15 +9,16 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import PrivateAttr
 from syft.sync.events.file_change_event import FileChangeEvent, FileChangeEventsMessage
-from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_owner_syncer import DatasiteOwnerSyncer
 from syft_job.job_ref import JobRef
 
 from fedpriv.errors import UntrustedError
 from fedpriv.files import sha256_hex, write_folder
-from fedpriv.transport.connection import Message, StoreConnection, sent_fact
+from fedpriv.transport.connection import StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
+from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.reading import BoxReader
 from fedpriv.transport.said import MAX_FILES, Proposed, SaidFile, said
 from fedpriv.transport.syncing import (
     CODE,
@@ -28,7 +29,6 @@ from fedpriv.transport.syncing import (
     Room,
     check_path,
     check_places,
-    open_message,
     send_message,
     staging_folder,
 )
@@ -38,15 +38,15 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     """The data owner's side."""
 
     _journal: Journal = PrivateAttr()
-    _quarantine: Quarantine = PrivateAttr()
     _connection: StoreConnection = PrivateAttr()
-    _peers: PeerStore = PrivateAttr()
+    _peers: RenewedKeys = PrivateAttr()
     _digests: dict[Path, tuple[int, int, str]] = PrivateAttr(default_factory=dict)
     _delivered: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _touched: dict[str, set[Path]] = PrivateAttr(default_factory=dict)
     _room: Room = PrivateAttr(default_factory=Room)
     _taken: list[JobRef] = PrivateAttr(default_factory=list)
     _tidying: Clock = PrivateAttr(default_factory=lambda: Clock(TIDY_SECONDS))
+    _reader: BoxReader = PrivateAttr()
 
     def taken(self) -> list[JobRef]:
         """Return the jobs that were taken since the start, or since this was asked last."""
@@ -58,9 +58,10 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         if peer in self._touched:
             self._touched[peer].add(folder)
 
-    def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
+    def bind(self, connection: StoreConnection, peers: RenewedKeys, quarantine: Quarantine) -> None:
         """Give the syncer what it needs beyond syft's own configuration."""
-        self._connection, self._peers, self._journal, self._quarantine = connection, peers, journal, quarantine
+        self._connection, self._peers, self._journal = connection, peers, connection.journal
+        self._reader = BoxReader(connection, peers, quarantine, box="inbox", fact="taken")
 
     def sync(self, peer_emails: list[str], recompute_hashes: bool = True) -> None:
         for peer in peer_emails:
@@ -70,23 +71,14 @@ class OwnerSyncer(DatasiteOwnerSyncer):
 
     def receive(self, peer: str) -> None:
         """Take the jobs that ``peer`` sent."""
-        last = self._journal.number(f"taken/{peer}")
-        for message in self._connection.messages_from(peer, "inbox", after=last):
-            try:
-                self._accept(peer, self._read(peer, message))
-            except UntrustedError as error:
-                self._quarantine.add(peer, message.key, message.envelope, error.what)
-            self._journal.set({f"taken/{peer}": message.number})
+        self._reader.read(peer, lambda content: self._accept(peer, self._read(peer, content)))
 
     def acknowledge(self, peer: str) -> None:
         """Tell ``peer`` what it may delete, after everything else: nobody waits for it."""
-        taken = self._journal.number(f"taken/{peer}")
-        if taken > self._journal.number(f"acknowledged/{peer}"):
-            self._connection.acknowledge(peer, "inbox", taken)
-            self._journal.set({f"acknowledged/{peer}": taken})
+        self._reader.acknowledge(peer)
 
-    def _read(self, peer: str, message: Message) -> Proposed:
-        read = said(open_message(self._peers, message), Proposed)
+    def _read(self, peer: str, content: bytes) -> Proposed:
+        read = said(content, Proposed)
         if read.sender_email != peer:
             raise UntrustedError("A message claims another sender than the one who signed it", kept="It was not used")
         return read

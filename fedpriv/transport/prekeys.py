@@ -123,10 +123,14 @@ class RenewedKeys(PeerStore):
     def bundle_message(self) -> dict[str, Any]:
         """Return our public keys as syft sends them, with their generation and a signature over both."""
         bundle = self.get_public_bundle()
+        signature = self.sign(_LABEL, _signed(self.email, self.generation, bundle))
+        return {"public_encryption_bundle": bundle, "generation": self.generation, "signature": signature}
+
+    def sign(self, label: bytes, data: bytes) -> str:
+        """Return the identity key's signature over ``data``, in base64; a label is of one kind of data alone."""
         private = read_json(self._path)["keys_jwk"]["identity_key"]["d"]
         key = Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(private + "=="))
-        signature = base64.b64encode(key.sign(_signed(self.email, self.generation, bundle))).decode()
-        return {"public_encryption_bundle": bundle, "generation": self.generation, "signature": signature}
+        return base64.b64encode(key.sign(label + data)).decode()
 
     def decrypt(self, sender_email: str, envelope: bytes) -> bytes:
         try:
@@ -187,18 +191,23 @@ def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[
             kept="The newer one is used on",
             todo=f"ask who runs the store; if {email} restored a backup, have it renew its key",
         )
-    if generation:
-        try:
-            signature = base64.b64decode(message["signature"], validate=True)
-            signer = Ed25519PublicKey.from_public_bytes(bytes.fromhex(pin))
-            signer.verify(signature, _signed(email, generation, bundle))
-        except (InvalidSignature, KeyError, TypeError, ValueError) as error:
-            raise SignatureError(
-                f"The generation of {email}'s encryption key is not signed by it", kept=kept
-            ) from error
+    if generation and not is_signed(_LABEL, _signed(email, generation, bundle), message.get("signature"), pin=pin):
+        raise SignatureError(f"The generation of {email}'s encryption key is not signed by it", kept=kept)
     return bundle, generation
+
+
+def is_signed(label: bytes, data: bytes, signature: object, *, pin: str) -> bool:
+    """Say whether the identity key with this pin made the signature, as :meth:`RenewedKeys.sign` does."""
+    if not isinstance(signature, str):
+        return False
+    try:
+        signer = Ed25519PublicKey.from_public_bytes(bytes.fromhex(pin))
+        signer.verify(base64.b64decode(signature, validate=True), label + data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _signed(email: str, generation: int, bundle: dict[str, Any]) -> bytes:
     digest = sha256_hex(canonical_json(bundle))
-    return _LABEL + canonical_json({"bundle": digest, "email": email, "generation": generation})
+    return canonical_json({"bundle": digest, "email": email, "generation": generation})

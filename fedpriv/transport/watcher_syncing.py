@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import PrivateAttr
 from syft.sync.messages.proposed_filechange import ProposedFileChange, ProposedFileChangesMessage
-from syft.sync.peers.peer_store import PeerStore
 from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import write_atomic
-from fedpriv.transport.connection import Message, StoreConnection, sent_fact
+from fedpriv.transport.connection import StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
+from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.reading import BoxReader
 from fedpriv.transport.said import Changed, said
 from fedpriv.transport.syncing import (
     REVIEW,
@@ -25,7 +27,6 @@ from fedpriv.transport.syncing import (
     blocks,
     check_path,
     check_places,
-    open_message,
     send_message,
 )
 
@@ -38,36 +39,25 @@ class WatcherSyncer(DatasiteWatcherSyncer):
     """The researcher's side."""
 
     _journal: Journal = PrivateAttr()
-    _quarantine: Quarantine = PrivateAttr()
     _connection: StoreConnection = PrivateAttr()
-    _peers: PeerStore = PrivateAttr()
+    _peers: RenewedKeys = PrivateAttr()
     _room: Room = PrivateAttr(default_factory=Room)
     _tidying: Clock = PrivateAttr(default_factory=lambda: Clock(TIDY_SECONDS))
     _acknowledging: Clock = PrivateAttr(default_factory=lambda: Clock(_ACKNOWLEDGE_SECONDS))
+    _reader: BoxReader = PrivateAttr()
 
-    def bind(self, connection: StoreConnection, peers: PeerStore, journal: Journal, quarantine: Quarantine) -> None:
+    def bind(self, connection: StoreConnection, peers: RenewedKeys, quarantine: Quarantine) -> None:
         """Give the syncer what it needs beyond syft's own configuration."""
-        self._connection, self._peers, self._journal, self._quarantine = connection, peers, journal, quarantine
+        self._connection, self._peers, self._journal = connection, peers, connection.journal
+        self._reader = BoxReader(connection, peers, quarantine, box="outbox", fact="seen")
 
     def sync_down(self, peer_emails: list[str]) -> None:
         for peer in peer_emails:
-            last = self._journal.number(f"seen/{peer}")
-            for message in self._connection.messages_from(peer, "outbox", after=last):
-                try:
-                    self._accept(peer, message)
-                except UntrustedError as error:
-                    self._quarantine.add(peer, message.key, message.envelope, error.what)
-                self._journal.set({f"seen/{peer}": message.number})
-            self._acknowledge(peer)
+            self._reader.read(peer, functools.partial(self._accept, peer))
+            if self._acknowledging.is_due(peer):  # now and then: nobody waits for it
+                self._reader.acknowledge(peer)
             if self._tidying.is_due(peer):
                 self.tidy(peer)
-
-    def _acknowledge(self, peer: str) -> None:
-        """Tell ``peer`` now and then what it may delete: nobody waits for it."""
-        seen = self._journal.number(f"seen/{peer}")
-        if seen > self._journal.number(f"acknowledged/{peer}") and self._acknowledging.is_due(peer):
-            self._connection.acknowledge(peer, "outbox", seen)
-            self._journal.set({f"acknowledged/{peer}": seen})
 
     def tidy(self, peer: str) -> None:
         """Delete what ``peer`` took, and send it the jobs again that the store lost."""
@@ -112,8 +102,8 @@ class WatcherSyncer(DatasiteWatcherSyncer):
 
         self.datasite_watcher_cache.sync_down_collections_parallel(peer, self._executor, download)
 
-    def _accept(self, peer: str, message: Message) -> None:
-        read = said(open_message(self._peers, message), Changed)
+    def _accept(self, peer: str, content: bytes) -> None:
+        read = said(content, Changed)
         below = REVIEW / self.email
         writes: dict[PurePosixPath, bytes] = {}
         for event in read.events:
@@ -129,10 +119,10 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             files_above = any((datasite / parent).is_file() for parent in path.parents)
             if files_above or (datasite / path).is_dir():
                 raise UntrustedError("A file would lie where a folder is, or below a file", kept="Nothing was written")
-        files = {datasite / path: content for path, content in writes.items()}
+        files = {datasite / path: data for path, data in writes.items()}
         self._room.take(datasite / below, files, what="results")
-        for path, content in files.items():
-            write_atomic(path, content)
+        for path, data in files.items():
+            write_atomic(path, data)
 
     def push_job(self, recipient: str, job: Path, files: Mapping[str, bytes]) -> None:
         """Send the files of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""

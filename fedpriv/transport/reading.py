@@ -1,0 +1,116 @@
+"""Going through what a peer left in a box: each message of the peer's is taken once, and nothing else moves the count.
+
+Whoever can write to the store, without any key, can put bytes in the place of a message, or where one is to come. So
+only messages that the peer signed for that very place count as taken; of the others the peer is told
+(:mod:`fedpriv.transport.taken`), and sends them again under new numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from fedpriv.errors import UntrustedError
+from fedpriv.files import sha256_hex
+from fedpriv.transport.connection import Message, StoreConnection
+from fedpriv.transport.messages import Box
+from fedpriv.transport.prekeys import RenewedKeys
+from fedpriv.transport.quarantine import Quarantine
+from fedpriv.transport.syncing import Clock, open_message
+from fedpriv.transport.taken import MOST_GAPS, Taken, runs, taken_message
+
+MOST_IN_A_PASS = 64
+"""Messages of one peer that are handled before the next peer's turn comes."""
+
+_AGAIN_SECONDS = 10.0
+"""How often what could not be read is looked at again."""
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """Where a peer's box was read up to in this process, and what there could not be read, by number and digest."""
+
+    after: int = 0
+    unread: dict[int, str] = field(default_factory=dict)
+    told: dict[int, str] = field(default_factory=dict)
+
+
+class BoxReader:
+    """Reads one box of every peer.
+
+    Parameters
+    ----------
+    fact : str
+        Under which the journal has the number of the last message that was taken.
+    """
+
+    def __init__(
+        self, connection: StoreConnection, keys: RenewedKeys, quarantine: Quarantine, *, box: Box, fact: str
+    ) -> None:
+        self._connection, self._keys, self._quarantine = connection, keys, quarantine
+        self._journal = connection.journal
+        self._box: Box = box
+        self._fact = fact
+        self._places: dict[str, _Place] = {}
+        self._again = Clock(_AGAIN_SECONDS)
+
+    def read(self, peer: str, accept: Callable[[bytes], None]) -> None:
+        """Give ``accept`` each new message of ``peer``; at most ``MOST_IN_A_PASS``, the others next time.
+
+        What ``accept`` refuses with an :class:`~fedpriv.errors.UntrustedError` is noted, and counts as taken: the peer
+        itself sent it so.
+        """
+        place, taken = self._places.setdefault(peer, _Place()), self._taken(peer)
+        if self._again.is_due(peer):
+            place.after, place.unread = taken, {}
+        messages = self._connection.messages_from(peer, self._box, after=max(place.after, taken))
+        for message in islice(messages, MOST_IN_A_PASS):
+            place.after = message.number
+            try:
+                content = open_message(self._keys, message)
+            except UntrustedError as error:
+                self._set_aside(peer, place, message, error.what)
+                continue
+            try:
+                accept(content)
+            except UntrustedError as error:
+                self._quarantine.add(peer, message.key, message.envelope, error.what)
+            self._took(peer, taken, message.number)
+            taken = message.number
+
+    def acknowledge(self, peer: str) -> None:
+        """Tell ``peer`` what it may delete, and what it is to send again, where that is something new."""
+        place, number = self._places.get(peer, _Place()), self._taken(peer)
+        later = runs(n for n in place.unread if n > number)
+        taken = Taken(number=number, missing=(*self._gaps(peer), *later)[-MOST_GAPS:])
+        said = json.dumps([taken.number, taken.missing])
+        fact = f"acknowledged/{peer}"
+        if (number or taken.missing) and self._journal.words(fact).get("") != said:
+            self._connection.acknowledge(peer, taken_message(self._keys, peer, self._box, taken))
+            self._journal.set({fact: said})
+
+    def _set_aside(self, peer: str, place: _Place, message: Message, reason: str) -> None:
+        """Note what lies in a message's place and is none of the peer's; the same is told once."""
+        digest = sha256_hex(message.envelope or b"")
+        place.unread[message.number] = digest
+        if place.told.get(message.number) != digest:
+            if len(place.told) >= MOST_IN_A_PASS:
+                place.told.clear()
+            place.told[message.number] = digest
+            self._quarantine.add(peer, message.key, message.envelope, reason)
+
+    def _taken(self, peer: str) -> int:
+        return self._journal.number(f"{self._fact}/{peer}")
+
+    def _gaps(self, peer: str) -> list[tuple[int, int]]:
+        noted = self._journal.words(f"gaps/{peer}").get("")
+        return [(first, last) for first, last in json.loads(noted)] if noted else []
+
+    def _took(self, peer: str, before: int, number: int) -> None:
+        facts: dict[str, int | str] = {f"{self._fact}/{peer}": number}
+        if number > before + 1:
+            gaps = [*self._gaps(peer), (before + 1, number - 1)]
+            facts[f"gaps/{peer}"] = json.dumps(gaps[-MOST_GAPS:])
+        self._journal.set(facts)

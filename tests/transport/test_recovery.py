@@ -1,0 +1,220 @@
+"""Whoever writes to the store without a key can delay messages, and lose none: the parties send them again."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from syft_job.models import JobStatus
+
+from fedpriv.errors import SignatureError, UntrustedError
+from fedpriv.transport import OwnerSession, connection, create_transport_keys, owner_syncing, reading, watcher_syncing
+from fedpriv.transport.prekeys import RenewedKeys
+from fedpriv.transport.syncing import Clock
+from fedpriv.transport.taken import MOST_GAPS, Taken, hinted_number, read_taken, runs, taken_message
+from tests.transport.conftest import OWNER, RESEARCHER, make_pair
+
+
+class Always(Clock):
+    """What is due now and then is due whenever somebody asks."""
+
+    def is_due(self, peer):
+        return True
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    for module in (owner_syncing, watcher_syncing, reading):
+        monkeypatch.setattr(module, "Clock", Always)
+    return make_pair(tmp_path)
+
+
+def box(pair, sender):
+    to, name = (OWNER, "inbox") if sender == RESEARCHER else (RESEARCHER, "outbox")
+    folder = pair.root / "store" / sender / "to" / to / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def submit(pair, name):
+    pair.researcher.submit(OWNER, name, pair.code(train="x = 1\n"), entrypoint="train.py")
+
+
+def answer(pair, text, name="job-1"):
+    job = next(job for job in pair.owner.jobs() if job.job_name == name)
+    pair.owner.answer(job, JobStatus.DONE, {"result.json": text})
+    pair.owner.poll()
+
+
+def rounds(pair, count=4):
+    for _ in range(count):
+        pair.researcher.poll()
+        pair.owner.poll()
+
+
+def jobs(pair):
+    return [job.job_name for job in pair.owner.jobs()]
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_job_that_was_changed_on_the_store_comes_again(pair):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    flip(lying)
+    rounds(pair)
+    assert jobs(pair) == ["job-1"]
+    assert len(pair.refusals) == 1, "told once"
+    assert list(box(pair, RESEARCHER).iterdir()) == [], "and nothing is left lying"
+
+
+def test_an_answer_that_was_changed_on_the_store_comes_again(pair):
+    submit(pair, "job-1")
+    pair.owner.poll()
+    answer(pair, b"1")
+    for path in box(pair, OWNER).iterdir():
+        flip(path)
+    rounds(pair)
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"1"
+    assert list(box(pair, OWNER).iterdir()) == []
+
+
+def test_an_acknowledgement_without_the_reader_s_signature_deletes_nothing(pair):
+    submit(pair, "job-1")
+    pair.owner.poll()
+    answer(pair, b"1")
+    before = sorted(box(pair, OWNER).iterdir())
+    word = pair.root / "store" / RESEARCHER / "to" / OWNER / "taken.json"
+    word.parent.mkdir(parents=True, exist_ok=True)
+    word.write_text('{"outbox": 999}')
+    pair.owner.poll()
+    assert sorted(box(pair, OWNER).iterdir()) == before
+    word.unlink()
+    rounds(pair)
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"1"
+
+
+@pytest.mark.parametrize("number", ["000000000002", "000000001000", "999999999999"])
+def test_bytes_where_no_message_was_sent_take_no_later_one_its_place(pair, number):
+    submit(pair, "job-1")
+    rounds(pair)
+    answer(pair, b"1")
+    for sender in (RESEARCHER, OWNER):
+        (box(pair, sender) / number).write_bytes(b"garbage")
+    for count in range(2, 5):
+        submit(pair, f"job-{count}")
+        rounds(pair)
+        answer(pair, b"%d" % count, f"job-{count}")
+        rounds(pair)
+    assert jobs(pair) == ["job-1", "job-2", "job-3", "job-4"]
+    found = [pair.researcher.output(OWNER, f"job-{n}", "result.json") for n in range(1, 5)]
+    assert found == [b"1", b"2", b"3", b"4"]
+    assert list(box(pair, RESEARCHER).iterdir()) == list(box(pair, OWNER).iterdir()) == []
+
+
+def test_bytes_before_the_first_message_leave_room_for_it(pair):
+    (box(pair, RESEARCHER) / "999999999999").write_bytes(b"garbage")
+    submit(pair, "job-1")
+    rounds(pair)
+    assert jobs(pair) == ["job-1"]
+
+
+def test_a_message_that_was_taken_away_while_later_ones_were_read_comes_again(pair):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    lying.unlink()
+    submit(pair, "job-2")
+    pair.owner.poll()
+    assert jobs(pair) == ["job-2"]
+    rounds(pair)
+    assert sorted(jobs(pair)) == ["job-1", "job-2"]
+
+
+def test_what_is_missing_is_known_after_a_restart(pair):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    lying.unlink()
+    submit(pair, "job-2")
+    pair.owner.receive()  # and is killed before it said so
+    pair.owner = OwnerSession(pair.owner.settings)
+    rounds(pair)
+    assert sorted(jobs(pair)) == ["job-1", "job-2"]
+
+
+def test_a_flood_lets_others_have_their_turn_and_ends(pair):
+    inbox = box(pair, RESEARCHER)
+    for number in range(1, 3 * reading.MOST_IN_A_PASS):
+        (inbox / f"{number:012d}").write_bytes(b"x")
+    place = pair.owner._owner_syncer._reader
+    pair.owner.receive()
+    assert place._places[RESEARCHER].after == reading.MOST_IN_A_PASS
+    submit(pair, "job-1")
+    pair.researcher._syncer.tidy(OWNER)  # what lies in its own box and it never sent
+    rounds(pair)
+    assert jobs(pair) == ["job-1"]
+
+
+# -- the word itself ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    pin = create_transport_keys(OWNER, path)
+    return RenewedKeys.open(OWNER, path), pin
+
+
+NUMBERS = st.integers(0, 10**9 - 1)
+
+
+@given(NUMBERS, st.sets(st.integers(1, 10**6), max_size=30))
+def test_a_word_is_read_as_it_was_written_by_its_reader_alone(keys, number, missing):
+    own, pin = keys
+    taken = Taken(number=number, missing=tuple(runs(missing)))
+    data = taken_message(own, RESEARCHER, "inbox", taken)
+    about = {"sender": RESEARCHER, "recipient": OWNER, "box": "inbox", "pin": pin}
+    assert read_taken(data, **about) == taken
+    assert hinted_number(data, "inbox") == number
+    assert all(taken.lacks(n) and not taken.holds(n) for n in missing)
+    for other in ({"sender": "bob@y.org"}, {"box": "outbox"}):
+        with pytest.raises(UntrustedError, match="another box"):
+            read_taken(data, **about | other)
+    with pytest.raises(SignatureError):
+        read_taken(data, **about | {"pin": "ab" * 32})
+    said = json.loads(data)
+    said["word"]["number"] = (number + 1) % 10**9
+    with pytest.raises(SignatureError):
+        read_taken(json.dumps(said).encode(), **about)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)))
+def test_any_other_word_says_nothing(keys, value):
+    _, pin = keys
+    for said in (value, {"inbox": value}, {"word": value}, {"word": value, "signature": value}):
+        data = json.dumps(said).encode()
+        try:
+            found = read_taken(data, sender=RESEARCHER, recipient=OWNER, box="inbox", pin=pin)
+        except UntrustedError:
+            continue
+        assert found == Taken()
+
+
+@given(st.sets(st.integers(1, 50)))
+def test_runs_hold_each_number_once(numbers):
+    found = runs(numbers)
+    assert [n for first, last in found for n in range(first, last + 1)] == sorted(numbers)
+    assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(found))
+
+
+def test_only_the_last_gaps_are_told(keys):
+    own, pin = keys
+    many = tuple((2 * n, 2 * n) for n in range(1, 3 * MOST_GAPS))
+    data = taken_message(own, RESEARCHER, "inbox", Taken(number=10**6, missing=many))
+    found = read_taken(data, sender=RESEARCHER, recipient=OWNER, box="inbox", pin=pin)
+    assert found.missing == many[-MOST_GAPS:]
