@@ -29,6 +29,8 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class FedprivError(Exception):
     """Base of all errors of fedpriv.
@@ -46,9 +48,9 @@ class FedprivError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, kept: str = "", todo: str = "") -> None:
-        self.what = what.rstrip(".")
-        self.kept = kept.rstrip(".")
-        self.todo = todo.rstrip(".")
+        self.what = _shown(what).rstrip(".")
+        self.kept = _shown(kept).rstrip(".")
+        self.todo = _shown(todo).rstrip(".")
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -61,6 +63,20 @@ class FedprivError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.kept, self.todo))
+
+
+def _shown(text: str) -> str:
+    """Return one line that a terminal shows and does not obey: parts of it may be another party's words."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else " "
+        if character in "\n\r\t"
+        else f"<U+{ord(character):04X}>"
+        for character in text
+    )
 
 
 def _rebuild(cls: type[FedprivError], what: str, kept: str, todo: str) -> FedprivError:

@@ -14,7 +14,7 @@ from fedpriv.domain.ledger import Ledger
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
-from fedpriv.errors import RefusedError, SignatureError, UntrustedError
+from fedpriv.errors import RefusedError, SignatureError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
@@ -233,22 +233,31 @@ class Domain:
         Parameters
         ----------
         on_refusal : Callable[[str, str], None]
-            Called with the address of one whose keys there cannot be used, such as others than the pinned ones, and
-            why; who is left out so keeps no other one waiting.
+            Called with the address of one whose keys there cannot be used or read, such as others than the pinned ones,
+            and why; who is left out so keeps no other one waiting.
 
         Raises
         ------
         TransportError
-            If the store cannot be read.
+            If the store does not answer, or lets nobody's keys be read.
         """
-        found = {}
+        found: dict[str, Identity] = {}
+        unread: dict[str, TransportError] = {}
         for member in self.config.researchers:
             try:
                 data = read_identity(self.config.store, member.email)
                 if data is not None:
                     found[member.email] = parse_identity(data, member.email, member.fingerprint)
+            except UnreachableError:
+                raise
+            except TransportError as error:
+                unread[member.email] = error
             except UntrustedError as error:
                 on_refusal(member.email, error.what)
+        for email, error in unread.items():
+            if len(unread) == len(self.config.researchers):
+                raise error
+            on_refusal(email, error.what)
         return found
 
 

@@ -66,7 +66,8 @@ def check_update(raw: Path, before: Mapping[str, np.ndarray], plan: Plan, round_
     norm = float(np.linalg.norm(update.astype(np.float64)))
     if norm > plan.protection.max_update_norm:
         raise GatekeeperError(
-            f"The update's L2 norm {norm:.3g} is over the plan's limit {plan.protection.max_update_norm:.3g}",
+            # How far, training code could choose: it is not told.
+            f"The update's L2 norm is over the plan's limit {plan.protection.max_update_norm:.3g}",
             kept="Nothing was sent",
             todo="ask the researcher for a smaller learning rate",
         )

@@ -18,7 +18,7 @@ from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.sealing import Sealing
 from fedpriv.domain.skipping import Skipping
 from fedpriv.domain.updates import Updates
-from fedpriv.errors import DataError, FedprivError, RefusedError, UntrustedError, VersionError
+from fedpriv.errors import DataError, FedprivError, RefusedError, TrainingError, UntrustedError, VersionError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import Result, Ticket
@@ -26,6 +26,9 @@ from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import save_state, starting_adapter
 from fedpriv.training.base_model import LocalModel
 from fedpriv.training.private_round import PrivateSteps
+
+_MOST_FAILURES = 5
+"""Of the training code in one round, until the data owner approves the request again."""
 
 
 @dataclass(kw_only=True)
@@ -224,6 +227,7 @@ class StudyWork:
                 kept="Nothing was run",
                 todo="put the study's folder back from a backup, or make a new study",
             )
+        self._require_tries_left(ticket)
         started = context.ledger.append("round.started", once=once, study=ticket.study, round=ticket.round)
         if not started:
             context.ledger.append("round.resumed", study=ticket.study, round=ticket.round)
@@ -244,7 +248,20 @@ class StudyWork:
                     steps=self._steps(ticket),
                 )
         except FedprivError as error:
-            context.ledger.append("round.stopped", study=ticket.study, round=ticket.round, reason=error.what)
+            context.ledger.append(
+                "round.stopped",
+                study=ticket.study,
+                round=ticket.round,
+                reason=error.what,
+                error=type(error).__name__,
+            )
+            if self._only_measured_apart and isinstance(error, TrainingError):
+                # Its kind and its line the code chooses, and could spell a note with: past the noise.
+                raise TrainingError(
+                    "The training code failed; with this plan's privacy, how it failed stays at the domain",
+                    kept="Nothing was sent",
+                    todo="ask the data owner what its ledger says, or try the code on mock data",
+                ) from error
             raise
         finally:
             self._record_attempts(ticket)
@@ -257,6 +274,29 @@ class StudyWork:
             processes=self.training.report.processes,
         )
         return output
+
+    def _require_tries_left(self, ticket: Ticket) -> None:
+        """Refuse code that fails again and again: each time it tells its kind of failure, which it chooses.
+
+        Raises
+        ------
+        RefusedError
+            If it failed so often in this round since the request was approved last.
+        """
+        failed = 0
+        for entry in self.context.ledger.entries():
+            if entry.facts.get("study") != ticket.study:
+                continue
+            if entry.kind == "request.approved":
+                failed = 0
+            elif entry.kind == "round.stopped" and entry.facts.get("round") == ticket.round:
+                failed += entry.facts.get("error") == "TrainingError"
+        if failed >= _MOST_FAILURES:
+            raise RefusedError(
+                f"The training code failed {failed} times in round {ticket.round}",
+                kept="Nothing was run",
+                todo="ask the data owner to look at its ledger, and to approve the request again if it may go on",
+            )
 
     def _steps(self, ticket: Ticket) -> int:
         """Return the optimiser steps of a ticket: the plan's, or fewer where the plan balances them.

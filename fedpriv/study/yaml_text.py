@@ -39,12 +39,17 @@ for _class in (_UniqueKeyLoader, _Dumper):  # 2e-3 is a number in YAML 1.2 and J
     )
 
 
-def _refuse_aliases_and_depth(text: str) -> None:
-    """Look at a text's structure as it is read: PyYAML needs hours for some deep ones of permitted size."""
+def _refuse_what_a_plan_does_not_need(text: str) -> None:
+    """Look at a text's structure as it is read: PyYAML needs hours for some deep ones of permitted size.
+
+    A tag makes it build what the text is not, and end with errors of any kind.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise yaml.YAMLError("aliases and anchors are not allowed")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError("tags are not allowed")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -64,9 +69,9 @@ def load_yaml(text: str, *, source: str) -> Any:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PLAN_BYTES:
         raise PlanError(f"{source} is larger than {MAX_PLAN_BYTES} bytes", todo="keep only the plan in it")
     try:
-        _refuse_aliases_and_depth(text)
+        _refuse_what_a_plan_does_not_need(text)
         value = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a subclass of SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, LookupError, ArithmeticError) as error:
         where = " ".join(str(error).split())
         raise PlanError(f"{source} is not readable YAML: {where}", todo="correct that line") from error
     if not isinstance(value, dict):

@@ -15,6 +15,7 @@ from fsspec.spec import AbstractFileSystem
 
 from fedpriv.errors import ConfigError, TransportError, UnreachableError
 from fedpriv.files import open_plain
+from fedpriv.transport.retrying import is_transient
 
 _TEMPORARY = ".part-"
 
@@ -178,7 +179,9 @@ class FsspecFiles:
             return None
         try:
             return Path(path).stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError as error:  # whoever writes there may have put a file or a link in a folder's place
+            if is_transient(error):
+                raise
             return 0
 
 

@@ -1,8 +1,11 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from study_plans import as_yaml, refusal
 
+from fedpriv.errors import PlanError
 from fedpriv.study.plan import parse_plan
 from fedpriv.study.yaml_text import MAX_PLAN_BYTES, load_yaml
 
@@ -23,10 +26,10 @@ def test_text_that_looks_like_a_number_stays_text():
     [
         ("training: {rounds: 1}\ntraining: {rounds: 999}", "the key 'training' stands twice"),
         ("training: {rounds: 1, rounds: 999}", "the key 'rounds' stands twice"),
-        ("lora: &a {rank: 4}\ntitle: *a", "aliases are not allowed"),
+        ("lora: &a {rank: 4}\ntitle: *a", "anchors are not allowed"),
         ("training: {<<: {rounds: 1}, rounds: 2}", "stands twice"),
-        ("title: !!python/object/apply:os.system [echo]", "could not determine a constructor"),
-        ("title: !!python/name:os.system", "could not determine a constructor"),
+        ("title: !!python/object/apply:os.system [echo]", "tags are not allowed"),
+        ("title: !!python/name:os.system", "tags are not allowed"),
         ("? [a, b]\n: 1", "not readable YAML"),
         ("title: [", "not readable YAML"),
         ("title: 'a\x00b'", "not readable YAML"),
@@ -65,3 +68,22 @@ def test_many_keys_do_not_keep_the_reader_busy():
     begun = time.monotonic()
     assert len(load_yaml(text, source="it")) == 20_000
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "!!seq x", "! x", "&a 1"])
+def test_tags_and_anchors_end_in_a_sentence_and_not_in_errors_of_the_parser(value):
+    with pytest.raises(PlanError, match="not allowed"):
+        load_yaml(f"a: {value}\n", source="plan.yaml")
+
+
+PIECES = st.sampled_from(
+    [*"!&*|>-?:,[]{}'\"#%@`\n ", "!!", "<<", "a: ", "- ", "2026-11-28", "0x", "0b", "1:60", ".", "=", "~"]
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=3), max_size=25))
+def test_any_text_is_settings_or_a_sentence(pieces):
+    try:
+        assert isinstance(load_yaml("".join(pieces), source="plan.yaml"), dict)
+    except PlanError as error:
+        assert "plan.yaml" in error.what
