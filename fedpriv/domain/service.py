@@ -31,7 +31,7 @@ from fedpriv.domain.starting import connect, prepare_data, read_record, register
 from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
-from fedpriv.domain.trouble import Trouble
+from fedpriv.domain.trouble import Trouble, is_of_the_machine, place_of, unforeseen
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import (
     FedprivError,
@@ -49,12 +49,18 @@ from fedpriv.study.shard import ShardStatement
 from fedpriv.training.base_model import ensure_model
 from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
+from fedpriv.transport.syncing import Clock
 
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _REFUSALS_NOTED = 100
 """Of one peer, one by one; of more, the 128th, the 256th and so on."""
+_MOST_REFUSED = 64
+"""Jobs that are refused before others are answered."""
+_VERSION_SECONDS = 60.0
+"""How often a researcher whose job was not understood is asked for its version again."""
+_WITHOUT_A_ROUND = ("prepare", "rekey", "ping")
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
 
 Notify = Callable[[str], None]
@@ -91,6 +97,7 @@ class DomainService:
     _refusals: Counter[str] = field(default_factory=Counter)
     _told: dict[str | tuple[str, str], str] = field(default_factory=dict)
     _missing: MissingBlobs = field(default_factory=MissingBlobs)
+    _asked_again: Clock = field(default_factory=lambda: Clock(_VERSION_SECONDS))
     _versions: VersionCheck = field(init=False)
     _mark: MarkKeeper = field(init=False)
     _marking: Newest[None] = field(init=False)
@@ -210,34 +217,56 @@ class DomainService:
         )
 
     def _handle_jobs(self) -> None:
+        refused = 0
         for job in self._session.jobs():
             if key_of(job) in self._settled or self._desk.knows(job):
                 continue
-            code = self._session.code_folder(job)
-            ticket = code / TICKET_FILE
             try:
-                if not ticket.exists():
-                    self._desk.receive(job, code)
-                elif self._session.status(job) in _SETTLED:
-                    self._settled.add(key_of(job))
-                else:
-                    self._handle_ticket(job, ticket)
+                self._handle(job)
             except UnreachableError:
                 raise  # the store is away: the same job is taken up again when it is back
             except TransportError as error:  # of what somebody left there for this job: others go on meanwhile
                 self._say(f"waiting for what {job.job_name} needs: {error.what}")
                 self._tell_once(key_of(job), f"{job.job_name} of {job.ds_email} waits: {error}")
             except FedprivError as refusal:
-                error = self._explained(refusal, job.ds_email)
-                self.domain.ledger.append("job.refused", job=job.job_name, reason=error.what)
+                self._refuse(job, self._explained(refusal, job.ds_email))
+                refused += 1
+            except Exception as error:  # whatever somebody sent, the service goes on with what others sent
+                if is_of_the_machine(error):
+                    raise
+                self._log.event("job.failed", level="error", error=type(error).__name__, where=place_of(error))
+                self._refuse(job, unforeseen(error))
+                refused += 1
+            if refused == _MOST_REFUSED:
+                return  # answers of others go out first; the rest of these comes after the next poll
+
+    def _handle(self, job: JobRef) -> None:
+        code = self._session.code_folder(job)
+        ticket = code / TICKET_FILE
+        if not ticket.exists():
+            self._desk.receive(job, code)
+        elif self._session.status(job) in _SETTLED:
+            self._settled.add(key_of(job))
+        else:
+            self._handle_ticket(job, ticket)
+
+    def _refuse(self, job: JobRef, error: FedprivError) -> None:
+        """Answer a job that is no job; what was refused before a restart is not told again."""
+        if self._session.status(job) is not JobStatus.REJECTED:
+            count = self._refused_again(job.ds_email)
+            if count:
+                self.domain.ledger.append(
+                    "job.refused", job=job.job_name, peer=job.ds_email, reason=error.what, count=count
+                )
                 self.notify(f"refused {job.job_name}: {error.what}")
-                self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
-                self._settled.add(key_of(job))
+            self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
+        self._settled.add(key_of(job))
 
     def _explained(self, error: FedprivError, researcher: str) -> FedprivError:
         """Return the reason why a job was not understood: its sender's version, where that is apart from ours."""
         try:
-            self._versions.require([self._researchers[researcher]], kept="Nothing was run", again=True)
+            known = [self._researchers[researcher]] if researcher in self._researchers else []
+            self._versions.require(known, kept="Nothing was run", again=self._asked_again.is_due(researcher))
         except UnreachableError:
             raise
         except TransportError:
@@ -284,6 +313,8 @@ class DomainService:
 
     def _read_ticket(self, job: JobRef, path: Path) -> tuple[Ticket, str]:
         """Return a ticket and its digest after checking who signed it and that it is for us."""
+        if job.ds_email not in self._researchers:
+            raise TransportError(f"the keys of {job.ds_email} are not on the store, or cannot be used")
         with path.open("rb") as stream:
             data = stream.read(MAX_TICKET_BYTES + 1)
         try:
@@ -295,6 +326,8 @@ class DomainService:
         ticket = open_signed(signed, kind="ticket", identity=self._researchers[job.ds_email], model=Ticket)
         if ticket.member != self.domain.config.email or ticket.name != job.job_name:
             raise UntrustedError("The ticket is for another domain or has another name", kept="Nothing was run")
+        if ticket.round == 0 and ticket.kind not in _WITHOUT_A_ROUND:
+            raise UntrustedError(f"The ticket to {ticket.kind} names no round", kept="Nothing was run")
         if self.domain.requests.get(ticket.study).researcher != job.ds_email:
             raise UntrustedError("The ticket is for a study of another researcher", kept="Nothing was run")
         return ticket, sha256_hex(canonical_json(signed.payload))
@@ -422,11 +455,15 @@ class DomainService:
             self.notify(what)
 
     def _on_refusal(self, peer: str, reason: str) -> None:
-        self._refusals[peer] += 1
-        count = self._refusals[peer]
-        if count <= _REFUSALS_NOTED or count.bit_count() == 1:  # a peer cannot fill the ledger; how many, it says
+        if count := self._refused_again(peer):
             self.domain.ledger.append("message.refused", peer=peer, reason=reason, count=count)
             self.notify(f"a message of {peer} was refused: {reason}")
+
+    def _refused_again(self, peer: str) -> int:
+        """Return how much of a peer's was refused, where that is to be told; else 0: a peer cannot fill the ledger."""
+        self._refusals[peer] += 1
+        count = self._refusals[peer]
+        return count if count <= _REFUSALS_NOTED or count.bit_count() == 1 else 0
 
     def _say(self, state: str) -> bool:
         """Write what the service is doing and since when; return whether that is something new."""

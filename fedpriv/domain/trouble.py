@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from fedpriv.errors import TransportError
+from fedpriv.errors import FedprivError, TransportError, UntrustedError
 
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 _WORDS = "trouble with"
+_PACKAGE = Path(__file__).parents[1]
+_OF_WHAT_WAS_SENT = frozenset(
+    {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+)
+"""What the system says of a name or a file that is not what it should be; of its own state it says other things."""
 T = TypeVar("T")
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Say whether an error is of this machine, such as a full disk, and not of what somebody sent."""
+    return isinstance(error, OSError) and error.errno not in _OF_WHAT_WAS_SENT
+
+
+def unforeseen(error: Exception) -> FedprivError:
+    """Return what is said of an error that no code of ours raises on purpose: its kind and place, none of its words."""
+    return UntrustedError(
+        f"It could not be handled ({type(error).__name__} in {place_of(error)})",
+        kept="Nothing of it was used",
+        todo="report this to the makers of fedpriv, with its version",
+    )
+
+
+def place_of(error: Exception) -> str:
+    """Return the last line of our own code that an error came through, such as ``tickets.py:120``."""
+    lines = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [f"{path.name}:{line}" for path, line in lines if _PACKAGE in path.parents]
+    return ours[-1] if ours else "no known place"
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,144 @@
+"""Whatever a pinned researcher sends as a job, the service goes on with other researchers', after a restart too."""
+
+import errno
+
+import pytest
+from syft_job.models import JobStatus
+
+from fedpriv.domain import service as services
+from fedpriv.domain.trouble import is_of_the_machine
+from fedpriv.protection import sign
+from fedpriv.study import Ticket
+from tests.domain.conftest import ADA
+from tests.domain.test_other_researchers import EVE, eve, service, ticket, two
+
+__all__ = ["eve", "service", "two"]  # fixtures
+
+RECIPE = "def train(context):\n    pass\n"
+
+
+def handled(service):
+    service.service._handle_jobs()
+    return service.letters.answers
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!int ''", "!!timestamp x", "&a [*a]"])
+def test_yaml_that_ends_in_odd_errors_is_refused_and_others_are_served(service, code_request, value):
+    service.letters.add(EVE, "aaa", {"plan.yaml": f"a: {value}\n", "train.py": RECIPE})
+    service.letters.add(ADA, "request-1", code_request.files)
+    answers = handled(service)
+    assert answers[EVE, "aaa"][0] is JobStatus.REJECTED
+    assert "not allowed" in answers[EVE, "aaa"][1]
+    assert service.service._desk.knows(service.letters.jobs()[1])
+
+
+def test_a_folder_in_a_ticket_s_place_is_refused_and_others_are_served(service, code_request):
+    service.letters.add(EVE, "aaa", {})
+    (service.letters.root / EVE / "aaa" / "ticket.json").mkdir()
+    service.letters.add(ADA, "request-1", code_request.files)
+    answers = handled(service)
+    assert answers[EVE, "aaa"][0] is JobStatus.REJECTED
+    assert "IsADirectoryError in service.py:" in answers[EVE, "aaa"][1]
+    assert service.service._desk.knows(service.letters.jobs()[1])
+
+
+@pytest.mark.parametrize("kind", ["replay", "train", "seal", "confirm", "skip", "finish", "consent", "release"])
+def test_a_ticket_of_no_round_is_refused(service, code_request, ada, kind):
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+    asked = ticket(code_request, kind=kind, round=0)
+    service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    status, reason = handled(service)[ADA, asked.name]
+    assert status is JobStatus.REJECTED
+    assert "names no round" in reason
+    assert service.done == []
+
+
+def test_an_error_of_ours_refuses_one_job_and_tells_its_place_alone(service, code_request, ada, monkeypatch):
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+
+    def fails(ticket, digest):
+        raise KeyError("a word of a note")
+
+    service.work.carry_out = fails
+    for number in (1, 2):
+        asked = ticket(code_request, kind="train", round=number)
+        service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    reasons = [reason for (_, name), (_, reason) in handled(service).items() if name.startswith("ticket-")]
+    assert len(reasons) == 2
+    assert all("KeyError in service.py:" in reason and "note" not in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(("number", "ours"), [(errno.ENOSPC, True), (errno.EACCES, True), (errno.ENOENT, False)])
+def test_a_full_disk_is_no_reason_to_refuse_a_job(service, code_request, ada, number, ours):
+    assert is_of_the_machine(OSError(number, "x")) is ours
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+
+    def fails(ticket, digest):
+        raise OSError(number, "x")
+
+    service.work.carry_out = fails
+    asked = ticket(code_request, kind="train", round=1)
+    service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    if ours:
+        with pytest.raises(OSError, match="x"):
+            handled(service)
+        assert (ADA, asked.name) not in service.letters.answers
+    else:
+        assert handled(service)[ADA, asked.name][0] is JobStatus.REJECTED
+
+
+def test_a_ticket_of_a_researcher_whose_keys_are_not_here_waits(service, code_request, ada):
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+    del service.service._researchers[ADA]
+    asked = ticket(code_request, kind="train", round=1)
+    service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    service.letters.add(ADA, "zzz", {"plan.yaml": "a: [\n"})
+    assert (ADA, asked.name) not in handled(service)
+    assert any("keys of ada@y.org" in said for said in service.said)
+    service.service._researchers[ADA] = ada.identity
+    assert handled(service)[ADA, asked.name][0] is JobStatus.DONE
+
+
+def test_many_bad_jobs_let_answers_out_first_and_do_not_fill_the_ledger(service, two, monkeypatch):
+    monkeypatch.setattr(services, "_MOST_REFUSED", 8)
+    monkeypatch.setattr(services, "_REFUSALS_NOTED", 10)
+    for number in range(20):
+        service.letters.add(EVE, f"bad-{number:02d}", {"plan.yaml": "a: [\n"})
+    assert len(handled(service)) == 8
+    handled(service)
+    assert len(handled(service)) == 20
+    noted = [entry.facts["count"] for entry in two.ledger.entries() if entry.kind == "job.refused"]
+    assert noted == [*range(1, 11), 16]
+
+
+def test_what_was_refused_is_not_told_again_after_a_restart(service, two):
+    service.letters.add(EVE, "bad", {"plan.yaml": "a: [\n"})
+    handled(service)
+    before = len(two.ledger.entries())
+    service.service._settled.clear()
+    handled(service)
+    assert len(two.ledger.entries()) == before
+    assert service.service._settled == {(EVE, "bad")}
+
+
+def test_words_of_others_neither_move_a_terminal_s_cursor_nor_begin_a_line(service, two):
+    plan = '"\\e[2J\\e]0;pwn\\a\\n12:00:00 micu: request 0123 approved": 1\n'
+    service.letters.add(EVE, "aaa", {"plan.yaml": plan, "train.py": RECIPE})
+    handled(service)
+    (said,) = service.said
+    assert said.isprintable()
+    assert "<U+001B>" in said
+    (entry,) = [entry for entry in two.ledger.entries() if entry.kind == "job.refused"]
+    assert entry.facts["reason"].isprintable()
+
+
+def test_tickets_of_the_first_steps_need_no_round():
+    assert {kind for kind in Ticket.model_fields["kind"].annotation.__args__ if kind in services._WITHOUT_A_ROUND} == {
+        "prepare",
+        "rekey",
+        "ping",
+    }
