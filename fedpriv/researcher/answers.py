@@ -8,10 +8,42 @@ from collections.abc import Iterable, Mapping
 
 from fedpriv.errors import StudyError, UntrustedError
 from fedpriv.study import Result
-from fedpriv.study.plan import MetricName
+from fedpriv.study.plan import ANSWER_METRICS, MetricName
 
 _LEAST_ERROR, _NORMAL_95 = 0.01, 1.96
+_LOSSES: frozenset[MetricName] = frozenset({"train_loss", "heldout_loss"})
+_LARGEST_LOSS, _LARGEST_COUNT, _LONGEST_SECONDS = 1000.0, 2.0**53, 1e7
 _F1: dict[str, MetricName] = {"micro_f1": "heldout_micro_f1", "macro_f1": "heldout_macro_f1"}
+
+
+def require_possible(result: Result) -> None:
+    """Refuse an answer whose numbers cannot be so, before anything is made of it: a mean over them would be none.
+
+    Raises
+    ------
+    UntrustedError
+        Naming the domain and the number.
+    """
+    for name, value in result.metrics.items():
+        count = name not in _LOSSES and name not in ANSWER_METRICS
+        most = _LARGEST_LOSS if name in _LOSSES else 1.0 if name in ANSWER_METRICS else _LARGEST_COUNT
+        if not 0 <= value <= most or (count and value != int(value)):
+            raise _impossible(result, name)
+    link = result.link
+    moved = {"up_bytes": link.up_bytes, "down_bytes": link.down_bytes} if link else {}
+    took = {"up_s": link.up_s, "down_s": link.down_s, "small_put_s": link.small_put_s} if link else {}
+    for values, most in ((moved, _LARGEST_COUNT), (took | result.seconds, _LONGEST_SECONDS)):
+        for name, value in values.items():
+            if not 0 <= value <= most:
+                raise _impossible(result, name)
+
+
+def _impossible(result: Result, name: str) -> UntrustedError:
+    return UntrustedError(
+        f"{result.member} answered with a {name} that cannot be",
+        kept="Its answer was not used",
+        todo=f"ask its data owner what it runs; `fedpriv study exclude` goes on without {result.member}",
+    )
 
 
 def require_same_adapter(results: Mapping[str, Result]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from fedpriv.errors import MissingBlobError, StudyError, TransportError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import open_signed, sign
+from fedpriv.researcher.answers import require_possible
 from fedpriv.researcher.events import (
     DomainExcluded,
     DomainProgress,
@@ -280,6 +281,7 @@ class Courier:
         digest = sha256_hex(canonical_json(ticket.model_dump(mode="json")))
         if result.member != ticket.member or result.ticket_sha256 != digest:
             raise UntrustedError(f"{ticket.member} answered another ticket than it was sent", kept="It was not used")
+        require_possible(result)
         return result
 
     async def decision_of(self, email: str) -> RequestDecision | None:

@@ -133,7 +133,7 @@ class ObjectFiles:
             if _METADATA.search(str(error)):
                 raise OSError(f"no credentials for {where} were found; {_CREDENTIALS[cloud]}") from error
             status = _STATUS.search(str(error))
-            refused = status and status[1][0] in "34" and status[1] not in ("408", "429")
+            refused = status and status[1].startswith("4") and status[1] not in ("408", "429")
             # A name that the library does not take, which others can give to what is theirs, is none of the network.
             if refused or "invalid path" in str(error):
                 raise OSError(_words(error)) from error

@@ -1,7 +1,16 @@
-import pytest
+import json
+import math
+from typing import get_args
 
-from fedpriv.researcher.answers import mean_train_loss
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedpriv.errors import UntrustedError
+from fedpriv.researcher.answers import mean_loss, mean_train_loss, metric, quality, require_possible
 from fedpriv.study import Result
+from fedpriv.study.messages import LinkSample
+from fedpriv.study.plan import MetricName
 
 
 def result(**metrics):
@@ -25,3 +34,48 @@ def test_the_training_loss_is_weighted_by_tokens():
 def test_who_gives_no_training_loss_counts_for_none():
     assert mean_train_loss([result(train_loss=1.5), result(examples=3.0)]) == 1.5
     assert mean_train_loss([result(examples=3.0)]) is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"heldout_loss": 1e308},
+        {"train_loss": -1.0},
+        {"heldout_tokens": 1e308},
+        {"examples": 2.5},
+        {"heldout_auroc": -1e308},
+        {"heldout_macro_f1": 1.5},
+    ],
+    ids=str,
+)
+def test_a_number_that_cannot_be_is_refused_by_its_name(odd):
+    with pytest.raises(UntrustedError, match=f"micu@x.org answered with a {next(iter(odd))} that cannot be"):
+        require_possible(result(**odd))
+
+
+@pytest.mark.parametrize(
+    "more", [{"seconds": {"train": 1e300}}, {"link": LinkSample(up_s=1e300)}, {"link": LinkSample(up_bytes=2**60)}]
+)
+def test_so_is_what_a_domain_says_of_its_time_and_its_link(more):
+    with pytest.raises(UntrustedError, match="that cannot be"):
+        require_possible(result(heldout_loss=1.0).model_copy(update=more))
+    require_possible(result(heldout_loss=1.0, heldout_tokens=10.0, heldout_auroc=1.0))
+
+
+METRICS = st.dictionaries(st.sampled_from(get_args(MetricName)), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(st.lists(METRICS, min_size=1, max_size=4))
+def test_what_is_made_of_answers_that_can_be_is_finite(many):
+    results = {}
+    for number, metrics in enumerate(many):
+        made = result(**metrics)
+        try:
+            require_possible(made)
+            metric(made, "heldout_loss"), metric(made, "heldout_tokens")
+        except UntrustedError:
+            continue
+        results[str(number)] = made
+    if results:
+        assert math.isfinite(mean_loss(results))
+    json.dumps([quality(results), mean_train_loss(results.values())], allow_nan=False)

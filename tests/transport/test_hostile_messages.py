@@ -5,6 +5,7 @@ import json
 import tarfile
 
 import pytest
+from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.transport import OwnerSession
@@ -137,3 +138,60 @@ def test_mock_data_in_somebody_else_s_envelope_are_refused(pair, monkeypatch):
     monkeypatch.setattr(type(syncer._connection), "watcher_download_collection_file", lambda store, key: foreign)
     with pytest.raises(SignatureError, match="not from micu@x"):
         syncer.sync_datasets(OWNER)
+
+
+# -- what a domain says of a job -------------------------------------------------------------------------------------
+
+STATE = f"{REVIEW}/state.yaml"
+
+
+def bomb(levels):
+    """A few hundred bytes, of which each level doubles what they stand for."""
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, levels))]
+    return "\n".join([*lines, f"status: *a{levels - 1}"]) + "\n"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(40),
+        "status: rejected\nx: [" + "a," * 100_000 + "a]\n",
+        "status: [rejected]\nstatus: rejected\n",
+        "[]",
+        "status: !!bool x",
+        "\u2028",
+    ],
+    ids=["doubling", "long", "twice", "list", "tag", "separator"],
+)
+def test_a_state_that_is_none_is_refused_at_once(pair, text):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    leave(pair.owner, RESEARCHER, "outbox", {"events": [event(STATE, text)]})
+    pair.researcher.poll()
+    with pytest.raises(UntrustedError, match="job state that cannot be read"):
+        pair.researcher.refusal(OWNER, "job-1")
+
+
+def test_why_a_job_was_rejected_is_told_in_some_words(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    pair.owner.answer(job, JobStatus.REJECTED, {}, reason="the cohort is too small: 2 < 3")
+    pair.owner.poll()
+    pair.researcher.poll()
+    assert pair.researcher.refusal(OWNER, "job-1") == "the cohort is too small: 2 < 3"
+    leave(
+        pair.owner, RESEARCHER, "outbox", {"events": [event(STATE, "status: rejected\nreview_reason: " + "x" * 9000)]}
+    )
+    pair.researcher.poll()
+    assert len(pair.researcher.refusal(OWNER, "job-1")) == 2000
+
+
+def test_a_folder_in_an_answer_s_place_is_refused(pair):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    leave(pair.owner, RESEARCHER, "outbox", {"events": [event(STATE.replace("state.yaml", "outputs/result.json/x"))]})
+    pair.researcher.poll()
+    with pytest.raises(UntrustedError, match="a folder for result"):
+        pair.researcher.output(OWNER, "job-1", "result.json")

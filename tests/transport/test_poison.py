@@ -105,6 +105,7 @@ def test_the_others_go_on(parties, things, what):
     owner, researcher = owners["good@x.org"], researchers["ada@y.org"]
     poison(store / "eve@y.org" / "to" / "good@x.org", things, what)
     poison(store / "evil@x.org" / "to" / "ada@y.org", things, what)
+    assert len(owner.news()) == len(researcher.news()) == 2, "what a service looks at while it waits"
     researcher.submit("good@x.org", "job-2", {"train.py": b"x = 2\n"}, entrypoint="train.py")
     owner.poll()
     (job,) = (job for job in owner.jobs() if (job.job_name, job.ds_email) == ("job-2", "ada@y.org"))
