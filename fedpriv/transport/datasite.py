@@ -37,6 +37,7 @@ from fedpriv.study.yaml_text import load_yaml
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.each_peer import EachPeer
+from fedpriv.transport.files import unreachable
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -59,6 +60,9 @@ _MOST_STATE_BYTES, _MOST_REASON = 16 * 1024, 2000
 
 _RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked from the files in code/.\nexit 1\n"
 """A file that syft's own client looks for in a job."""
+
+_MET = "met"
+"""The journal's name for that the store was reached before."""
 
 _TEND_SECONDS = 30.0
 """How often keys, and the blobs that we sent, are looked at."""
@@ -161,7 +165,9 @@ class _Session:
                 ),
             )
             self.client.peer_manager.connection_router = self._router
+            self._require_known_store()
             self.client.peer_manager.write_own_version()
+            self.connection.journal.set({_MET: 1})
         limit = settings.transport.upload_limit_mbit
         spool = Spool(settings.folder / "transport" / "spool")
         self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
@@ -183,6 +189,18 @@ class _Session:
             self._syncer = WatcherSyncer.from_config(config.datasite_watcher_syncer_config)
             manager.datasite_watcher_syncer = self._syncer
         self._syncer.bind(self.connection, peers, quarantine)
+
+    def _require_known_store(self) -> None:
+        """Make no new store where there was one before: its folder is then a share that is not mounted.
+
+        Raises
+        ------
+        UnreachableError
+            If it is not there.
+        """
+        if self.connection.journal.number(_MET) and self.connection.store.is_gone():
+            where = self.settings.store_url
+            raise unreachable(where, "the folder is not there, and was when it was used last: is the share mounted?")
 
     def _refresh_peers(self) -> None:
         with _quiet():

@@ -18,6 +18,8 @@ from fedpriv.files import open_plain
 from fedpriv.transport.retrying import is_transient
 
 _TEMPORARY = ".part-"
+_SEEN: set[str] = set()
+"""Roots of stores that were there while this process ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +110,8 @@ def unreachable(where: str, reason: str) -> UnreachableError:
 class FsspecFiles:
     """A folder of this machine, or one in its memory, through fsspec."""
 
-    def __init__(self, filesystem: AbstractFileSystem, *, is_local: bool) -> None:
-        self._filesystem = filesystem
+    def __init__(self, filesystem: AbstractFileSystem, root: str, *, is_local: bool) -> None:
+        self._filesystem, self._root = filesystem, root
         self._is_local = is_local
         self.shows_at_once = True  # to us: of another machine's view of a network folder, asking here says nothing
 
@@ -126,9 +128,10 @@ class FsspecFiles:
             filesystem, root = fsspec.core.url_to_fs(url if "://" in url else str(Path(url).expanduser().resolve()))
         except (ValueError, ImportError) as error:
             raise ConfigError(f"The store {url} cannot be opened ({error})", todo="give a folder or a URL") from error
-        return cls(filesystem, is_local=not url.startswith("memory:")), root
+        return cls(filesystem, root, is_local=not url.startswith("memory:")), root
 
     def write(self, path: str, data: bytes) -> None:
+        self._require_root()
         with _only_os_errors():
             if not self._is_local:
                 self._filesystem.pipe_file(path, data)
@@ -143,6 +146,7 @@ class FsspecFiles:
                 raise
 
     def read(self, path: str, limit: int) -> bytes:
+        self._require_root()
         if self._is_local:  # whoever else writes there may have put a pipe in the place, on which we would wait
             with _only_os_errors(), os.fdopen(open_plain(Path(path)), "rb") as plain:
                 return plain.read(limit)
@@ -151,6 +155,7 @@ class FsspecFiles:
         return data if isinstance(data, bytes) else data.encode()
 
     def list(self, path: str) -> list[Item]:
+        self._require_root()
         with _only_os_errors():
             found = self._filesystem.ls(path, detail=True, refresh=True)
         return [_item(item) for item in found]
@@ -177,12 +182,28 @@ class FsspecFiles:
     def stamp(self, path: str) -> int | None:
         if not self._is_local:
             return None
+        self._require_root()
         try:
             return Path(path).stat().st_mtime_ns
         except OSError as error:  # whoever writes there may have put a file or a link in a folder's place
             if is_transient(error):
                 raise
             return 0
+
+    def _require_root(self) -> None:
+        """Raise if the store's folder was there before in this process, and is gone: a new one would be another store.
+
+        Raises
+        ------
+        UnreachableError
+            Naming the folder.
+        """
+        if not self._is_local:
+            return
+        if Path(self._root).is_dir():
+            _SEEN.add(self._root)
+        elif self._root in _SEEN:
+            raise unreachable(self._root, "the folder is gone: is the share mounted?")
 
 
 def _item(found: dict[str, Any]) -> Item:

@@ -173,6 +173,10 @@ class Store:
         except OSError as error:
             raise TransportError(f"The store refused to list {prefix} ({error})") from error
 
+    def is_gone(self) -> bool:
+        """Say whether the folder that this store lies in is not there; False where a store is no folder."""
+        return self._files.stamp(self._root) == 0
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
         path = self._path(key)

@@ -6,8 +6,8 @@ import stat
 import pytest
 from syft_job.models import JobStatus
 
-from fedpriv.errors import SignatureError
-from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, datasite
+from fedpriv.errors import SignatureError, UnreachableError
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, datasite, files
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -230,3 +230,15 @@ def test_an_acknowledgement_that_cannot_be_true_deletes_nothing_and_moves_no_num
     assert [int(entry.name) for entry in store.entries(f"{RESEARCHER}/to/{OWNER}/inbox")] == [1]
     pair.owner.poll()
     assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
+
+
+def test_a_session_makes_no_new_store_where_it_knew_one(pair, monkeypatch):
+    """Of a process that starts while the share is not mounted: it has never seen the folder itself."""
+    (pair.root / "store").rename(pair.root / "elsewhere")
+    monkeypatch.setattr(files, "_SEEN", set())
+    for session in (pair.owner, pair.researcher):
+        with pytest.raises(UnreachableError, match="is the share mounted"):
+            type(session)(session.settings)
+    assert not (pair.root / "store").exists()
+    (pair.root / "elsewhere").rename(pair.root / "store")
+    OwnerSession(pair.owner.settings).poll()

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from fedpriv.errors import ConfigError, TransportError, UntrustedError
+from fedpriv.errors import ConfigError, TransportError, UnreachableError, UntrustedError
 from fedpriv.transport import Store
 
 
@@ -91,3 +91,25 @@ def test_what_was_written_of_a_refused_object_is_removed(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["k"]
     assert store.get("k", max_bytes=9) == b"old"
+
+
+def test_a_folder_that_went_away_is_no_new_store(tmp_path):
+    """A share that is not mounted any more: what is written then would lie on this machine's own disk."""
+    folder = tmp_path / "share" / "study"
+    store = Store.from_url(str(folder))
+    assert store.is_gone()
+    store.put("a@x.org/version.json", b"1")
+    assert not store.is_gone()
+    folder.rename(tmp_path / "elsewhere")
+    for work in (
+        lambda: store.put("a@x.org/version.json", b"2"),
+        lambda: store.get("a@x.org/version.json", max_bytes=9),
+        lambda: store.names(),
+        lambda: store.stamp("a@x.org"),
+        store.is_gone,
+    ):
+        with pytest.raises(UnreachableError, match="is the share mounted"):
+            work()
+    assert not folder.exists()
+    (tmp_path / "elsewhere").rename(folder)
+    assert store.get("a@x.org/version.json", max_bytes=9) == b"1"
