@@ -82,7 +82,7 @@ class Files(Protocol):
         ...
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents; one that is there is no error. Nothing, where folders are only names."""
+        """Make a folder and its parents, where writing does not; one that is there is no error."""
         ...
 
     def remove_folder(self, path: str) -> None:
@@ -136,7 +136,7 @@ class FsspecFiles:
             if not self._is_local:
                 self._filesystem.pipe_file(path, data)
                 return
-            self.make_folder(path.rpartition("/")[0])
+            self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
             temporary = temporary_name(path)
             try:
                 self._filesystem.pipe_file(temporary, data)
@@ -171,8 +171,7 @@ class FsspecFiles:
             self._filesystem.rm_file(path)
 
     def make_folder(self, path: str) -> None:
-        with _only_os_errors():
-            self._filesystem.makedirs(path, exist_ok=True)
+        pass  # what is written first makes it: who only looks must not make a store where a share is not mounted
 
     def remove_folder(self, path: str) -> None:
         if self._is_local:

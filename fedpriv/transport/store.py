@@ -51,7 +51,7 @@ class Store:
 
     @classmethod
     def from_url(cls, url: str) -> Store:
-        """Open a store by URL or by the path of a folder; a folder is created when it is missing.
+        """Open a store by URL or by the path of a folder, which is made by what is written first.
 
         Raises
         ------

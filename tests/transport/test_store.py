@@ -104,7 +104,7 @@ def test_a_folder_that_went_away_is_no_new_store(tmp_path):
     for work in (
         lambda: store.put("a@x.org/version.json", b"2"),
         lambda: store.get("a@x.org/version.json", max_bytes=9),
-        lambda: store.names(),
+        store.names,
         lambda: store.stamp("a@x.org"),
         store.is_gone,
     ):
