@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from fedpriv.domain.ledger_mark import MarkKeeper
 from fedpriv.domain.local_training import LocalTraining
 from fedpriv.domain.missing import MissingBlobs
 from fedpriv.domain.monitoring import ServiceLog, Vitals, serving
+from fedpriv.domain.refusals import Refusals
 from fedpriv.domain.releasing import Releasing
 from fedpriv.domain.request_desk import RequestDesk, key_of
 from fedpriv.domain.runner import check_machine
@@ -54,8 +54,6 @@ from fedpriv.transport.syncing import Clock
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
-_REFUSALS_NOTED = 100
-"""Of one peer, one by one; of more, the 128th, the 256th and so on."""
 _MOST_REFUSED = 64
 """Jobs that are refused before others are answered."""
 _VERSION_SECONDS = 60.0
@@ -94,7 +92,7 @@ class DomainService:
     _desk: RequestDesk = field(init=False)
     _works: dict[str, StudyWork] = field(default_factory=dict)
     _settled: set[tuple[str, str]] = field(default_factory=set)
-    _refusals: Counter[str] = field(default_factory=Counter)
+    _refusals: Refusals = field(init=False)
     _told: dict[str | tuple[str, str], str] = field(default_factory=dict)
     _missing: MissingBlobs = field(default_factory=MissingBlobs)
     _asked_again: Clock = field(default_factory=lambda: Clock(_VERSION_SECONDS))
@@ -106,6 +104,7 @@ class DomainService:
 
     def __post_init__(self) -> None:
         self._desk = RequestDesk(domain=self.domain, notify=self.notify)
+        self._refusals = Refusals(domain=self.domain, notify=self.notify)
         self._trouble = Trouble(say=self._say, notify=self.notify, note=self._on_trouble)
         self._progress = Newest(self._show_progress)
         self._mark = MarkKeeper(domain=self.domain)
@@ -169,7 +168,7 @@ class DomainService:
 
     def _connect(self) -> None:
         researchers = self.domain.pinned_researchers(self._on_identity)
-        self._session = connect(self.domain, researchers, self._on_refusal)
+        self._session = connect(self.domain, researchers, self._refusals.of_message)
         self._researchers = researchers  # last: if the store was away, this is done once more
         self.vitals.store_answered()
 
@@ -253,12 +252,7 @@ class DomainService:
     def _refuse(self, job: JobRef, error: FedprivError) -> None:
         """Answer a job that is no job; what was refused before a restart is not told again."""
         if self._session.status(job) is not JobStatus.REJECTED:
-            count = self._refused_again(job.ds_email)
-            if count:
-                self.domain.ledger.append(
-                    "job.refused", job=job.job_name, peer=job.ds_email, reason=error.what, count=count
-                )
-                self.notify(f"refused {job.job_name}: {error.what}")
+            self._refusals.of_job(job.ds_email, job.job_name, error.what)
             self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])
         self._settled.add(key_of(job))
 
@@ -447,23 +441,12 @@ class DomainService:
     def _on_identity(self, email: str, what: str) -> None:
         if self._told.get(email) != what:
             self._told[email] = what
-            self._on_refusal(email, what)
+            self._refusals.of_message(email, what)
 
     def _tell_once(self, of: tuple[str, str], what: str) -> None:
         if self._told.get(of) != what:
             self._told[of] = what
             self.notify(what)
-
-    def _on_refusal(self, peer: str, reason: str) -> None:
-        if count := self._refused_again(peer):
-            self.domain.ledger.append("message.refused", peer=peer, reason=reason, count=count)
-            self.notify(f"a message of {peer} was refused: {reason}")
-
-    def _refused_again(self, peer: str) -> int:
-        """Return how much of a peer's was refused, where that is to be told; else 0: a peer cannot fill the ledger."""
-        self._refusals[peer] += 1
-        count = self._refusals[peer]
-        return count if count <= _REFUSALS_NOTED or count.bit_count() == 1 else 0
 
     def _say(self, state: str) -> bool:
         """Write what the service is doing and since when; return whether that is something new."""

@@ -5,6 +5,7 @@ import errno
 import pytest
 from syft_job.models import JobStatus
 
+from fedpriv.domain import refusals
 from fedpriv.domain import service as services
 from fedpriv.domain.trouble import is_of_the_machine
 from fedpriv.protection import sign
@@ -105,7 +106,7 @@ def test_a_ticket_of_a_researcher_whose_keys_are_not_here_waits(service, code_re
 
 def test_many_bad_jobs_let_answers_out_first_and_do_not_fill_the_ledger(service, two, monkeypatch):
     monkeypatch.setattr(services, "_MOST_REFUSED", 8)
-    monkeypatch.setattr(services, "_REFUSALS_NOTED", 10)
+    monkeypatch.setattr(refusals, "NOTED", 10)
     for number in range(20):
         service.letters.add(EVE, f"bad-{number:02d}", {"plan.yaml": "a: [\n"})
     assert len(handled(service)) == 8
