@@ -299,7 +299,7 @@ def figures(
 ) -> None:
     """Make the paper's figures: leakage by attack, communication and computation of nine methods on the same shards.
 
-    Every number is measured: about seven hours on two quiet cores with SmolLM2-135M, less than one with --model tiny
+    Every number is measured: about half a day on two cores with SmolLM2-135M, less than one with --model tiny
     and --seeds 1. It can be ended at any moment and goes on from there. docs/leakage.md and docs/benchmarks.md say what
     is measured.
     """
