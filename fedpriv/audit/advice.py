@@ -110,7 +110,7 @@ def _sums(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
     worst = _worst(measures, "sum") or _other_of_two(measures)
     if worst is None:
         return
-    more, cohort = _same(measures, "sum-of-all", worst), len(plan.cohort)
+    more = _same(measures, "sum-of-all", worst)
     if worst.domains == 2:
         gives = (
             "You allow sums of two domains. The other one can take its own part off and gets "
@@ -121,7 +121,7 @@ def _sums(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:
             f"A sum of {worst.domains} domains, the fewest that you allow, gives each of the others, which takes its "
             f"own part off, {in_words(worst)}."
         )
-    yield Advice(kind="cohort", text=f"{gives} {_larger_sum(worst, more, cohort)}")
+    yield Advice(kind="cohort", text=f"{gives} {_larger_sum(worst, more, plan)}")
 
 
 def _other_of_two(measures: Sequence[Measure]) -> Measure | None:
@@ -130,21 +130,29 @@ def _other_of_two(measures: Sequence[Measure]) -> Measure | None:
     return reader if reader is not None and reader.domains == 2 else None
 
 
-def _larger_sum(worst: Measure, more: Measure | None, cohort: int) -> str:
+def _larger_sum(worst: Measure, more: Measure | None, plan: Plan) -> str:
     """Return what a sum of more domains gives, or would."""
+    cohort = len(plan.cohort)
     if more is not None and more.found is not None and worst.found is not None:
         better = not more.leaks or more.found.value < worst.found.low
         return f"A sum of all {more.domains} gives {in_words(more)}. " + (
-            f"Approve with --minimum-cohort {more.domains}, or raise policy > minimum_cohort in domain.yaml."
+            _asking_for(more.domains, plan)
             if better
             else "More domains did not help here; what a sum tells is bounded by differential privacy alone."
         )
     if worst.domains >= cohort:
         return "The plan has no more domains: ask for a plan with more, or for differential privacy."
     return (
-        f"The plan has {cohort} domains. Approve with --minimum-cohort {cohort}, which mixes your update with more; "
-        "how much that helps was not measured."
+        f"The plan has {cohort} domains. {_asking_for(cohort, plan)} That mixes your update with more; "
+        "how much it helps was not measured."
     )
+
+
+def _asking_for(domains: int, plan: Plan) -> str:
+    """Return how to have sums of so many: an approval cannot ask for more than the plan's sums are sure to hold."""
+    if domains > plan.smallest_sum:
+        return f"This plan lets {plan.smallest_sum} make a sum: ask for one whose quorum or buffer is {domains}."
+    return f"Approve with --minimum-cohort {domains}, or raise policy > minimum_cohort in domain.yaml."
 
 
 def _collusion(measures: Sequence[Measure], plan: Plan) -> Iterator[Advice]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from fedpriv.cli import plan_options as options
 from fedpriv.cli.domain import parse_pin
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
+from fedpriv.domain import PolicyChoice
 from fedpriv.errors import ConfigError, PlanError
 from fedpriv.researcher import Researcher, Study
 from fedpriv.study import Plan, validate_section
@@ -104,6 +105,11 @@ def new(
     study = Study.create(researcher, name, plan, recipe=text, template=told)
     console.print(f"Wrote {escape(str(study.folder.root / 'plan.yaml'))} and train.py:", soft_wrap=True)
     console.print(_in_words(plan))
+    if plan.smallest_sum < (usual := PolicyChoice().minimum_cohort):
+        console.print(
+            f"A sum may hold {plan.smallest_sum} updates: a data owner whose policy > minimum_cohort is {usual}, as it "
+            "is in a new domain, rejects this plan."
+        )
     console.print(f"Next: read and edit them, then `fedpriv study submit {escape(name)}`.")
 
 

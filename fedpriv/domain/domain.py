@@ -97,7 +97,8 @@ class Domain:
         Raises
         ------
         RefusedError
-            If the request breaks a limit of ``domain.yaml``: change the limit there first, on purpose.
+            If the request breaks a limit of ``domain.yaml``: change the limit there first, on purpose. If the terms
+            limit what the plan does not have.
         """
         stored = self.requests.get(study)
         found = list(checks(self.config, stored.request, stored.researcher, self.keys.fingerprint))
@@ -110,7 +111,8 @@ class Domain:
             )
         terms, before = terms or Terms(), stored.decision.limits
         if before is not None:
-            earlier = before.model_dump(exclude={"expires_s"}) | terms.model_dump(exclude_none=True)
+            gone = {"expires_s"} if stored.request.plan.privacy is not None else {"expires_s", "epsilon"}
+            earlier = before.model_dump(exclude=gone) | terms.model_dump(exclude_none=True)
             terms = Terms.model_validate(earlier)
         checked = tuple(sentence for _, sentence in found)
         decision = approve(self.config, stored.request, checked=checked, reason="a person decided", terms=terms)

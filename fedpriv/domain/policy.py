@@ -9,7 +9,7 @@ from typing import Literal
 
 from fedpriv.domain.folder import STOCK_RECIPE, DomainConfig, StandingApproval, Terms
 from fedpriv.errors import RefusedError
-from fedpriv.study import CodeRequest, Limits, RequestDecision, TaskChoice
+from fedpriv.study import CodeRequest, Limits, Plan, RequestDecision, TaskChoice
 from fedpriv.study.plan import REQUIRED_METRICS, MetricName
 from fedpriv.study.request import PLAN_FILE, RECIPE_FILE
 from fedpriv.training.recipe import stock_recipe
@@ -70,8 +70,12 @@ def _misses(standing: StandingApproval, request: CodeRequest, researcher: str, s
             f"it is for at most {standing.rounds} rounds",
         ),
         (
-            standing.minimum_cohort is None or len(plan.cohort) >= standing.minimum_cohort,
-            f"it is for at least {standing.minimum_cohort} domains",
+            standing.minimum_cohort is None or plan.smallest_sum >= standing.minimum_cohort,
+            f"it is for at least {standing.minimum_cohort} domains in every sum, and {_smallest_in_words(plan)}",
+        ),
+        (
+            standing.epsilon is None or plan.privacy is not None,
+            f"it is for studies with differential privacy, of at most epsilon {standing.epsilon or 0:g}",
         ),
         (
             standing.metrics is None or set(plan.leaving_metrics) <= set(standing.metrics),
@@ -117,9 +121,10 @@ def approve(
     Raises
     ------
     RefusedError
-        If the terms leave out a number without which no round can be run.
+        If the terms leave out a number without which no round can be run, or limit what the plan does not have.
     """
     terms, plan, policy = terms or Terms(), request.plan, config.policy
+    _require_fitting(terms, plan)
     metrics: tuple[MetricName, ...] = tuple(
         name for name in plan.leaving_metrics if terms.metrics is None or name in terms.metrics
     )
@@ -145,6 +150,34 @@ def approve(
     )
 
 
+def _require_fitting(terms: Terms, plan: Plan) -> None:
+    """Refuse terms that would assure of something and limit nothing, or with which no round could ever be run."""
+    if terms.epsilon is not None and plan.privacy is None:
+        raise RefusedError(
+            "This plan has no differential privacy: an epsilon would limit nothing",
+            kept="It was not approved",
+            todo="ask for a study with differential privacy, or approve without --epsilon",
+        )
+    least = terms.minimum_cohort
+    if least is not None and least > plan.smallest_sum:
+        raise RefusedError(
+            f"You ask for at least {least} domains in every sum, and {_smallest_in_words(plan)}: "
+            "such a round would never be carried out here",
+            kept="It was not approved",
+            todo=f"ask for a plan whose sums hold {least}, or approve with --minimum-cohort of at most "
+            f"{plan.smallest_sum}",
+        )
+
+
+def _smallest_in_words(plan: Plan) -> str:
+    """Return how few updates make a sum of a plan, and where it says so, as a part of a sentence."""
+    schedule = plan.schedule
+    where = f"schedule > {'buffer' if schedule.is_buffered else 'quorum'}"
+    if schedule.buffer or schedule.quorum:
+        return f"this plan lets {plan.smallest_sum} make one ({where})"
+    return f"this plan has {len(plan.cohort)}"
+
+
 def is_stock(request: CodeRequest, stock: str, *, besides: str | None = None) -> bool:
     """Say whether the bundle is a plan and the stock recipe and nothing else, ``besides`` the template, if named."""
     names = {PLAN_FILE, RECIPE_FILE, *filter(None, [besides])}
@@ -163,6 +196,11 @@ def checks(config: DomainConfig, request: CodeRequest, researcher: str, fingerpr
     mine = {member.email: member.fingerprint for member in plan.cohort}
     yield mine.get(config.email) == fingerprint, "this domain is in the cohort, with its own fingerprint"
     yield len(plan.cohort) >= policy.minimum_cohort, f"at least {policy.minimum_cohort} domains take part"
+    if plan.schedule.buffer or plan.schedule.quorum:
+        yield (
+            plan.smallest_sum >= policy.minimum_cohort,
+            f"at least {policy.minimum_cohort} domains are in every sum: {_smallest_in_words(plan)}",
+        )
     yield plan.dataset == config.data.dataset, f"the dataset is {config.data.dataset}"
     yield plan.training.rounds <= policy.max_rounds, f"at most {policy.max_rounds} rounds"
     yield plan.training.steps <= policy.max_steps, f"at most {policy.max_steps} steps a round"

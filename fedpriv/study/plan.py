@@ -205,6 +205,11 @@ class Plan(Section):
         return tuple(sorted(member.email for member in self.cohort))
 
     @property
+    def smallest_sum(self) -> int:
+        """Fewest updates that a sum may hold as the schedule provides for it, with nobody excluded."""
+        return self.schedule.buffer or self.schedule.quorum or len(self.cohort)
+
+    @property
     def key_maker(self) -> str:
         """The domain that makes the homomorphic key: the first of the cohort in sorted order."""
         return self.emails[0]

@@ -309,7 +309,7 @@ def _form(domain: Domain, stored: StoredRequest) -> ApprovalForm:
         rounds_most=min(plan.training.rounds, config.policy.max_rounds),
         seconds_most=plan.training.max_seconds,
         cohort_least=max(2, config.policy.minimum_cohort),
-        cohort_most=len(plan.cohort),
+        cohort_most=plan.smallest_sum,
         epsilon_most=epsilon,
     )
 

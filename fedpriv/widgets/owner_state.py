@@ -131,7 +131,7 @@ class ApprovalForm(Section):
     metrics : tuple of Metric
         That the plan lists.
     rounds_most, seconds_most, cohort_least, cohort_most : int
-        The range that the plan and the policy leave.
+        The range that the plan and the policy leave; of the cohort, up to the plan's smallest sum.
     epsilon_most : float or None
         Epsilon of the plan; None without a privacy section.
     """

@@ -124,6 +124,14 @@ def test_a_larger_cohort_is_advised_only_where_it_was_measured_to_help():
     assert "takes its own part off" in alone
 
 
+def test_no_minimum_is_advised_that_the_plan_would_never_reach():
+    quorum = PLAN + "schedule: {quorum: 2}\n"
+    for measures in (CALM, (measure("reader", 0.6),)):
+        text = next(a.text for a in audit(*measures, plan=quorum).advice if a.kind == "cohort")
+        assert "--minimum-cohort" not in text
+        assert "ask for one whose quorum or buffer is 3" in text
+
+
 def test_where_two_may_make_a_sum_each_knows_the_other_and_three_are_advised():
     (advice,) = audit(measure("reader", 0.6)).advice
     assert "60 %" in advice.text

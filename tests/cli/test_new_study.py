@@ -43,6 +43,14 @@ def test_without_options_the_plan_has_its_own_defaults(home):
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [((), False), (("--quorum", 3), False), (("--quorum", 2), True), (("--mode", "buffered", "--buffer", 2), True)],
+)
+def test_sums_that_a_new_domain_rejects_are_told_where_the_plan_is_written(home, options, said):
+    assert ("A sum may hold 2 updates" in new(home, *options).output) == said
+
+
+@pytest.mark.parametrize(
     ("options", "section", "chosen"),
     [
         (("--rounds", 7, "--steps", 2, "--proximal", 0.1), "training", {"rounds": 7, "steps": 2, "proximal": 0.1}),

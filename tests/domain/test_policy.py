@@ -9,6 +9,7 @@ from fedpriv.study import CodeRequest, TaskChoice
 from fedpriv.study.plan import MemberChoice, TrainingChoice
 from fedpriv.study.privacy import PrivacyChoice
 from fedpriv.study.protection_choice import LevelRule, ProtectionChoice
+from fedpriv.study.schedule import ScheduleChoice
 from fedpriv.training.recipe import stock_recipe
 from tests.domain.conftest import ADA, STOCK
 
@@ -87,7 +88,8 @@ def test_a_changed_plan_is_another_request_but_the_same_code(domain, code_reques
     [
         ({"researchers": ("bob@y.org",)}, "it is not for ada@y.org"),
         ({"rounds": 2}, "at most 2 rounds"),
-        ({"minimum_cohort": 3}, "at least 3 domains"),
+        ({"minimum_cohort": 3}, "at least 3 domains in every sum, and this plan has 2"),
+        ({"epsilon": 4.0}, "it is for studies with differential privacy, of at most epsilon 4"),
         ({"metrics": ("examples", "heldout_loss", "heldout_tokens")}, "lets only examples"),
     ],
 )
@@ -99,7 +101,7 @@ def test_a_standing_approval_that_does_not_fit_leaves_it_to_a_person_and_says_wh
 
 def test_the_terms_of_a_standing_approval_are_the_limits(domain, code_request):
     terms = {"researchers": (ADA,), "hours": "19:00-07:00", "days": 30, "epsilon": 4.0, "release": True}
-    limits = decide(domain, code_request, standing=(STOCK.model_copy(update=terms),)).limits
+    limits = decide(domain, private(code_request), standing=(STOCK.model_copy(update=terms),)).limits
     assert (limits.hours, limits.epsilon, limits.release) == ("19:00-07:00", 4.0, True)
     assert limits.expires_s == pytest.approx(time.time() + 30 * 86_400, abs=60)
 
@@ -160,6 +162,49 @@ def test_a_cohort_without_this_domains_own_key_is_rejected(domain, code_request)
 
 def test_a_cohort_smaller_than_the_minimum_is_rejected(domain, code_request):
     assert decide(domain, code_request, minimum_cohort=3).decision == "rejected"
+
+
+QUORUM = {"schedule": ScheduleChoice(quorum=2)}
+BUFFERED = {"schedule": ScheduleChoice(mode="buffered", buffer=2)}
+
+
+def of_three(request, **changes):
+    third = MemberChoice(email="tsicu@x.org", fingerprint="33" * 32)
+    return with_plan(request, cohort=(*request.plan.cohort, third), **changes)
+
+
+@pytest.mark.parametrize(("schedule", "name"), [(QUORUM, "quorum"), (BUFFERED, "buffer")])
+def test_a_plan_whose_smallest_sum_is_below_the_minimum_is_rejected_though_its_cohort_is_not(
+    domain, code_request, schedule, name
+):
+    assert decide(domain, of_three(code_request), minimum_cohort=3).decision == "approved"
+    decision = decide(domain, of_three(code_request, **schedule), minimum_cohort=3)
+    assert decision.decision == "rejected"
+    sentence = f"at least 3 domains are in every sum: this plan lets 2 make one (schedule > {name})"
+    assert decision.reason == f"not so: {sentence}"
+    allowed = decide(domain, of_three(code_request, **schedule))
+    assert allowed.decision == "approved"
+    assert sentence.replace("3", "2", 1) in allowed.checked
+
+
+def test_a_standing_approval_is_of_a_plans_smallest_sum(domain, code_request):
+    standing = (STOCK.model_copy(update={"minimum_cohort": 3}),)
+    assert decide(domain, of_three(code_request), standing=standing).decision == "approved"
+    decision = decide(domain, of_three(code_request, **QUORUM), standing=standing)
+    assert decision.decision == "pending"
+    assert "at least 3 domains in every sum, and this plan lets 2 make one (schedule > quorum)" in decision.reason
+
+
+@pytest.mark.parametrize(("schedule", "why"), [({}, "this plan has 3"), (QUORUM, "lets 2 make one")])
+def test_nobody_approves_with_a_minimum_that_no_round_would_reach(domain, code_request, schedule, why):
+    request = of_three(code_request, **schedule)
+    domain.requests.receive(request, ADA)
+    with pytest.raises(RefusedError, match=why) as refused:
+        domain.approve(request.study, Terms(minimum_cohort=request.plan.smallest_sum + 1))
+    assert f"--minimum-cohort of at most {request.plan.smallest_sum}" in str(refused.value)
+    assert domain.requests.get(request.study).decision.decision == "pending"
+    limits = domain.approve(request.study, Terms(minimum_cohort=request.plan.smallest_sum)).limits
+    assert limits.minimum_cohort == request.plan.smallest_sum
 
 
 def test_a_person_cannot_approve_beyond_the_limits_by_accident(domain, code_request):
@@ -259,6 +304,20 @@ def test_privacy_by_patients_needs_the_stock_recipe_because_fedpriv_trains_in_it
 def test_privacy_by_domains_takes_any_recipe(domain, code_request):
     own = CodeRequest.new(private(code_request, unit="domain").plan, code_request.files["train.py"] + "#")
     assert decide(domain, own).decision == "pending"
+
+
+def test_an_epsilon_that_would_limit_nothing_is_not_approved(domain, code_request):
+    domain.requests.receive(code_request, ADA)
+    with pytest.raises(RefusedError, match="no differential privacy: an epsilon would limit nothing"):
+        domain.approve(code_request.study, Terms(epsilon=1.0))
+    assert domain.requests.get(code_request.study).decision.decision == "pending"
+    # An approval that an older version gave with one can be changed, and loses it.
+    old = approve(domain.config, code_request, checked=(), reason="")
+    old = old.model_copy(update={"limits": old.limits.model_copy(update={"epsilon": 1.0})})
+    domain.requests.decide(old)
+    assert domain.approve(code_request.study, Terms(rounds=2)).limits.epsilon is None
+    domain.requests.receive(private(code_request), ADA)
+    assert domain.approve(private(code_request).study, Terms(epsilon=1.0)).limits.epsilon == 1.0
 
 
 def test_with_a_budget_a_study_needs_a_privacy_section_within_it(domain, code_request):

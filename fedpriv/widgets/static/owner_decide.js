@@ -87,9 +87,9 @@ function approve(page, seen) {
       number("rounds", "Rounds at most", `the plan has ${form.rounds_most}; no later one is carried out`, 1, form.rounds_most),
       number("seconds", "Seconds a round at most", `then it stops, with the work so far; the plan: ${form.seconds_most}`, 5, form.seconds_most),
       lastDay(number, form),
-      number("minimum_cohort", "Domains in a sum at least", `a sum of fewer is never opened; ${form.cohort_most} take part`, form.cohort_least, form.cohort_most),
+      number("minimum_cohort", "Domains in a sum at least", `a sum of fewer is never opened; the plan's smallest has ${form.cohort_most}`, form.cohort_least, form.cohort_most),
       form.epsilon_most === null
-        ? null
+        ? h("p", { key: "no-epsilon", class: "fp-quiet fp-hint" }, "This plan has no differential privacy: an epsilon would limit nothing, so none is asked for.")
         : number("epsilon", "Epsilon at most", `of your privacy budget; the plan asks for ${form.epsilon_most}`, 0.01, form.epsilon_most, "any"),
       hours(values, set, form),
     ),
