@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fedpriv.audit.attacks import ENOUGH_TRIALS, SILENT
 from fedpriv.audit.result import GUESSING, Advice, Measure, PartyName, Range
 from fedpriv.audit.words import ASKS, between, in_words, percent
 from fedpriv.study import Plan
@@ -53,11 +54,17 @@ def _control(measures: Sequence[Measure]) -> Iterator[Advice]:
             "text": "reading notes word for word",
             "membership": "telling which passage was in it",
         }[attack]
-        yield Advice(
-            kind="control",
-            text=f"Take no comfort from the attack {what}: {first.why_not}. Judge the plan by its protection "
-            "and by what else was tried.",
-        )
+        then = "Judge the plan by its protection and by what else was tried."
+        if _is_of_too_few(first):
+            option = "texts" if attack == "text" else "rounds" if first.scene == "round" else "passages"
+            them = "rounds" if option == "rounds" else "passages"
+            then = f"These {them} are too few to tell anything: measure again with --{option} {ENOUGH_TRIALS} or more."
+        yield Advice(kind="control", text=f"Take no comfort from the attack {what}: {first.why_not}. {then}")
+
+
+def _is_of_too_few(measure: Measure) -> bool:
+    """Say whether more passages may show what an attack finds where nothing protects the update."""
+    return measure.why_not == SILENT and measure.trials < ENOUGH_TRIALS
 
 
 def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) -> Iterator[Advice]:
@@ -97,8 +104,9 @@ def _aggregator(measures: Sequence[Measure], plan: Plan, sent: Sequence[str]) ->
             f"puts {_tensors(weaker, sent)} under CKKS, where every domain has the one key and no masks lie between "
             "them. Ask for the level sealed.",
         )
-    measured = [m for m in _of(measures, "aggregator") if m.found is not None]
-    if measured and worst is None and not open_ones:
+    mine = _of(measures, "aggregator")
+    measured = [m for m in mine if m.found is not None]
+    if measured and worst is None and not open_ones and not any(map(_is_of_too_few, mine)):
         found = "; ".join(in_words(m) for m in measured if m.scene == measured[0].scene)
         yield Advice(
             kind="fine",

@@ -31,9 +31,11 @@ from fedpriv.training.adapter import AdapterState
 _FAILED = (
     "the attack did not reach what it must on plain gradients of what this plan sends, so its silence says nothing"
 )
-_SILENT = (
-    "after such steps the attack finds nothing even where nothing protects the update, so its silence says nothing"
-)
+SILENT = "after such steps the attack finds nothing even where nothing protects the update, so its silence says nothing"
+"""Of so few passages that may be chance: more may show that the attack works, see :data:`ENOUGH_TRIALS`."""
+
+ENOUGH_TRIALS = 16
+"""Of fewer, an attack that works after the plan's steps is often not told from guessing."""
 
 
 MOST_SOUGHT = 48
@@ -240,7 +242,7 @@ def _why_not(trials: int, *, works: bool, finds: bool) -> str:
         return _too_few(trials)
     if not works:
         return _FAILED
-    return "" if finds else _SILENT
+    return "" if finds else SILENT
 
 
 def _too_few(count: int) -> str:

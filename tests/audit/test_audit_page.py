@@ -7,6 +7,7 @@ import pytest
 
 from fedpriv.audit import LeakageAudit, Measure, write_page
 from fedpriv.audit.advice import advice_of
+from fedpriv.audit.attacks import ENOUGH_TRIALS, SILENT
 from fedpriv.audit.result import Range
 from fedpriv.audit.words import headline, percent
 from fedpriv.study import parse_plan
@@ -96,6 +97,27 @@ def test_what_was_not_measured_is_no_all_clear():
     assert "not measured: do not take this page for an all-clear" in headline(silent)
     assert kinds(silent)[:1] == ["control"]
     assert "fine" not in kinds(silent)
+
+
+def silent(trials, party="aggregator", **what):
+    return measure(party, None, why_not=SILENT, **what).model_copy(update={"trials": trials})
+
+
+def test_silence_over_few_passages_asks_for_more_and_nothing_is_called_fine(tmp_path):
+    few = "These passages are too few to tell anything: measure again with --passages 16 or more."
+    quiet = measure("aggregator", 0.5, attack="membership", width=0.2)
+    found = audit(silent(6), quiet)
+    assert kinds(found) == ["control"]
+    assert found.advice[0].text.endswith(f"so its silence says nothing. {few}")
+    page = write_page(found, tmp_path / "page.html").read_text()
+    assert few in page
+    assert "Nothing to change" not in page
+    enough = audit(silent(ENOUGH_TRIALS), quiet)
+    assert kinds(enough) == ["control", "fine"]
+    assert "measure again" not in enough.advice[0].text
+    of_texts, of_rounds = audit(silent(6, attack="text"), silent(8, scene="round")).advice
+    assert of_texts.text.endswith("measure again with --texts 16 or more.")
+    assert of_rounds.text.endswith("These rounds are too few to tell anything: measure again with --rounds 16 or more.")
 
 
 def test_advice_to_seal_stands_where_plain_tensors_leak_with_what_sealing_gives():

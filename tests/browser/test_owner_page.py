@@ -140,6 +140,8 @@ def test_a_data_owner_s_day_by_clicks_alone(domain, ada, console):
     assert page.title() != "taken"
     assert page.locator(".fedpriv :is(script, img)").count() == 0
     console.tab("decide")
+    assert page.locator('[data-field="epsilon"]').count() == 0
+    assert "an epsilon would limit nothing" in page.inner_text('[aria-label="Approve with limits"]')
     assert page.locator('[data-do="reject"]').is_disabled(), "no rejection without a reason"
     page.fill('[data-field="reject-reason"]', "It opens a connection.")
     console.see('[data-do="reject"]:enabled')  # drawn with the next frame; a button that is off takes no key
