@@ -182,6 +182,9 @@ def run(name: Name, report_to: ReportTo = None, detach: Detach = False, home: Ho
 def resume(name: Name, report_to: ReportTo = None, detach: Detach = False, home: Home = DEFAULT_HOME) -> None:
     """Go on with a study that was paused, stopped or killed; no domain trains twice."""
     study = Study.open(Researcher.open(home), name)
+    if study.status()["finished"]:
+        _run(name, home, resume=True, report_to=report_to, detach=detach)
+        return
     study.unpause()
     if study.status()["running"]:
         console.print(f"{escape(name)} goes on in the process that runs it.")
@@ -348,7 +351,9 @@ def _perplexity(loss: float) -> str:
 
 def _run(name: str, home: Path, *, resume: bool, report_to: list[str] | None, detach: bool) -> None:
     study = Study.open(Researcher.open(home), name)
-    if detach:
+    if study.status()["finished"]:
+        console.print(f"{escape(name)} is finished: nothing is run, and nobody is asked again.")
+    elif detach:
         study.folder.submitted()  # said here, rather than in the background's log
         running = study.status()["running"]
         if not running:  # a second one would empty the log of the first

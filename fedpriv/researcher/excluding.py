@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedpriv.errors import StudyError
 from fedpriv.files import folder_lock
+from fedpriv.researcher.ending import require_unfinished
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
 from fedpriv.study import Plan
 
@@ -11,6 +12,7 @@ from fedpriv.study import Plan
 def exclude(folder: StudyFolder, email: str, reason: str) -> str:
     """Note that a domain is not waited for; see :meth:`fedpriv.researcher.Study.exclude`."""
     plan = folder.submitted().plan
+    require_unfinished(folder)
     lock = folder_lock(folder.state / "exclude.lock", holder="The list of excluded domains", todo="try again")
     with lock:
         _require_member(email, plan)
@@ -23,11 +25,13 @@ def exclude(folder: StudyFolder, email: str, reason: str) -> str:
 def readmit(folder: StudyFolder, email: str) -> None:
     """Take that back; see :meth:`fedpriv.researcher.Study.readmit`."""
     _require_member(email, folder.submitted().plan)
+    require_unfinished(folder)
     folder.readmit(email)
 
 
 def skippable_round(folder: StudyFolder) -> int:
     """Return the round that only waits for who was excluded; see :meth:`fedpriv.researcher.Study.skip_round`."""
+    require_unfinished(folder)
     number = _round_at_work(folder, folder.submitted().plan)
     if number is None or folder.last_begun() < number:
         raise StudyError("No round is at work", kept="Nothing was skipped", todo="see `fedpriv study status`")

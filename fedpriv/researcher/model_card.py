@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from fedpriv.researcher.orchestrator import Release
 
 
-def model_card(request: CodeRequest, release: Release, *, finished: Mapping[str, Any], base_model: str) -> str:
+def model_card(
+    request: CodeRequest,
+    release: Release,
+    *,
+    finished: Mapping[str, Any],
+    base_model: str,
+    members: Sequence[str] = (),
+) -> str:
     """Return the text of the adapter's README.md, in the form that model hubs read.
 
     Parameters
@@ -22,13 +29,17 @@ def model_card(request: CodeRequest, release: Release, *, finished: Mapping[str,
         The record of :class:`fedpriv.researcher.events.StudyFinished`.
     base_model : str
         The hub's id of the base model.
+    members : sequence of str
+        Every domain whose update is in a sum; who of them was not asked for the release is named, too.
     """
     front = {"base_model": base_model, "library_name": "peft", "tags": ["lora", "federated", "fedpriv", "clinical"]}
     head = yaml.safe_dump(front, sort_keys=False)
-    return f"---\n{head}---\n" + "\n".join(_sections(request, release, finished, base_model)) + "\n"
+    return f"---\n{head}---\n" + "\n".join(_sections(request, release, finished, base_model, members)) + "\n"
 
 
-def _sections(request: CodeRequest, release: Release, finished: Mapping[str, Any], base_model: str) -> Iterator[str]:
+def _sections(
+    request: CodeRequest, release: Release, finished: Mapping[str, Any], base_model: str, members: Sequence[str]
+) -> Iterator[str]:
     plan, training = request.plan, request.plan.training
     yield f"\n# {_plain(plan.title)}\n"
     yield (
@@ -64,6 +75,8 @@ def _sections(request: CodeRequest, release: Release, finished: Mapping[str, Any
         yield f"| {email} | {joined} | {spent} | `{consent.ledger_sha256}` |"
     for email, reason in sorted(release.refused.items()):
         yield f"\n{email} did not hand it over: {_plain(reason)}"
+    for email in sorted(set(members) - release.consents.keys() - release.refused.keys()):
+        yield f"\n{email} was not asked, though its updates are in the adapter: it was excluded from the study."
     yield f"\nStudy `{request.study}`; adapter `{release.adapter_sha256}`.\n"
     yield "## How to use it\n"
     yield (

@@ -14,6 +14,7 @@ from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher import excluding
 from fedpriv.researcher.connecting import connect_all, connect_enough, find_cohort
 from fedpriv.researcher.courier import Courier, request_job_name
+from fedpriv.researcher.ending import members_of_sums, require_unfinished, result_of
 from fedpriv.researcher.event_stream import EventStream
 from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
 from fedpriv.researcher.history import History
@@ -193,7 +194,7 @@ class Study:
         weights: WeightFunction | None = None,
         report_to: ReportTo = "none",
     ) -> StudyFinished:
-        """Run the rounds to the end.
+        """Run the rounds to the end; of a finished study, return how it ended, and ask nobody.
 
         Parameters
         ----------
@@ -219,6 +220,8 @@ class Study:
         StudyError
             If a domain refuses or fails, or ``weights`` is given without the plan asking for it or the reverse.
         """
+        if (ended := result_of(self.folder)) is not None:
+            return ended
         with self._listeners.during(subscribers):
             self._require_whole_end(resume=resume)
             self._require_function(weights)
@@ -252,7 +255,8 @@ class Study:
 
         No domain trains again what it has trained. Parameters and errors as :meth:`run`.
         """
-        self.unpause()
+        if result_of(self.folder) is None:
+            self.unpause()
         return self.run(*subscribers, resume=True, weights=weights, report_to=report_to)
 
     # -- steering, from any process -----------------------------------------------------------------------------------
@@ -267,7 +271,14 @@ class Study:
         return self.step(0)
 
     def step(self, rounds: int = 1) -> int:
-        """Pause after so many more rounds; return the number of the last one."""
+        """Pause after so many more rounds; return the number of the last one.
+
+        Raises
+        ------
+        StudyError
+            If the study is finished.
+        """
+        require_unfinished(self.folder)
         after = min(self.folder.last_begun() + rounds, self.plan.training.rounds)
         self.steering.change(paused_after=after)
         return after
@@ -289,7 +300,8 @@ class Study:
         Raises
         ------
         StudyError
-            If no round is at work, it is summed already, or it waits for nobody who was excluded.
+            If the study is finished, no round is at work, it is summed already, or it waits for nobody who was
+            excluded.
         """
         number = excluding.skippable_round(self.folder)
         self.steering.change(skipped_round=number)
@@ -303,7 +315,7 @@ class Study:
         Raises
         ------
         StudyError
-            If it is not in the cohort.
+            If it is not in the cohort, or the study is finished.
         """
         excluding.readmit(self.folder, email)
 
@@ -330,7 +342,9 @@ class Study:
             base = hub_id(request.plan.base_model.name)
             state = load_state(released.path)
             write_peft_folder(state, target, lora=request.plan.lora, base_model_name=base, notes=notes)
-            card = model_card(request, released, finished=self.folder.record("finished") or {}, base_model=base)
+            ended, rounds = self.folder.record("finished") or {}, request.plan.training.rounds
+            members = members_of_sums(self.folder, rounds)
+            card = model_card(request, released, finished=ended, base_model=base, members=members)
             write_atomic(target / "README.md", card.encode(), mode=0o644)
             orchestrator._emit(AdapterReleased(study=request.study, folder=str(target), adapter_sha256=digest))
         return target
@@ -367,7 +381,8 @@ class Study:
         Raises
         ------
         StudyError
-            If it is not in the cohort, fewer than two domains would remain, or nobody else can make the study's key.
+            If the study is finished, it is not in the cohort, fewer than two domains would remain, or nobody else can
+            make the study's key.
         """
         return excluding.exclude(self.folder, email, reason)
 

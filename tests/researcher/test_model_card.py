@@ -14,7 +14,7 @@ PLAN = Plan(
 REQUEST = CodeRequest.new(PLAN, "x = 1\n")
 
 
-def card(refused=None, finished=None):
+def card(refused=None, finished=None, members=()):
     consents = {
         email: Consent(
             study=REQUEST.study,
@@ -29,7 +29,7 @@ def card(refused=None, finished=None):
         for email in ("a@x.org", "b@x.org")
     }
     release = Release(path=None, adapter_sha256="d" * 64, consents=consents, refused=refused or {})
-    return model_card(REQUEST, release, finished=finished or {}, base_model="org/tiny")
+    return model_card(REQUEST, release, finished=finished or {}, base_model="org/tiny", members=members)
 
 
 def test_it_says_what_how_protected_and_who_agreed():
@@ -48,6 +48,13 @@ def test_it_says_what_how_protected_and_who_agreed():
         ),
     ):
         assert part in text, part
+
+
+def test_whoever_is_in_a_sum_and_was_not_asked_is_named():
+    assert "was not asked" not in card(members=("a@x.org", "b@x.org"))
+    text = card(members=("a@x.org", "b@x.org", "c@x.org"))
+    assert "c@x.org was not asked, though its updates are in the adapter: it was excluded from the study." in text
+    assert "was not asked" not in card(members=("c@x.org",), refused={"c@x.org": "no"})
 
 
 def test_words_of_others_are_shown_and_not_obeyed():

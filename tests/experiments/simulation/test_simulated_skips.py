@@ -4,6 +4,7 @@ import pytest
 
 from fedpriv.errors import StudyError
 from fedpriv.experiments.simulation import Trace
+from fedpriv.researcher.ending import members_of_sums
 from fedpriv.researcher.events import RoundFinished, RoundSkipped, StudyFinished, TicketSent
 
 GONE = ((0.0, 1e9),)
@@ -38,6 +39,9 @@ def test_the_others_finish_the_study_with_one_adapter(federation, number):
     assert skipped == [number]
     assert summed == [n for n in (1, 2, 3, 4) if n != number]
     assert len(digests(study, gone)) == 1
+    # Whose updates are in the adapter: the one that is gone, too, from the rounds before.
+    assert (gone in members_of_sums(study.study.folder, 4)) == (number > 1)
+    assert {*study.domains} - {gone} <= {*members_of_sums(study.study.folder, 4)}
     assert isinstance(run.events[-1], StudyFinished)
     assert run.finished.loss_after < run.finished.loss_before
 
@@ -86,7 +90,7 @@ def test_only_a_round_at_work_without_a_sum_can_be_skipped(federation):
     with pytest.raises(StudyError, match="No round is at work"):
         study.study.skip_round()
     study.run()
-    with pytest.raises(StudyError, match="No round is at work"):
+    with pytest.raises(StudyError, match="The study is finished"):
         study.study.skip_round()
 
 
