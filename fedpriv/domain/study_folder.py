@@ -188,6 +188,10 @@ class StudyFolder:
         write_json(path, {"work": work_digest})
         return True
 
+    def unclaim(self, slot: str) -> None:
+        """Give a slot back, whose work had no effect."""
+        (self.root / "slots" / f"{slot}.json").unlink(missing_ok=True)
+
     # -- records of rounds ---------------------------------------------------------------------------------------
 
     def sealed(self, round_number: int, attempt: int) -> SealedRound | None:

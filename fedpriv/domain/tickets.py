@@ -109,6 +109,11 @@ class StudyWork:
         if ticket.kind == "confirm":
             return  # claims its updates itself, once they are verified
         slot = f"{ticket.kind}-{ticket.round:04d}-{ticket.attempt}"
+        if ticket.members:
+            self.context.require_members(ticket.members)
+            if self.context.folder.sealed(ticket.round, ticket.attempt) is None:
+                # What named other members was refused, or ended, before anything was sealed: it has no effect to keep.
+                self.context.folder.unclaim(slot)
         if not self.context.folder.claim(slot, sha256_hex(canonical_json(ticket.work))):
             raise RefusedError(
                 f"Another ticket was sent for {ticket.kind} of round {ticket.round} before", kept="The first one stands"

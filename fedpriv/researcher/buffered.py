@@ -15,6 +15,7 @@ from fedpriv.researcher.admission import Admission
 from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.courier import now
 from fedpriv.researcher.events import DomainMissed, RoundStarted
+from fedpriv.researcher.minimum import Minimum
 from fedpriv.researcher.round import RoundParts
 from fedpriv.researcher.round_summary import RoundSummary
 from fedpriv.researcher.study_folder import AskedMembers, Exclusion, RoundMembers
@@ -33,6 +34,7 @@ class BufferedRounds:
         self._parts, self._admission = parts, admission
         self._folder, self._courier, self._emit = parts.folder, parts.courier, parts.emit
         self._summary = RoundSummary(parts.folder, parts.emit)
+        self._minimum = Minimum(parts.folder, parts.courier)
         self._training: dict[str, asyncio.Task[Result | None]] = {}
         self._ready: dict[str, Result] = {}  # in the order in which they became ready
         self.plan, self.study = parts.courier.plan, parts.courier.study
@@ -87,13 +89,19 @@ class BufferedRounds:
         return sealed, manifest, seconds
 
     async def _fill(self, number: int, attempt: int) -> RoundMembers:
-        """Return who is in the buffer, decided once, after waiting until enough are ready."""
+        """Return who is in the buffer, decided once, after waiting until enough are ready.
+
+        It is decided again where all who were asked to seal refused, as too few for a data owner.
+        """
+        if not self._parts.summing.fixed(number) and self._minimum.was_refused(number, attempt):
+            self._folder.forget_round_members(number, attempt)
         known = self._folder.round_members(number)
         decided = next((members for members in known if members.attempt == attempt), None)
         wanted = known[0].members if known else None
         while True:
             self._keep_training(number, attempt)
-            need = min(self.plan.schedule.buffer or 2, len(self._courier.active()))
+            active = self._courier.active()
+            need = min(max(self.plan.schedule.buffer or 2, self._minimum.of(active)), len(active))
             if wanted is not None:
                 group = [email for email in wanted if email in self._ready]
                 full = len(group) == len(wanted)
@@ -105,6 +113,8 @@ class BufferedRounds:
             await self._look()
         if decided is not None:
             return decided
+        if not known:
+            await self._minimum.require(number, group)
         trained = {email: self._ready[email].round for email in group}
         if known:
             by_member, bits = known[0].factors, known[0].bits

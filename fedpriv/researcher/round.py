@@ -11,6 +11,7 @@ from fedpriv.researcher.catching_up import CatchingUp
 from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Event, RoundStarted
 from fedpriv.researcher.key_relay import KeyRelay
+from fedpriv.researcher.minimum import Minimum
 from fedpriv.researcher.round_summary import RoundSummary
 from fedpriv.researcher.study_folder import AskedMembers, RoundMembers, StudyFolder
 from fedpriv.researcher.summing import Summing
@@ -42,6 +43,7 @@ class RoundRunner:
         self._parts = parts
         self._folder, self._courier, self._emit = parts.folder, parts.courier, parts.emit
         self._summary = RoundSummary(parts.folder, parts.emit)
+        self._minimum = Minimum(parts.folder, parts.courier)
         self._newest: dict[str, Result] = {}  # each domain's last answer to a train ticket
         self._update_bytes = 0
         self.plan, self.study = parts.courier.plan, parts.courier.study
@@ -65,14 +67,16 @@ class RoundRunner:
         """
         started = now()
         fixed = self._parts.summing.fixed(number)
-        asked = self._ask(number, attempt, fixed, prepared)
+        asked = await self._ask(number, attempt, fixed, prepared)
         members = None if self._parts.weighing.needs_losses else self._members(number, asked, asked.members, prepared)
         results = await self._train(number, asked, members, fixed)
         self._newest |= results
         require_same_adapter(results)
         sealed = results
         if members is None:
-            members = self._members(number, asked, fixed or tuple(sorted(results)), prepared, results)
+            who = fixed or tuple(sorted(results))
+            await self._require(number, asked.attempt, who)
+            members = self._members(number, asked, who, prepared, results)
             sealed = await self._parts.summing.seal(number, members)
         manifest, seconds = await self._parts.summing.sum(number, sealed, members)
         seconds["wall"] = now() - started
@@ -81,15 +85,32 @@ class RoundRunner:
         self._summary.keep(manifest, results, sealed, prepared, seconds)
 
     def need(self) -> int:
-        """Return how many updates a round must have: the quorum, or one of each domain that is not excluded."""
-        active = len(self._courier.active())
-        return active if self.plan.schedule.quorum is None else min(self.plan.schedule.quorum, active)
+        """Return how many updates a round must have: the quorum, or one of each domain that is not excluded.
 
-    def _ask(self, number: int, attempt: int, fixed: tuple[str, ...], prepared: Mapping[str, Result]) -> AskedMembers:
-        """Return who is asked to train in this attempt of a round, and for how many steps; decided once."""
+        As many as a data owner wants, too, where there are so many.
+        """
+        active = self._courier.active()
+        quorum = self.plan.schedule.quorum
+        return len(active) if quorum is None else min(max(quorum, self._minimum.of(active)), len(active))
+
+    async def _ask(
+        self, number: int, attempt: int, fixed: tuple[str, ...], prepared: Mapping[str, Result]
+    ) -> AskedMembers:
+        """Return who is asked to train in this attempt of a round, and for how many steps; decided once.
+
+        Where all who were asked to seal refused, as too few, it is decided again once there are more.
+        """
         asked = self._folder.asked(number, attempt)
+        if asked is not None and not fixed and self._minimum.was_refused(number, attempt):
+            sealing = next(
+                (m.members for m in self._folder.round_members(number) if m.attempt == attempt), asked.members
+            )
+            if set(sealing) < set(self._present(prepared)):
+                self._folder.forget_round_members(number, attempt)
+                asked = None
         if asked is None:
             members = fixed or self._present(prepared)
+            await self._require(number, attempt, members)
             asked = self._fit(number, attempt, tuple(sorted(members)))
             self._folder.keep_asked(number, asked)
             self._emit(
@@ -103,6 +124,12 @@ class RoundRunner:
                 )
             )
         return asked
+
+    async def _require(self, number: int, attempt: int, members: tuple[str, ...]) -> None:
+        """Stop before so few seal that a data owner refuses; whoever seals already, or confirmed, is gone on with."""
+        known = any(decided.attempt == attempt for decided in self._folder.round_members(number))
+        if not known and not self._parts.summing.fixed(number):
+            await self._minimum.require(number, members)
 
     def _fit(self, number: int, attempt: int, members: tuple[str, ...]) -> AskedMembers:
         """Return the steps and bits of a round; those of its first attempt when it is summed again."""
@@ -165,7 +192,7 @@ class RoundRunner:
             )
 
         work = {email: self._parts.summing.ask(ask(email), required=bool(fixed)) for email in fixed or asked.members}
-        quorum = None if fixed else self.plan.schedule.quorum
+        quorum = None if fixed or self.plan.schedule.quorum is None else min(self.need(), len(work))
         gathered = await self._parts.summing.gather(work, enough=quorum)
         results = self._parts.summing.settle(number, gathered, need=quorum or len(work))
         if len(results) < 2:

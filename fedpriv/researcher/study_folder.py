@@ -393,6 +393,10 @@ class StudyFolder:
     def keep_round_members(self, number: int, members: RoundMembers) -> None:
         write_json(self._round(number) / f"members-{members.attempt}.json", members.model_dump(mode="json"))
 
+    def forget_round_members(self, number: int, attempt: int) -> None:
+        """Take back who seals in an attempt of a round: all who were asked to refused, so that nobody did."""
+        (self._round(number) / f"members-{attempt}.json").unlink(missing_ok=True)
+
     def round_members(self, number: int) -> list[RoundMembers]:
         """Return who seals in each attempt of a round so far."""
         paths = [self._round(number) / f"members-{a}.json" for a in _attempts(self._round(number), "members")]

@@ -16,6 +16,7 @@ from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import DomainMissed, Event, UpdateReceived
 from fedpriv.researcher.gathering import Asking, Gathered, gather
 from fedpriv.researcher.key_relay import KeyRelay
+from fedpriv.researcher.minimum import Minimum
 from fedpriv.researcher.steering import SteeringFile
 from fedpriv.researcher.study_folder import RoundMembers, StudyFolder, SumMembers
 from fedpriv.study import AggregateManifest, Result, SignedUpdate, Ticket
@@ -34,6 +35,7 @@ class Summing:
         emit: Callable[[Event], None],
     ) -> None:
         self._folder, self._courier, self._keys, self._emit = folder, courier, keys, emit
+        self._minimum = Minimum(folder, courier)
         self._catching_up, self._steering = catching_up, SteeringFile(folder.state)
         self._fetched: set[Path] = set()  # whose arrival was told
         self.plan, self.study = courier.plan, courier.study
@@ -77,6 +79,7 @@ class Summing:
 
         work = {email: self.ask(ask(email), required=bool(fixed)) for email in fixed or members.members}
         majority = max(2, len(members.members) // 2 + 1)
+        majority = max(majority, min(self._minimum.of(members.members), len(members.members)))
         return self.settle(number, await self.gather(work, enough=None if fixed else majority), need=majority)
 
     async def ask(self, ticket: Ticket, *, required: bool) -> Result | None:
@@ -147,6 +150,8 @@ class Summing:
         fetched = fixed or self._survivors(results)
         paths = dict(zip(fetched, await asyncio.gather(*(self._fetch(results[e]) for e in fetched)), strict=True))
         wanted = fixed or self._survivors({email: results[email] for email in fetched})
+        if not fixed:  # from here on the sum is of these, whatever comes
+            await self._minimum.require(number, wanted)
         updates = self._verify(number, results, members, wanted)
         self._folder.keep_sum_members(number, SumMembers(attempt=members.attempt, members=wanted))
         started = now()
