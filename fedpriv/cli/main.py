@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from typing import Annotated
 
@@ -19,11 +18,11 @@ from fedpriv.cli.domain import app as domain_app
 from fedpriv.cli.flower import app as flower_app
 from fedpriv.cli.lab import lab
 from fedpriv.cli.model import app as model_app
+from fedpriv.cli.saying import os_error_in_words
 from fedpriv.cli.store import app as store_app
 from fedpriv.cli.study import app as study_app
 from fedpriv.errors import FedprivError
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 app = typer.Typer(
     name="fedpriv",
     help="Federated LoRA fine-tuning on clinical notes that stay in the building.",
@@ -75,11 +74,11 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        said = os_error_in_words(error)
+        if said is None:
             raise
-        said = f"The disk here cannot be written ({error}). What was finished is kept. Next: make room, then go on."
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(said)}", highlight=False)
-        sys.exit(1)
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(said[0])}", highlight=False)
+        sys.exit(said[1])
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. What was finished is kept.")
         sys.exit(130)

@@ -20,6 +20,7 @@ from fedpriv import __version__
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.folder import DomainFolder
 from fedpriv.domain.ledger import Entry
+from fedpriv.domain.owner import require_place
 from fedpriv.errors import ConfigError, ExistsError, FedprivError, RefusedError, UntrustedError
 from fedpriv.files import PRIVATE_FOLDER, canonical_json, folder_lock, private_folder, sync_folder
 from fedpriv.protection.vault import VaultReader, new_vault
@@ -168,10 +169,13 @@ def restore(path: Path, root: Path, passphrase: str) -> Restored:
         If the domain that is there knows more than the backup.
     ExistsError
         If another domain, or anything else, is there.
+    ConfigError
+        If root would restore it in another user's folder.
     LockError
         If its service runs.
     """
     root = root.resolve()
+    require_place(root)
     staging = root.with_name(f".{root.name}.restoring")
     shutil.rmtree(staging, ignore_errors=True)
     root.parent.mkdir(parents=True, exist_ok=True)

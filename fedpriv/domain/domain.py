@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from fedpriv.domain.folder import DomainConfig, DomainFolder, Terms
 from fedpriv.domain.ledger import Ledger
+from fedpriv.domain.owner import require_owner, require_place
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
@@ -49,8 +50,11 @@ class Domain:
         ------
         ExistsError
             If there is one already.
+        ConfigError
+            If root would make it in another user's folder.
         """
         folder = DomainFolder(root.resolve())
+        require_place(folder.root)
         folder.create(config)
         transport_key = create_transport_keys(config.email, folder.transport_keys_path)
         keys = IdentityKeys.create(config.email, config.name, transport_key)
@@ -66,9 +70,10 @@ class Domain:
         Raises
         ------
         ConfigError
-            If it is no domain, or its configuration or keys cannot be used.
+            If it is no domain, is another user's, or its configuration or keys cannot be used.
         """
         folder = DomainFolder(root.resolve())
+        require_owner(folder.root, state=folder.state)
         config = folder.load_config()
         return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path))
 

@@ -294,9 +294,15 @@ class DomainFolder:
         """
         try:
             text = self.config_path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ConfigError(
+                f"{self.root} is no domain: it has no {CONFIG_FILE}", todo="run `fedpriv domain init` first"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"{self.root} is no domain: it has no readable {CONFIG_FILE}", todo="run `fedpriv domain init` first"
+                f"{self.config_path} cannot be read ({error})",
+                kept="It was left as it is",
+                todo="let the domain's user read it, as UTF-8 text",
             ) from error
         try:
             value: dict[str, Any] = load_yaml(text, source=CONFIG_FILE)

@@ -188,6 +188,9 @@ class IdentityKeys:
                 what = f"the key file {path.name} can be read by others (mode {mode:04o})"
                 raise ConfigError(what, kept="It was not used", todo=f"chmod 600 {path} if nobody else has read it")
             body = read_json(path, max_bytes=65536)
+        except PermissionError as error:  # the keys are whole: who restores or renews them here makes it worse
+            todo = f"run this as the user that owns {path.parent}; if root made it by mistake, chown it to that user"
+            raise ConfigError(f"the key file {path} may not be read by this user", todo=todo) from error
         except (OSError, UntrustedError) as error:
             raise ConfigError(f"the key file {path} cannot be read ({error})", todo=_RENEW) from error
         digest = body.pop("digest", None) if isinstance(body, dict) else None
