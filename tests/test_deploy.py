@@ -161,6 +161,7 @@ def commands(path):
     for block in re.findall(r"^ *```sh\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL):
         for line in re.sub(r"\\\n", " ", block).splitlines():
             words = shlex.split(line, comments=True)
+            words = words[3:] if words[:3] == ["sudo", "-u", "fedpriv"] else words
             if words[:2] == ["podman", "run"] and words[-1:] == ["doctor"]:
                 yield ["doctor"]
             elif words[:2] == ["podman", "compose"] and "run" in words:

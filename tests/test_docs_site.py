@@ -129,7 +129,8 @@ def test_every_test_that_the_threat_model_names_exists():
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`(fedpriv [a-z][^`]*)`")
+INLINE = re.compile(r"`(?:sudo -u fedpriv )?(fedpriv [a-z][^`]*)`")
+AS_ITS_USER = re.compile(r"^(\s*)sudo -u fedpriv ")
 
 
 def commands(page):
@@ -140,7 +141,7 @@ def commands(page):
     shells.append("\n".join(line for line in prose.splitlines() if line.startswith("    ")))
     for block in shells:
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            for part in re.split(r"[;|&]+|\bdo\b|\$\(|\)$|\(umask \d+", line):
+            for part in re.split(r"[;|&]+|\bdo\b|\$\(|\)$|\(umask \d+", AS_ITS_USER.sub(r"\1", line)):
                 if re.match(r"\s*(\$ )?fedpriv [a-z]", part):
                     yield part.strip().removeprefix("$ ")
     yield from (re.sub(r"\s+", " ", match[1]) for match in INLINE.finditer(prose))
