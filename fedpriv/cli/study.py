@@ -28,6 +28,7 @@ from fedpriv.researcher.event_words import link_in_words, quality_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import validate_section
 from fedpriv.study.protection_choice import ProtectionLevel
+from fedpriv.transport import checked_address
 from fedpriv.widgets.study_process import start_run
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def init(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Make a researcher's home with keys. Prints the fingerprint that data owners pin."""
-    config = validate_section(ResearcherConfig, {"name": name, "email": email, "store": store}, source="the options")
+    given = {"name": name, "email": email, "store": checked_address(store)}
+    config = validate_section(ResearcherConfig, given, source="the options")
     researcher = Researcher.create(home, config)
     researcher.publish_identity()
     console.print(f"Made your home in {escape(str(home))}.")

@@ -24,6 +24,7 @@ from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study.plan import MemberChoice
 from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.training.base_model import ensure_model
+from fedpriv.transport import checked_address
 
 DEFAULT_WORK = Path(".fedpriv/demo")
 RECORD = "federation.json"
@@ -298,7 +299,7 @@ def _write_shards(
 def _create_parties(
     sources: dict[str, Path], work: Path, store: str | None, epsilon: float | None, *, ask: bool
 ) -> tuple[Researcher, dict[str, Domain]]:
-    store = store or str((work / "store").resolve())
+    store = checked_address(store or str(work / "store"))
     researcher = Researcher.create(
         work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
     )

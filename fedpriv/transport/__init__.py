@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedpriv.transport.choice import TransportChoice
 from fedpriv.transport.identity import create_transport_keys, publish_identity, read_identity
-from fedpriv.transport.store import Store
+from fedpriv.transport.store import Store, checked_address, require_whole
 
 if TYPE_CHECKING:
     from fedpriv.transport.blobs import BlobChannel
@@ -22,9 +22,11 @@ __all__ = [
     "SessionSettings",
     "Store",
     "TransportChoice",
+    "checked_address",
     "create_transport_keys",
     "publish_identity",
     "read_identity",
+    "require_whole",
 ]
 
 _LATER = {

@@ -6,6 +6,7 @@ Everything is written below the asker's own prefix and removed again, but for on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedpriv.errors import TransportError, UnreachableError
-from fedpriv.transport.store import Store
+from fedpriv.transport.store import Store, checked_address, folder_of
 
 State = Literal["ok", "warning", "failed"]
 _FOREIGN = "check-foreign"
@@ -24,6 +25,7 @@ _LISTED = 5
 _PATIENCE_SECONDS = 10.0
 _MUCH_CLOCK_SECONDS = 300.0
 """Clouds refuse requests that are signed a quarter of an hour off."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _RIGHTS = "give every party an account that writes below its own prefix only (docs/stores.md, Rights)"
 
 
@@ -82,6 +84,11 @@ def check_store(
         on_finding(found)
         return found
 
+    folder = folder_of(checked_address(url))
+    if folder is not None and not folder.is_dir():  # opening it would make it: a typing error, or a share that is away
+        words, todo = "there is no such folder; is the share mounted?", "mount it, correct the path, or make the folder"
+        note(Finding(name="reachable", state="failed", found=words, todo=todo))
+        return findings
     try:
         writer, reader = Store.from_url(url), Store.from_url(url)
         check = _Check(writer, reader, f"{prefix}/check-{uuid.uuid4().hex[:12]}")
@@ -107,6 +114,15 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
         return look()
     except TransportError as error:
         return Finding(name=name, state="failed", found=error.what, todo=error.todo or "run the check again")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Say whether a store refused because there is no room: by the system's number, or in a server's words."""
+    while error is not None:
+        if isinstance(error, OSError) and (error.errno in _NO_ROOM or "disk is full" in str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 class _Check:
@@ -166,6 +182,8 @@ class _Check:
             self._made.clear()
             prefix = self._base.partition("/")[0]
             todo = f"let this account write and read below {prefix}/, or name another prefix with --email"
+            if _is_full(error):
+                todo = "its disk is full, or the account's share of it is used up: make room there"
             return Finding(name=name, state="failed", found=error.what, todo=todo)
         if got != data:
             words = "what was written is not there a moment later" if got is None else "other bytes came back"

@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from fedpriv.errors import ConfigError, TransportError, UntrustedError
 from fedpriv.transport.files import Files
 from fedpriv.transport.retrying import with_retries
 
+_HALF = re.compile(r"[a-z][a-z0-9+]*:/*")
+"""The beginning of an address in which a slash or two are missing."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
 _KINDS = {
     "": "files:FsspecFiles",
@@ -214,13 +217,56 @@ class Store:
         return f"{self._root}/{key}" if self._root else key
 
 
+def checked_address(given: str) -> str:
+    """Return a store's address as a configuration keeps it: a folder with its whole path, whoever reads it and where.
+
+    Nothing is called and nothing is made; that the store answers is not known after it.
+
+    Raises
+    ------
+    ConfigError
+        If its kind is unknown, a part is missing or wrong, or a password is in it.
+    """
+    _open(given)
+    return given if "://" in given else str(Path(given).expanduser().absolute())
+
+
+def require_whole(address: str) -> None:
+    """Check that an address means the same store wherever a process runs.
+
+    Raises
+    ------
+    ConfigError
+        If it is the relative path of a folder, which would count from the current folder.
+    """
+    if "://" not in address and not Path(address).expanduser().is_absolute():
+        raise ConfigError(
+            f"The store {address} is a relative path, which is another folder wherever the service is started",
+            kept="No store was made or called",
+            todo="write the whole path, which begins with /; or an address such as sftp://user@host/folder",
+        )
+
+
+def folder_of(url: str) -> Path | None:
+    """Return the folder of this machine that an address names; None for another kind of store."""
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://"))
+    return None if "://" in url else Path(url).expanduser()
+
+
 def _open(url: str) -> tuple[Files, str]:
     kind = url.partition("://")[0] if "://" in url else ""
-    if kind not in _KINDS:
+    if kind not in _KINDS:  # of the rest, nothing is shown: a password may be in it
         raise ConfigError(
-            f"The store {url.partition('?')[0]} cannot be opened: the kind {kind} is unknown, or may show half-written "
-            "files",
+            f"The store cannot be opened: the kind {kind} is unknown, or may show half-written files",
             todo="give a folder, or an address that begins with sftp://, s3://, gs://, az://, gdrive:// or webdavs://",
         )
+    if not kind and (half := _HALF.match(url)):
+        raise ConfigError(
+            f"The store's address begins with {half[0]}, which is neither a folder nor a kind of store",
+            todo=f"write {half[0].rstrip(':/')}:// and what follows; or ./ in front of it, if it is a folder",
+        )
+    if kind == "file" and not url.startswith("file:///"):
+        raise ConfigError("The store's address has file:// and no whole path", todo="write it as file:///folder")
     module, _, name = _KINDS[kind].partition(":")
     return getattr(import_module(f"fedpriv.transport.{module}"), name).open(url)

@@ -1,5 +1,6 @@
 """What `fedpriv store check` finds, on stores as they should be and on such that are broken in one way each."""
 
+import errno
 import json
 import time
 
@@ -7,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedpriv.cli.main import app
-from fedpriv.errors import UnreachableError
+from fedpriv.errors import ConfigError, UnreachableError
 from fedpriv.transport import Store, checking
 from fedpriv.transport.checking import check_store
 from fedpriv.transport.files import FsspecFiles, Item
@@ -25,7 +26,8 @@ NAMES = [
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(monkeypatch, tmp_path):
+    (tmp_path / "s").mkdir()
     monkeypatch.setattr(checking, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr("fedpriv.transport.retrying.FIRST_PAUSE_SECONDS", 0.001)
 
@@ -158,6 +160,44 @@ def test_a_store_that_is_away_is_one_finding(tmp_path, monkeypatch):
     broken(monkeypatch, look=away)
     (found,) = check_store(str(tmp_path / "s"))
     assert (found.name, found.state, found.todo) == ("reachable", "failed", "check the network")
+
+
+@pytest.mark.parametrize("address", ["none/x", "file://{}/none"])
+def test_a_folder_that_is_not_there_is_not_made(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    (found,) = check_store(address.format(tmp_path))
+    assert (found.state, found.found) == ("failed", "there is no such folder; is the share mounted?")
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_an_address_without_its_slashes_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3:/b", "sftp:me@host/x", "webdavs:/host"):
+        with pytest.raises(ConfigError, match="neither a folder nor a kind of store"):
+            check_store(address)
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_full"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError("its disk is full: 0 bytes are left for 1000"), True),
+        (OSError(errno.EACCES, "no"), False),
+    ],
+)
+def test_a_full_disk_is_not_taken_for_a_lack_of_rights(tmp_path, monkeypatch, error, is_full):
+    def full(real):
+        def write(self, path, data):
+            raise error
+
+        return write
+
+    broken(monkeypatch, write=full)
+    found = check_store(str(tmp_path / "s"))[-1]
+    assert found.state == "failed"
+    assert ("disk is full" in found.todo, "let this account write" in found.todo) == (is_full, not is_full)
 
 
 def test_the_command_says_it_in_a_table_or_in_json(tmp_path, monkeypatch):
