@@ -164,6 +164,8 @@ def commands(path):
             words = words[3:] if words[:3] == ["sudo", "-u", "fedpriv"] else words
             if words[:2] == ["podman", "run"] and words[-1:] == ["doctor"]:
                 yield ["doctor"]
+            elif "--entrypoint" in words:  # another program of the image
+                assert words[words.index("--entrypoint") + 1] in ("cat", "tee")
             elif words[:2] == ["podman", "compose"] and "run" in words:
                 yield words[words.index("domain") + 1 :]
             elif words[:2] == ["podman", "compose"] and "exec" in words:

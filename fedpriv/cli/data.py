@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedpriv.cli.harmonize import harmonize_command
+from fedpriv.cli.harmonize import Location, harmonize_command
 from fedpriv.cli.shard import shard_command
 from fedpriv.clinical import (
     ClinicalTables,
@@ -32,7 +32,6 @@ app = typer.Typer(
 app.command("harmonize")(harmonize_command)
 app.command("shard")(shard_command)
 
-TablesFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with MIMIC-III tables as CSV or csv.gz.")]
 MappingFile = Annotated[
     Path | None,
     typer.Option("--mapping", metavar="FILE", help="mapping.yaml, where the tables have another schema."),
@@ -50,28 +49,28 @@ _WITHOUT = {
 
 
 @app.command()
-def inspect(folder: TablesFolder, mapping: MappingFile = None) -> None:
+def inspect(tables: Location, mapping: MappingFile = None) -> None:
     """Show which tables are there, how many rows and patients they hold, and what is missing.
 
-    Reads DIR and writes nothing. The counts are of your own data: they are shown here only.
+    Reads TABLES and writes nothing. The counts are of your own data: they are shown here only.
     Rows that are refused, left out or mended are counted, with the numbers of the first. For every column, see
     `fedpriv data harmonize --check`.
     """
     console = Console()
-    with ClinicalTables.open(folder, mapping and load_mapping(mapping), refused_share=None) as tables:
-        console.print(_tables_view(tables))
-        console.print(_units_view(tables))
-        for table in tables.tally.tables:
+    with ClinicalTables.open(tables, mapping and load_mapping(mapping), refused_share=None) as found:
+        console.print(_tables_view(found))
+        console.print(_units_view(found))
+        for table in found.tally.tables:
             for finding in table.findings:
                 console.print(f"[yellow]-[/] {escape(finding_in_words(finding, table))}")
-        notes = tables.rows(
+        notes = found.rows(
             "SELECT count(DISTINCT hadm_id) FROM noteevents WHERE lower(trim(category)) = 'discharge summary'"
         )[0][0]
         console.print(f"Discharge summaries: {f'for {notes} admissions' if notes else 'none'}")
         for name in OPTIONAL_TABLES:
-            if not tables.has(name):
+            if not found.has(name):
                 console.print(f"[yellow]Missing:[/] {name}; {_WITHOUT[name]}.")
-        if tables.has("NOTEEVENTS") and not notes:
+        if found.has("NOTEEVENTS") and not notes:
             console.print(f"[yellow]NOTEEVENTS holds no discharge summary[/]; {_WITHOUT['NOTEEVENTS']}.")
 
 

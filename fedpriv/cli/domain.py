@@ -16,18 +16,16 @@ from rich.table import Table
 from fedpriv.cli import decisions
 from fedpriv.cli.backup import accept_loss, backup, restore
 from fedpriv.cli.budget import budget
+from fedpriv.cli.new_domain import init, parse_pin
 from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.cli.schema import compare, refresh, schema
-from fedpriv.domain import DataChoice, Domain, DomainConfig, PolicyChoice, ResourcesChoice, ServiceChoice
+from fedpriv.domain import Domain
 from fedpriv.domain.domain import since
-from fedpriv.domain.folder import STOCK_RECIPE
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
 from fedpriv.errors import ConfigError
 from fedpriv.files import write_atomic
-from fedpriv.protection import fingerprint_words
-from fedpriv.study import Plan, validate_section
-from fedpriv.study.plan import MemberChoice
+from fedpriv.study import Plan
 
 app = typer.Typer(no_args_is_help=True)
 console = Console()
@@ -35,63 +33,7 @@ console = Console()
 decisions.add_to(app)
 
 
-@app.command()
-def init(
-    folder: Folder,
-    email: Annotated[str, typer.Option(help="The domain's address; lower case.")],
-    store: Annotated[str, typer.Option(help="Folder or URL of the store that all parties reach.")],
-    data: Annotated[Path, typer.Option(help="Folder with this domain's MIMIC-III tables (CSV or csv.gz).")],
-    mapping: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="mapping.yaml, where the tables have another schema.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Short name; by default the folder's name.")] = "",
-    researcher: Annotated[
-        list[str] | None, typer.Option(help="EMAIL=FINGERPRINT of a researcher who may send requests; repeatable.")
-    ] = None,
-    approve: Annotated[
-        str, typer.Option(help="ask: a person decides; stock-recipe: the unchanged stock recipe within the policy.")
-    ] = "ask",
-    release: Annotated[str, typer.Option(help="ask, or after-study: hand over the final adapter.")] = "ask",
-) -> None:
-    """Make a domain: its folder, its keys, its domain.yaml. Prints the fingerprint that others pin."""
-    config = validate_section(
-        DomainConfig,
-        {
-            "name": name or folder.resolve().name.lower(),
-            "email": email,
-            "store": store,
-            "data": DataChoice(
-                source=str(data.expanduser().resolve()), mapping=mapping and _mapping_path(folder, mapping)
-            ).model_dump(mode="json"),
-            "researchers": [parse_pin(text).model_dump() for text in researcher or []],
-            "policy": PolicyChoice().model_dump(mode="json") | {"standing": _standing(approve), "release": release},
-            "resources": ResourcesChoice().model_dump(mode="json"),
-            "service": ServiceChoice().model_dump(mode="json"),
-        },
-        source="the options",
-    )
-    _check_tables(data.expanduser(), mapping and mapping.expanduser())
-    domain = Domain.create(folder, config)
-    console.print(f"Made the domain [bold]{escape(config.name)}[/] in {escape(str(folder))}.")
-    console.print(f"Address:     {escape(config.email)}")
-    console.print(f"Fingerprint: [bold]{domain.keys.fingerprint}[/]", soft_wrap=True)
-    console.print(f"  by phone:  {fingerprint_words(domain.keys.fingerprint)}")
-    console.print(
-        f"Next: read {escape(str(domain.folder.config_path))}, then `fedpriv domain serve {escape(str(folder))}`."
-    )
-
-
-def _mapping_path(folder: Path, mapping: Path) -> str:
-    """Return what domain.yaml says: a mapping in the domain's folder moves with it."""
-    path, root = mapping.expanduser().resolve(), folder.resolve()
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
-
-
-def _check_tables(data: Path, mapping: Path | None) -> None:
-    """Raise DataError before a domain is made on tables that it could only fail on later."""
-    from fedpriv.clinical import ClinicalTables, load_mapping
-
-    ClinicalTables.open(data, mapping and load_mapping(mapping)).close()
+app.command()(init)
 
 
 @app.command()
@@ -101,8 +43,7 @@ def trust(
     """Pin a researcher who may send requests. Takes effect when the service is started again."""
     domain = Domain.open(folder)
     pin = parse_pin(researcher)
-    others = tuple(member for member in domain.config.researchers if member.email != pin.email)
-    domain.folder.write_config(domain.config.model_copy(update={"researchers": (*others, pin)}))
+    domain.folder.pin(pin)
     domain.ledger.append("researcher.pinned", email=pin.email, fingerprint=pin.fingerprint)
     console.print(f"{escape(pin.email)} may now send requests to {escape(domain.config.name)}.")
 
@@ -337,12 +278,6 @@ def _renew_prekey(domain: Domain) -> int:
     return keys.generation
 
 
-def _standing(approve: str) -> list[dict[str, str]]:
-    if approve not in ("ask", STOCK_RECIPE):
-        raise ConfigError(f"--approve {approve} means nothing", todo=f"say ask or {STOCK_RECIPE}")
-    return [] if approve == "ask" else [{"name": STOCK_RECIPE, "code": STOCK_RECIPE}]
-
-
 def _keys_table(known: list[KnownKey]) -> Table:
     table = Table("whose key", "words", "fingerprint", show_lines=True)
     for key in known:
@@ -363,20 +298,3 @@ def _levels_of(plan: Plan) -> str:
     """Return the level of most tensors and those of the exceptions."""
     others = [level for level in plan.protection.levels if level != plan.protection.level]
     return f"{plan.protection.level} (some {', '.join(others)})" if others else plan.protection.level
-
-
-def parse_pin(text: str) -> MemberChoice:
-    """Read ``EMAIL=FINGERPRINT``.
-
-    Raises
-    ------
-    ConfigError
-        If it is not of that form.
-    """
-    email, _, fingerprint = text.partition("=")
-    try:
-        return MemberChoice(email=email.strip(), fingerprint=fingerprint.replace(" ", "").strip().lower())
-    except ValueError as error:
-        raise ConfigError(
-            f"{text!r} is not EMAIL=FINGERPRINT", todo="copy the 64 hex digits that the other party's init printed"
-        ) from error

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedpriv.cli import plan_options as options
-from fedpriv.cli.domain import parse_pin
+from fedpriv.cli.new_domain import parse_pin
 from fedpriv.cli.options import DEFAULT_HOME, Home, Name
 from fedpriv.domain import PolicyChoice
 from fedpriv.errors import ConfigError, PlanError

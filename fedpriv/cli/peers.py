@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedpriv.cli.domain import parse_pin
+from fedpriv.cli.new_domain import parse_pin
 from fedpriv.cli.options import DEFAULT_HOME, Home
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher

@@ -16,7 +16,7 @@ from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
 from fedpriv.errors import RefusedError, SignatureError, TransportError, UnreachableError, UntrustedError
-from fedpriv.files import read_json, stale_lock_pid
+from fedpriv.files import private_folder, read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
 from fedpriv.transport import create_transport_keys, read_identity
@@ -56,6 +56,29 @@ class Domain:
         folder = DomainFolder(root.resolve())
         require_place(folder.root)
         folder.create(config)
+        return cls._with_new_keys(folder, config)
+
+    @classmethod
+    def adopt(cls, root: Path) -> Domain:
+        """Make the keys of a folder that holds a ``domain.yaml`` which a person wrote, and nothing of ours yet.
+
+        Raises
+        ------
+        ExistsError
+            If it is a domain already, with a ``state`` of its own.
+        ConfigError
+            If its ``domain.yaml`` cannot be used, or root would make it in another user's folder.
+        """
+        folder = DomainFolder(root.resolve())
+        require_place(folder.root)
+        if folder.state.exists():
+            raise folder.taken()
+        config = folder.load_config()
+        private_folder(folder.state)
+        return cls._with_new_keys(folder, config)
+
+    @classmethod
+    def _with_new_keys(cls, folder: DomainFolder, config: DomainConfig) -> Domain:
         transport_key = create_transport_keys(config.email, folder.transport_keys_path)
         keys = IdentityKeys.create(config.email, config.name, transport_key)
         keys.save(folder.identity_path)

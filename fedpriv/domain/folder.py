@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedpriv.clinical.harmonize import REFUSED_SHARE
 from fedpriv.clinical.sources.postgres import is_postgres
 from fedpriv.clinical.split import SplitKind
+from fedpriv.domain.pinning import unchanged, with_researcher
 from fedpriv.errors import ConfigError, ExistsError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.study import load_yaml, validate_section
@@ -22,7 +23,7 @@ from fedpriv.study.protection_choice import ProtectionLevel
 from fedpriv.study.section import Section
 from fedpriv.study.task import TaskKind
 from fedpriv.training.device import DeviceChoice
-from fedpriv.transport import TransportChoice
+from fedpriv.transport import TransportChoice, require_whole
 
 CONFIG_FILE = "domain.yaml"
 
@@ -168,6 +169,11 @@ class ResourcesChoice(Section):
         description="walls around training: required refuses to train without bubblewrap; off has none",
     )
 
+    @field_validator("sandbox", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
     @property
     def memory_bytes(self) -> int:
         return int(self.memory_gb * 2**30)
@@ -273,12 +279,39 @@ class DomainFolder:
             If there is a domain already; it is left as it is.
         """
         if self.config_path.exists():
-            raise ExistsError(
-                f"{self.root} is a domain already", kept="It was left as it is", todo="choose another folder"
-            )
+            raise self.taken()
         self.root.mkdir(parents=True, exist_ok=True)
         private_folder(self.state)
         self.write_config(config)
+
+    def taken(self) -> ExistsError:
+        """Return the error that there is a domain already."""
+        return ExistsError(
+            f"{self.root} is a domain already", kept="It was left as it is", todo="choose another folder"
+        )
+
+    def pin(self, member: MemberChoice) -> None:
+        """Pin a researcher in ``domain.yaml``, in the place of another key of the same address; the rest stays as text.
+
+        Raises
+        ------
+        ConfigError
+            If the file is written so that only a person can change it.
+        """
+        before = self.load_config()
+        text = with_researcher(self.config_path.read_text(encoding="utf-8"), member, before.researchers)
+        others = {other.email: other for other in before.researchers if other.email != member.email}
+        try:
+            after = validate_section(DomainConfig, load_yaml(text, source=CONFIG_FILE), source=CONFIG_FILE)
+        except PlanError as error:
+            raise unchanged(self.config_path, member) from error
+        pinned = {other.email: other for other in after.researchers}
+        whole = len(pinned) == len(after.researchers) and after == before.model_copy(
+            update={"researchers": after.researchers}
+        )
+        if not whole or pinned != others | {member.email: member}:
+            raise unchanged(self.config_path, member)
+        write_atomic(self.config_path, text.encode(), mode=0o644)
 
     def write_config(self, config: DomainConfig) -> None:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -306,6 +339,8 @@ class DomainFolder:
             ) from error
         try:
             value: dict[str, Any] = load_yaml(text, source=CONFIG_FILE)
-            return validate_section(DomainConfig, value, source=CONFIG_FILE)
+            config = validate_section(DomainConfig, value, source=CONFIG_FILE)
         except PlanError as error:
             raise ConfigError(error.what, kept=error.kept, todo=f"correct {self.config_path}") from error
+        require_whole(config.store)
+        return config
