@@ -101,12 +101,16 @@ def log(
     study: StudyId,
     lines: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many of its last lines.")] = 40,
 ) -> None:
-    """Show what the code printed in its last job here. It may hold notes: nothing of it leaves unless you send it."""
+    """Show what the code printed in its last job here, and what the worker said. It may hold notes: nothing leaves."""
     domain = Domain.open(folder)
-    found = StudyFolder(domain.folder.study(domain.requests.find(study))).last_log()
-    if found is None:
+    place = StudyFolder(domain.folder.study(domain.requests.find(study)))
+    logs = {"the worker itself": place.worker_log()}
+    if (last := place.last_log()) is not None:
+        logs = {last.parent.name: last} | logs
+    found = {title: path for title, path in logs.items() if path is not None}
+    if not found:
         console.print("No job of this study has run here yet.")
-        return
-    console.print(f"{escape(found.parent.name)}:", highlight=False)
-    for line in last_lines(found, lines):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+    for title, path in found.items():
+        console.print(f"{escape(title)}:", highlight=False)
+        for line in last_lines(path, lines):
+            console.print(escape(line), highlight=False, soft_wrap=True)

@@ -241,7 +241,8 @@ class TrainingWorker:
             return None
         if event is None:
             self.stop()
-            raise TrainingError("The training worker ended unexpectedly", todo="see worker.log in the study's folder")
+            todo = "the data owner looks with `fedpriv domain log FOLDER ID`, then `fedpriv study resume`"
+            raise TrainingError("The training worker ended unexpectedly", todo=todo)
         return event
 
     def _read_events(self) -> None:

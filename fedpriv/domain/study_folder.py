@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -148,6 +149,16 @@ class StudyFolder:
         """Return the log of the job that ran last, or None; untrusted code wrote it."""
         logs = sorted(self.workspace.glob("*/worker.log"), key=lambda path: path.lstat().st_mtime)
         return logs[-1] if logs else None
+
+    def worker_log(self) -> Path | None:
+        """Return what the worker itself said, between and around its jobs, or None if that is nothing.
+
+        A worker that ended by itself says why here. Untrusted code runs in it, and may have written it.
+        """
+        path = self.workspace / "worker.log"
+        with contextlib.suppress(OSError):
+            return path if path.lstat().st_size else None
+        return None
 
     def identities(self) -> dict[str, Identity]:
         """Return the cohort's verified public keys by address.
