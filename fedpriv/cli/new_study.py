@@ -92,6 +92,7 @@ def new(
         },
     }
     researcher = Researcher.open(home)
+    researcher.study_folder(name)  # before a model is fetched
     cohort = [parse_pin(text) for text in domain] if domain else list(researcher.peers.read())
     if not cohort:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 from pydantic import Field
 
-from fedpriv.errors import ConfigError, ExistsError, PlanError
+from fedpriv.errors import ConfigError, ExistsError, InputError, PlanError
 from fedpriv.files import private_folder, write_atomic
 from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
 from fedpriv.protection.versions import signed_versions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
 
 CONFIG_FILE = "researcher.yaml"
+_STUDY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class ResearcherConfig(Section):
@@ -99,6 +101,24 @@ class Researcher:
     def studies(self) -> Path:
         """The folder with one folder for each study."""
         return self.root / "studies"
+
+    def study_folder(self, name: str) -> Path:
+        """Return the folder of a study, whether there is one or not; of another name than is allowed, only if there is.
+
+        Raises
+        ------
+        InputError
+            If ``name`` is no name: it becomes a folder's, and stands in commands.
+        """
+        path = self.studies / name
+        is_there = path.parent == self.studies and name != ".." and path.is_dir()  # made when any name was allowed
+        if not _STUDY_NAME.fullmatch(name) and not is_there:
+            raise InputError(
+                f"{name!r} is no name for a study",
+                kept="Nothing was made",
+                todo="choose up to 64 of a-z, 0-9, dots, dashes and underscores, the first a letter or a digit",
+            )
+        return path
 
     def free_name(self, stem: str) -> str:
         """Return a name that no study has: ``stem`` itself, or with the first number that is free."""

@@ -68,9 +68,12 @@ class Study:
         ------
         ExistsError
             If there is a study of that name.
+        InputError
+            If it is no name for a study.
         """
+        folder = researcher.study_folder(name)
         request = CodeRequest.new(plan, recipe, template)
-        return cls(StudyFolder.create(researcher.studies / name, request), researcher)
+        return cls(StudyFolder.create(folder, request), researcher)
 
     @classmethod
     def open(cls, researcher: Researcher, name: str) -> Study:
@@ -80,8 +83,10 @@ class Study:
         ------
         ConfigError
             If there is none.
+        InputError
+            If it is no name for a study.
         """
-        study = cls(StudyFolder(researcher.studies / name), researcher)
+        study = cls(StudyFolder(researcher.study_folder(name)), researcher)
         study.folder.draft()
         return study
 

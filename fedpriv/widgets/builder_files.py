@@ -60,7 +60,7 @@ def first_files(
 
 def folder_of(researcher: Researcher, name: str) -> StudyFolder:
     """Return a study's folder, whether there is one or not."""
-    return StudyFolder(researcher.studies / name)
+    return StudyFolder(researcher.study_folder(name))
 
 
 def kept_files(folder: StudyFolder) -> dict[str, str] | None:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from fedpriv.errors import ConfigError, ExistsError, LockError
+from fedpriv.errors import ConfigError, ExistsError, InputError, LockError
 from fedpriv.researcher import Researcher, Study
 
 
@@ -23,6 +23,30 @@ def test_a_second_study_of_that_name_changes_nothing(researcher, study):
 def test_a_missing_study_is_named(researcher):
     with pytest.raises(ConfigError, match="There is no study other"):
         Study.open(researcher, "other")
+
+
+@pytest.mark.parametrize("name", ["../../escape", "bad/name", "..", ".", "", "/icu", "Icu", "-icu", "a" * 65, "icu\n"])
+def test_a_name_that_is_no_name_makes_and_opens_nothing(researcher, study, name):
+    before = set(researcher.root.parent.rglob("*"))
+    for act in (
+        lambda: Study.create(researcher, name, study.plan, recipe="x = 1\n"),
+        lambda: Study.open(researcher, name),
+    ):
+        with pytest.raises(InputError, match="is no name for a study"):
+            act()
+    assert set(researcher.root.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["icu-2", "icu_notes.v2", "0", "a" * 64])
+def test_usual_names_are_names(researcher, study, name):
+    Study.create(researcher, name, study.plan, recipe="x = 1\n")
+    assert Study.open(researcher, name).plan == study.plan
+
+
+def test_a_study_that_has_another_name_already_is_opened(researcher, study):
+    plan = study.plan
+    study.folder.root.rename(researcher.studies / "ICU notes")
+    assert Study.open(researcher, "ICU notes").plan == plan
 
 
 def test_nothing_runs_before_it_is_submitted(study):
