@@ -24,6 +24,7 @@ from fedpriv.cli.watch import watch
 from fedpriv.errors import ConfigError
 from fedpriv.protection import fingerprint_words
 from fedpriv.researcher import Researcher, ResearcherConfig, Study
+from fedpriv.researcher.ending import result_of
 from fedpriv.researcher.event_words import link_in_words, quality_in_words
 from fedpriv.researcher.events import Event, Waiting
 from fedpriv.study import validate_section
@@ -316,10 +317,15 @@ def exclude(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Go on without a domain that disappeared, also while the study runs. Its late update is never read."""
-    still_needed = Study.open(Researcher.open(home), name).exclude(email, reason)
+    study = Study.open(Researcher.open(home), name)
+    still_needed = study.exclude(email, reason)
     console.print(f"{escape(email)} is excluded from {escape(name)}.")
     if still_needed:
         console.print(escape(still_needed))
+    elif result_of(study.folder) is not None:
+        console.print(
+            f"The study is finished and stays as it was; `fedpriv study release {escape(name)}` asks the others."
+        )
     else:
         console.print(f"A running study goes on without it; otherwise run `fedpriv study resume {escape(name)}`.")
 

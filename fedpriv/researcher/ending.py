@@ -16,7 +16,9 @@ def result_of(folder: StudyFolder) -> StudyFinished | None:
 
 
 def require_unfinished(folder: StudyFolder) -> None:
-    """Refuse to change who took part in a study, or its rounds, when they are over: its record says how it was.
+    """Refuse to steer the rounds of a study when they are over: its record says how it was.
+
+    Who is not waited for may be said all the same: a release asks the others, and its card names who was in the sums.
 
     Raises
     ------

@@ -12,7 +12,6 @@ from fedpriv.study import Plan
 def exclude(folder: StudyFolder, email: str, reason: str) -> str:
     """Note that a domain is not waited for; see :meth:`fedpriv.researcher.Study.exclude`."""
     plan = folder.submitted().plan
-    require_unfinished(folder)
     lock = folder_lock(folder.state / "exclude.lock", holder="The list of excluded domains", todo="try again")
     with lock:
         _require_member(email, plan)
@@ -25,7 +24,6 @@ def exclude(folder: StudyFolder, email: str, reason: str) -> str:
 def readmit(folder: StudyFolder, email: str) -> None:
     """Take that back; see :meth:`fedpriv.researcher.Study.readmit`."""
     _require_member(email, folder.submitted().plan)
-    require_unfinished(folder)
     folder.readmit(email)
 
 

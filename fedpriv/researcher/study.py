@@ -320,7 +320,7 @@ class Study:
         Raises
         ------
         StudyError
-            If it is not in the cohort, or the study is finished.
+            If it is not in the cohort.
         """
         excluding.readmit(self.folder, email)
 
@@ -386,8 +386,7 @@ class Study:
         Raises
         ------
         StudyError
-            If the study is finished, it is not in the cohort, fewer than two domains would remain, or nobody else can
-            make the study's key.
+            If it is not in the cohort, fewer than two domains would remain, or nobody else can make the study's key.
         """
         return excluding.exclude(self.folder, email, reason)
 

@@ -1,4 +1,4 @@
-"""A finished study stays as it was: nobody is taken out of it or into it, and its result is shown, not asked again."""
+"""A finished study stays as it was: its rounds are not steered, and its result is shown, not asked again."""
 
 import queue
 
@@ -41,9 +41,6 @@ def files(study):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda study: study.exclude(MICU),
-        lambda study: study.exclude(SICU, "again"),
-        lambda study: study.readmit(SICU),
         lambda study: study.skip_round(),
         lambda study: study.pause(),
         lambda study: study.step(),
@@ -58,7 +55,7 @@ def test_nothing_of_it_is_changed(finished, change):
 
 @pytest.mark.parametrize(
     "action",
-    [{"do": "exclude", "domain": MICU}, {"do": "readmit", "domain": SICU}, {"do": "skip"}, {"do": "step"}],
+    [{"do": "skip"}, {"do": "step"}],
 )
 def test_nor_from_a_screen(finished, action):
     before, answers = files(finished), queue.Queue()
@@ -83,3 +80,13 @@ def test_running_or_resuming_gives_its_result_and_asks_nobody(finished, monkeypa
         assert "icu is finished: nothing is run, and nobody is asked again." in said
         assert "0.7500 after" in said
     assert files(finished) == before
+
+
+def test_who_is_gone_can_be_excluded_for_the_release_and_taken_in_again(finished):
+    done = CliRunner().invoke(app, ["study", "exclude", "icu", SICU, "--home", str(finished.researcher.root)])
+    assert done.exit_code == 0, done.output
+    assert "fedpriv study release icu" in " ".join(done.output.split())
+    assert finished.folder.excluded(SICU) is not None
+    finished.readmit(SICU)
+    assert finished.folder.excluded(SICU) is None
+    assert finished.resume() == ENDED, "its result is what it was"
