@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedpriv.errors import StudyError
 from fedpriv.files import folder_lock
-from fedpriv.researcher.ending import require_unfinished
+from fedpriv.researcher.ending import require_unfinished, result_of
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
 from fedpriv.study import Plan
 
@@ -18,7 +18,7 @@ def exclude(folder: StudyFolder, email: str, reason: str) -> str:
         if folder.excluded(email) is None:
             _require_dispensable(folder, email, plan)
             folder.exclude(Exclusion(email=email, reason=" ".join(reason.split())[:500]))
-    return _still_needed(folder, email, plan)
+    return "" if result_of(folder) is not None else _still_needed(folder, email, plan)
 
 
 def readmit(folder: StudyFolder, email: str) -> None:
