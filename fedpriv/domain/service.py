@@ -31,7 +31,7 @@ from fedpriv.domain.starting import connect, prepare_data, read_record, register
 from fedpriv.domain.stopping import Stop, stop_on_signals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.tickets import StudyWork, failure
-from fedpriv.domain.trouble import Trouble, is_of_the_machine, place_of, unforeseen
+from fedpriv.domain.trouble import OF_THE_MACHINE, Trouble, is_of_the_machine, of_the_machine, place_of, unforeseen
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import (
     FedprivError,
@@ -273,11 +273,16 @@ class DomainService:
 
     def _handle_ticket(self, job: JobRef, path: Path) -> None:
         ticket, digest = self._read_ticket(job, path)
+        with of_the_machine():
+            self._answer_ticket(job, ticket, digest)
+
+    def _answer_ticket(self, job: JobRef, ticket: Ticket, digest: str) -> None:
+        """Carry out a ticket that was understood, or take its kept result, and answer."""
         folder = StudyFolder(self.domain.folder.study(ticket.study))
         signed = folder.result(digest)
         if signed is None:
             waits = self._waits_for_its_hours(ticket) or self._missing.is_too_early(digest)
-            result = None if waits else self._carry_out(ticket, digest, folder)
+            result = None if waits else self._carried_out(ticket, digest, folder)
             if result is None:
                 return  # it waits, and is looked at again
             signed = sign(self.domain.keys, "result", result)
@@ -326,6 +331,16 @@ class DomainService:
             raise UntrustedError("The ticket is for a study of another researcher", kept="Nothing was run")
         return ticket, sha256_hex(canonical_json(signed.payload))
 
+    def _carried_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result | None:
+        """Return the answer to a ticket; to one that ends in an error that nobody foresaw, a failure with its place."""
+        try:
+            return self._carry_out(ticket, digest, folder)
+        except (FedprivError, *OF_THE_MACHINE):
+            raise
+        except Exception as error:
+            self._log.event("ticket.failed", level="error", error=type(error).__name__, where=place_of(error))
+            return self._failure(ticket, digest, unforeseen(error))
+
     def _carry_out(self, ticket: Ticket, digest: str, folder: StudyFolder) -> Result | None:
         """Return the answer to a ticket, or None while it waits for the data owner."""
         try:
@@ -350,13 +365,16 @@ class DomainService:
             if isinstance(error, MissingBlobError) and self._missing.may_still_come(digest):
                 self._wait(f"waiting for what {ticket.kind} of round {ticket.round} needs: {error.what}", ticket)
                 return None
-            self.domain.ledger.append(
-                "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
-            )
-            self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
-            work = self._works.get(ticket.study)
-            retired = work.context.key_room.retired_key() if work else ""
-            return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
+            return self._failure(ticket, digest, error)
+
+    def _failure(self, ticket: Ticket, digest: str, error: FedprivError) -> Result:
+        self.domain.ledger.append(
+            "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
+        )
+        self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
+        work = self._works.get(ticket.study)
+        retired = work.context.key_room.retired_key() if work else ""
+        return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
 
     def _require_understanding(self, ticket: Ticket, folder: StudyFolder) -> None:
         """Refuse a ticket whose researcher or members run versions that are apart from ours, before anything runs."""

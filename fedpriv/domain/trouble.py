@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import sqlite3
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fedpriv.errors import FedprivError, TransportError, UntrustedError
+from fedpriv.errors import FedprivError, TransportError
 
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 _WORDS = "trouble with"
@@ -22,14 +24,38 @@ _OF_WHAT_WAS_SENT = frozenset(
 T = TypeVar("T")
 
 
+class MachineTrouble(OSError):
+    """Something of this machine, met where nothing of what others sent is looked at any more."""
+
+
+OF_THE_MACHINE = (OSError, MemoryError, sqlite3.Error)
+
+
 def is_of_the_machine(error: Exception) -> bool:
     """Say whether an error is of this machine, such as a full disk, and not of what somebody sent."""
+    if isinstance(error, MachineTrouble):
+        return True
     return isinstance(error, OSError) and error.errno not in _OF_WHAT_WAS_SENT
+
+
+@contextlib.contextmanager
+def of_the_machine() -> Iterator[None]:
+    """Have every error of files, memory and journals count as one of this machine: it is waited for, not answered.
+
+    Raises
+    ------
+    MachineTrouble
+        In place of any of them.
+    """
+    try:
+        yield
+    except OF_THE_MACHINE as error:
+        raise MachineTrouble(getattr(error, "errno", None) or errno.EIO, str(error)) from error
 
 
 def unforeseen(error: Exception) -> FedprivError:
     """Return what is said of an error that no code of ours raises on purpose: its kind and place, none of its words."""
-    return UntrustedError(
+    return FedprivError(
         f"It could not be handled ({type(error).__name__} in {place_of(error)})",
         kept="Nothing of it was used",
         todo="report this to the makers of fedpriv, with its version",

@@ -300,6 +300,8 @@ def _create_parties(
     sources: dict[str, Path], work: Path, store: str | None, epsilon: float | None, *, ask: bool
 ) -> tuple[Researcher, dict[str, Domain]]:
     store = checked_address(store or str(work / "store"))
+    if "://" not in store:  # one that went with the federation before is a new one now, and no share that is away
+        Path(store).mkdir(parents=True, exist_ok=True)
     researcher = Researcher.create(
         work / "researcher", ResearcherConfig(name="researcher", email=_RESEARCHER, store=store)
     )

@@ -87,6 +87,7 @@ class StoreConnection(SyftboxPlatformConnection):
     _journal: Journal = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
+    _counted: set[tuple[str, Box]] = PrivateAttr(default_factory=set)
 
     @classmethod
     def from_config(cls, config: ConnectionConfig) -> StoreConnection:
@@ -206,7 +207,7 @@ class StoreConnection(SyftboxPlatformConnection):
         box : str
             ``"inbox"`` for proposed files (we are the owner), ``"outbox"`` for results (we are the watcher).
         """
-        while True:
+        while after + 1 < MOST_MESSAGES:
             message = self._message(peer, box, after + 1)
             if message is None:
                 later = self._first_after(peer, box, after)
@@ -232,7 +233,7 @@ class StoreConnection(SyftboxPlatformConnection):
             return None
         self._listed_s[folder] = now
         numbers = (int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name))
-        return min((number for number in numbers if number > after), default=None)
+        return min((number for number in numbers if after < number < MOST_MESSAGES), default=None)
 
     def acknowledge(self, peer: str, word: bytes) -> None:
         """Leave for ``peer`` what :func:`fedpriv.transport.taken.taken_message` made."""
@@ -263,12 +264,13 @@ class StoreConnection(SyftboxPlatformConnection):
             What was noted (:func:`sent_fact`) of messages that are lost: the recipient says that it has not got them,
             or they are gone from the store, which was set back or emptied. Whoever sends it again forgets the note.
         """
+        self._catch_up(recipient, box)
         noted = {int(n): text for n, text in self._journal.words(sent_fact(recipient, box)).items()}
         taken, folder = self._taken(recipient, box), self.key(recipient, box)
         lying = {int(entry.name) for entry in self._store.entries(folder) if _is_numbered(entry.name)}
         last = self._journal.number(f"sent/{recipient}/{box}")  # after the listing: another process may have sent more
         for number in sorted(lying):
-            if taken.lacks(number) or taken.holds(number) or number > last > 0:
+            if taken.lacks(number) or taken.holds(number) or number > last:
                 self._store.delete(f"{folder}/{_numbered(number)}")
         self._journal.forget(sent_fact(recipient, box, number) for number in noted if taken.holds(number))
         return {
@@ -279,11 +281,9 @@ class StoreConnection(SyftboxPlatformConnection):
 
     def next_address(self, recipient: str, box: Box) -> Address:
         """Return where our next message to ``recipient`` will lie; no second one ever lies there."""
-        counter = f"sent/{recipient}/{box}"
-        if self._journal.number(counter) == 0:  # the first one, or the journal was lost: below the last nobody looks
-            self._journal.set({counter: self._last_sent(recipient, box)})
+        self._catch_up(recipient, box)
         # The counter goes first: a number may be lost by a kill, but is never used twice.
-        number = self._journal.count(counter)
+        number = self._journal.count(f"sent/{recipient}/{box}")
         return Address(sender=self._settings.email, recipient=recipient, box=box, number=number)
 
     def put_message(self, address: Address, data: bytes) -> None:
@@ -301,12 +301,22 @@ class StoreConnection(SyftboxPlatformConnection):
             )
         self._store.put(self.key(address.recipient, address.box, _numbered(address.number)), data)
 
-    def _last_sent(self, recipient: str, box: Box) -> int:
-        """Return the last number in a box as the store knows it: what lies there, and what was taken."""
+    def _catch_up(self, recipient: str, box: Box) -> None:
+        """Once a process: go on counting behind what the store knows, where our journal was lost or is an older one.
+
+        Below what the recipient took nobody looks; what lies there is ours, until it is seen to be nobody's.
+        """
+        if (recipient, box) in self._counted:
+            return
+        counter, word = f"sent/{recipient}/{box}", self._word_of(recipient)
         names = (entry.name for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
-        # Whoever can write there can make this count begin anywhere, but never leave it without room.
-        lying = (number for number in map(int, names) if number < MOST_MESSAGES)
-        return max([hinted_number(self._word_of(recipient), box), *lying])
+        # Whoever can write there can make the count begin anywhere below this, and never leave it without room.
+        known = [number for number in map(int, names) if number < MOST_MESSAGES // 2]
+        known.append(self._taken(recipient, box).number)
+        if self._journal.number(counter) == 0:
+            known.append(min(hinted_number(word, box), MOST_MESSAGES // 2))
+        self._journal.raise_to(counter, max(known))
+        self._counted.add((recipient, box))
 
     def _taken(self, peer: str, box: Box) -> Taken:
         """Return how far ``peer`` read a box of ours, as far as it signed that."""

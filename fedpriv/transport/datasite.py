@@ -31,13 +31,12 @@ from syft_job.models import JobState, JobStatus, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, FedprivError, UntrustedError
-from fedpriv.files import private_folder, write_atomic, write_folder
+from fedpriv.errors import ConfigError, FedprivError, UnreachableError, UntrustedError
+from fedpriv.files import private_folder, sha256_hex, write_atomic, write_folder
 from fedpriv.study.yaml_text import load_yaml
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
 from fedpriv.transport.each_peer import EachPeer
-from fedpriv.transport.files import unreachable
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -60,9 +59,6 @@ _MOST_STATE_BYTES, _MOST_REASON = 16 * 1024, 2000
 
 _RUN = b"#!/bin/sh\n# fedpriv domains run no script: they read what is asked from the files in code/.\nexit 1\n"
 """A file that syft's own client looks for in a job."""
-
-_MET = "met"
-"""The journal's name for that the store was reached before."""
 
 _TEND_SECONDS = 30.0
 """How often keys, and the blobs that we sent, are looked at."""
@@ -167,7 +163,7 @@ class _Session:
             self.client.peer_manager.connection_router = self._router
             self._require_known_store()
             self.client.peer_manager.write_own_version()
-            self.connection.journal.set({_MET: 1})
+            self.connection.journal.set({self._met: 1})
         limit = settings.transport.upload_limit_mbit
         spool = Spool(settings.folder / "transport" / "spool")
         self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
@@ -198,9 +194,17 @@ class _Session:
         UnreachableError
             If it is not there.
         """
-        if self.connection.journal.number(_MET) and self.connection.store.is_gone():
-            where = self.settings.store_url
-            raise unreachable(where, "the folder is not there, and was when it was used last: is the share mounted?")
+        if self.connection.journal.number(self._met) and self.connection.store.is_gone():
+            raise UnreachableError(
+                f"The store {self.settings.store_url} is not there, and was when it was used last",
+                kept="Everything local is kept, and no new store is made",
+                todo="mount the share; if a new store is to begin there, make the folder",
+            )
+
+    @property
+    def _met(self) -> str:
+        """The journal's name for that this very store was reached before."""
+        return f"met/{sha256_hex(self.settings.store_url.encode())[:16]}"
 
     def _refresh_peers(self) -> None:
         with _quiet():

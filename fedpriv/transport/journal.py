@@ -17,6 +17,8 @@ _BUSY_SECONDS = 30.0
 _ERRORS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_BUSY: errno.EAGAIN}
 _COUNT = "INSERT INTO facts VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
 
+_RAISE = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+
 
 class Journal:
     """Named numbers and words.
@@ -86,6 +88,11 @@ class Journal:
         """Add one to a number and return it: nobody else gets the same. Raises as :meth:`set`."""
         with self._changing():
             return int(self._facts.execute(_COUNT, (name,)).fetchall()[0][0])
+
+    def raise_to(self, name: str, least: int) -> None:
+        """Make a number at least so large, whatever others make of it at the same time. Raises as :meth:`set`."""
+        with self._changing():
+            self._facts.execute(_RAISE, (name, least)).fetchall()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

@@ -24,8 +24,8 @@ from fedpriv.transport.taken import MOST_GAPS, Taken, runs, taken_message
 MOST_IN_A_PASS = 64
 """Messages of one peer that are handled before the next peer's turn comes."""
 
-_AGAIN_SECONDS = 10.0
-"""How often what could not be read is looked at again."""
+_AGAIN_SECONDS = 30.0
+"""How often what could not be read is looked at again: a box is listed several times meanwhile, once for each gap."""
 
 
 @dataclass(kw_only=True)
@@ -67,24 +67,25 @@ class BoxReader:
             place.after, place.unread = taken, {}
         messages = self._connection.messages_from(peer, self._box, after=max(place.after, taken))
         for message in islice(messages, MOST_IN_A_PASS):
-            place.after = message.number
             try:
                 content = open_message(self._keys, message)
             except UntrustedError as error:
                 self._set_aside(peer, place, message, error.what)
+                place.after = message.number
                 continue
             try:
                 accept(content)
             except UntrustedError as error:
                 self._quarantine.add(peer, message.key, message.envelope, error.what)
             self._took(peer, taken, message.number)
-            taken = message.number
+            taken = place.after = message.number  # not before: what a full disk did not take is taken next time
 
     def acknowledge(self, peer: str) -> None:
         """Tell ``peer`` what it may delete, and what it is to send again, where that is something new."""
-        place, number = self._places.get(peer, _Place()), self._taken(peer)
+        place, number, gaps = self._places.get(peer, _Place()), self._taken(peer), self._gaps(peer)
         later = runs(n for n in place.unread if n > number)
-        taken = Taken(number=number, missing=(*self._gaps(peer), *later)[-MOST_GAPS:])
+        # Those that count as passed first: what lies further on may be anybody's, and is looked at again in any case.
+        taken = Taken(number=number, missing=(*gaps, *later[: MOST_GAPS - len(gaps)]))
         said = json.dumps([taken.number, taken.missing])
         fact = f"acknowledged/{peer}"
         if (number or taken.missing) and self._journal.words(fact).get("") != said:
@@ -112,5 +113,7 @@ class BoxReader:
         facts: dict[str, int | str] = {f"{self._fact}/{peer}": number}
         if number > before + 1:
             gaps = [*self._gaps(peer), (before + 1, number - 1)]
-            facts[f"gaps/{peer}"] = json.dumps(gaps[-MOST_GAPS:])
+            if len(gaps) > MOST_GAPS:  # of too much a peer sends some again; of too little it would forget
+                gaps[:2] = [(gaps[0][0], gaps[1][1])]
+            facts[f"gaps/{peer}"] = json.dumps(gaps)
         self._journal.set(facts)

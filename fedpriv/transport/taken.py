@@ -19,8 +19,9 @@ from fedpriv.transport.messages import Box
 from fedpriv.transport.prekeys import RenewedKeys, is_signed
 
 MOST_MESSAGES = 10**9
+"""Over so many nothing is read: no honest sender gets there, wherever others make its count begin."""
 MOST_GAPS = 100
-"""Runs of missing numbers that are told, the last ones."""
+"""Runs of missing numbers that are told."""
 
 MAX_TAKEN_BYTES = 64 * 1024
 _LABEL = b"fedpriv 1 taken\n"
@@ -72,11 +73,12 @@ def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def taken_message(keys: RenewedKeys, sender: str, box: Box, taken: Taken) -> bytes:
     """Return the word of the party with these keys about the box of ``sender``, to be left for it on the store."""
+    number = min(taken.number, MOST_MESSAGES - 1)
     word = _Word(
-        sender=sender, recipient=keys.email, box=box, number=taken.number, missing=taken.missing[-MOST_GAPS:]
+        sender=sender, recipient=keys.email, box=box, number=number, missing=taken.missing[:MOST_GAPS]
     ).model_dump(mode="json")
     # The number by itself is for fedpriv 0.1, and for a sender who lost its journal.
-    return json.dumps({box: taken.number, "word": word, "signature": keys.sign(_LABEL, canonical_json(word))}).encode()
+    return json.dumps({box: number, "word": word, "signature": keys.sign(_LABEL, canonical_json(word))}).encode()
 
 
 def read_taken(data: bytes, *, sender: str, recipient: str, box: Box, pin: str) -> Taken:

@@ -51,6 +51,12 @@ def test_an_approval_lets_it_try_again(tmp_path, ada):
     assert told(work, ticket, 1)[0].status == "failed"
 
 
+def test_the_stock_recipe_may_be_tried_until_the_machine_lets_it(tmp_path, ada, monkeypatch):
+    monkeypatch.setattr("fedpriv.domain.tickets.is_stock", lambda *_, **__: True)
+    work, ticket = work_of(tmp_path, ada, privacy=None)
+    assert {answer.status for answer in told(work, ticket, _MOST_FAILURES + 2)} == {"failed"}
+
+
 def test_failures_of_another_round_do_not_count(tmp_path, ada):
     work, ticket = work_of(tmp_path, ada, privacy=None)
     for _ in range(_MOST_FAILURES):

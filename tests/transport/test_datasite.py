@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from syft_job.models import JobStatus
@@ -237,8 +238,13 @@ def test_a_session_makes_no_new_store_where_it_knew_one(pair, monkeypatch):
     (pair.root / "store").rename(pair.root / "elsewhere")
     monkeypatch.setattr(files, "_SEEN", set())
     for session in (pair.owner, pair.researcher):
-        with pytest.raises(UnreachableError, match="is the share mounted"):
+        with pytest.raises(
+            UnreachableError, match="mount the share; if a new store is to begin there, make the folder"
+        ):
             type(session)(session.settings)
     assert not (pair.root / "store").exists()
+    elsewhere = replace(pair.owner.settings, store_url=str(pair.root / "another" / "store"))
+    OwnerSession(elsewhere)  # a store of another address is a new one
+    assert (pair.root / "another" / "store").exists()
     (pair.root / "elsewhere").rename(pair.root / "store")
     OwnerSession(pair.owner.settings).poll()

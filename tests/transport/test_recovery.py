@@ -1,5 +1,6 @@
 """Whoever writes to the store without a key can delay messages, and lose none: the parties send them again."""
 
+import errno
 import itertools
 import json
 
@@ -10,9 +11,10 @@ from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.transport import OwnerSession, connection, create_transport_keys, owner_syncing, reading, watcher_syncing
+from fedpriv.transport.messages import Address, pack_message
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.syncing import Clock
-from fedpriv.transport.taken import MOST_GAPS, Taken, hinted_number, read_taken, runs, taken_message
+from fedpriv.transport.taken import MOST_GAPS, MOST_MESSAGES, Taken, hinted_number, read_taken, runs, taken_message
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
 
 
@@ -100,7 +102,7 @@ def test_an_acknowledgement_without_the_reader_s_signature_deletes_nothing(pair)
     assert pair.researcher.output(OWNER, "job-1", "result.json") == b"1"
 
 
-@pytest.mark.parametrize("number", ["000000000002", "000000001000", "999999999999"])
+@pytest.mark.parametrize("number", ["000000000002", "000000001000", "000999999999", "001000000000", "999999999999"])
 def test_bytes_where_no_message_was_sent_take_no_later_one_its_place(pair, number):
     submit(pair, "job-1")
     rounds(pair)
@@ -118,8 +120,9 @@ def test_bytes_where_no_message_was_sent_take_no_later_one_its_place(pair, numbe
     assert list(box(pair, RESEARCHER).iterdir()) == list(box(pair, OWNER).iterdir()) == []
 
 
-def test_bytes_before_the_first_message_leave_room_for_it(pair):
-    (box(pair, RESEARCHER) / "999999999999").write_bytes(b"garbage")
+@pytest.mark.parametrize("number", ["000499999999", "000999999999", "001000000000", "999999999999"])
+def test_bytes_before_the_first_message_leave_room_for_it(pair, number):
+    (box(pair, RESEARCHER) / number).write_bytes(b"garbage")
     submit(pair, "job-1")
     rounds(pair)
     assert jobs(pair) == ["job-1"]
@@ -145,6 +148,70 @@ def test_what_is_missing_is_known_after_a_restart(pair):
     pair.owner = OwnerSession(pair.owner.settings)
     rounds(pair)
     assert sorted(jobs(pair)) == ["job-1", "job-2"]
+
+
+def test_a_message_of_a_peer_s_own_with_a_number_over_all_is_not_even_read(pair):
+    address = Address(sender=RESEARCHER, recipient=OWNER, box="inbox", number=MOST_MESSAGES)
+    sealed = pair.researcher._keys.encrypt(OWNER, pack_message(b"{}", address))
+    pair.researcher.connection.put_message(address, sealed)
+    pair.owner.poll()
+    OwnerSession(pair.owner.settings).poll()
+    submit(pair, "job-1")
+    rounds(pair)
+    assert jobs(pair) == ["job-1"]
+
+
+def test_what_a_full_disk_did_not_take_is_taken_when_there_is_room(pair, monkeypatch):
+    submit(pair, "job-1")
+    submit(pair, "job-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pair.owner._owner_syncer), "_accept", refuse_for_space)
+        with pytest.raises(OSError, match="No space"):
+            pair.owner.receive()
+    pair.owner.receive()
+    assert jobs(pair) == ["job-1", "job-2"]
+    assert pair.owner._owner_syncer._reader._gaps(RESEARCHER) == []
+
+
+def refuse_for_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_bytes_further_on_do_not_hide_what_is_missing(pair):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    lying.unlink()
+    submit(pair, "job-2")
+    for number in range(5, 5 + 4 * MOST_GAPS, 2):
+        (box(pair, RESEARCHER) / f"{number:012d}").write_bytes(b"x")
+    for _ in range(6):
+        pair.owner.poll()
+    rounds(pair)
+    assert sorted(jobs(pair)) == ["job-1", "job-2"]
+
+
+def test_of_many_gaps_none_is_forgotten(pair):
+    reader = pair.owner._owner_syncer._reader
+    for number in range(1, 2 * MOST_GAPS + 10):
+        reader._took(RESEARCHER, 3 * number - 3, 3 * number)
+    gaps = reader._gaps(RESEARCHER)
+    assert len(gaps) == MOST_GAPS
+    taken = Taken(number=10**6, missing=tuple(gaps))
+    assert all(taken.lacks(3 * number - 1) for number in range(1, 2 * MOST_GAPS + 10))
+
+
+def test_a_sender_with_an_older_memory_goes_on_behind_what_was_taken(pair):
+    """A restored backup: its next numbers lie below what the other side looks at."""
+    submit(pair, "job-1")
+    pair.owner.poll()
+    for text in (b"1", b"2", b"3"):
+        answer(pair, text)
+        rounds(pair)
+    pair.owner.connection.journal.set({f"sent/{RESEARCHER}/outbox": 1})
+    pair.owner = OwnerSession(pair.owner.settings)
+    answer(pair, b"4")
+    rounds(pair)
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"4"
 
 
 def test_a_flood_lets_others_have_their_turn_and_ends(pair):
@@ -212,9 +279,7 @@ def test_runs_hold_each_number_once(numbers):
     assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(found))
 
 
-def test_only_the_last_gaps_are_told(keys):
+def test_a_number_that_no_honest_sender_reaches_is_told_as_the_last_one(keys):
     own, pin = keys
-    many = tuple((2 * n, 2 * n) for n in range(1, 3 * MOST_GAPS))
-    data = taken_message(own, RESEARCHER, "inbox", Taken(number=10**6, missing=many))
-    found = read_taken(data, sender=RESEARCHER, recipient=OWNER, box="inbox", pin=pin)
-    assert found.missing == many[-MOST_GAPS:]
+    data = taken_message(own, RESEARCHER, "inbox", Taken(number=10**12 - 1))
+    assert read_taken(data, sender=RESEARCHER, recipient=OWNER, box="inbox", pin=pin).number == MOST_MESSAGES - 1
