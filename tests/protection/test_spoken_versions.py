@@ -51,7 +51,7 @@ def test_what_lies_on_a_store_changes_with_its_version_alone():
     """If this fails, what the transport writes was changed: raise STORE_LAYOUT, and put the new digest here."""
     message = pack_message(b"{}", Address(sender="a@x.org", recipient="b@x.org", box="inbox", number=1))
     unpacked = gzip.decompress(message)  # a compressor may write other bytes some day
-    bundle = prekeys._signed("a@x.org", 3, {"prekey": "x"})
+    bundle = prekeys._LABEL + prekeys._signed("a@x.org", 3, {"prekey": "x"})
     index = sorted(parts.PartsIndex.model_fields)
     written = [unpacked.hex(), len(message), bundle.hex(), index, parts.PART_BYTES]
     assert (module.STORE_LAYOUT, sha256_hex(canonical_json(written))[:8]) == (1, "fdfdd205")
