@@ -94,7 +94,11 @@ class Looking:
     ) -> Iterator[Measure]:
         for number, attack in enumerate(self.attacks, 1):
             known = {"scene": scene.name, "party": party, "domains": domains, "attack": attack.name, "epsilon": epsilon}
-            tried = attack.tried(seen(pairs, scene.secrets, scene.texts, scene.gradients))
-            finding = attack.judge(tried, scene.controls[attack.name])
+            control = scene.controls[attack.name]
+            if party == "unprotected" and scene.is_controlled:  # the same attack on the same updates
+                tried = control.steps
+            else:
+                tried = attack.tried(seen(pairs, scene.secrets, scene.texts, scene.gradients))
+            finding = attack.judge(tried, control)
             yield Measure(**known, **vars(finding))
             self.report(f"attacking what {_WHO[party]} holds", number, len(self.attacks))

@@ -20,7 +20,10 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Updates of some passages with their tokens, text and gradient of each one's first; what attacks make of that."""
+    """Updates of some passages with their tokens, text and gradient of each one's first; what attacks make of that.
+
+    ``is_controlled``: the updates are the very ones that the controls' steps are of.
+    """
 
     name: SceneName
     updates: list[AdapterState]
@@ -28,6 +31,7 @@ class Scene:
     texts: list[tuple[int, ...]]
     gradients: list[AdapterState]
     controls: dict[AttackName, Control]
+    is_controlled: bool
 
 
 def scene_of(
@@ -53,6 +57,7 @@ def scene_of(
     gradients = [work.gradient(case[0]) for case in cases]
     secrets = [read_tokens([passage.example for passage in case]) for case in cases]
     texts = [case[0].example.ids[:-1] for case in cases]
+    is_controlled = controls is None and work.is_bare
     if controls is None:
         descents = [{tensor: -value for tensor, value in gradient.items()} for gradient in gradients]
         stepped = updates if work.is_bare else [work.bare_update(case) for case in cases]
@@ -65,6 +70,7 @@ def scene_of(
         texts=texts,
         gradients=gradients,
         controls=controls,
+        is_controlled=is_controlled,
     )
 
 
