@@ -312,7 +312,7 @@ class StoreConnection(SyftboxPlatformConnection):
         names = (entry.name for entry in self._store.entries(self.key(recipient, box)) if _is_numbered(entry.name))
         # Whoever can write there can make the count begin anywhere below this, and never leave it without room.
         known = [number for number in map(int, names) if number < MOST_MESSAGES // 2]
-        known.append(self._taken(recipient, box).number)
+        known.append(self._signed(word, recipient, box).number)
         if self._journal.number(counter) == 0:
             known.append(min(hinted_number(word, box), MOST_MESSAGES // 2))
         self._journal.raise_to(counter, max(known))
@@ -320,9 +320,12 @@ class StoreConnection(SyftboxPlatformConnection):
 
     def _taken(self, peer: str, box: Box) -> Taken:
         """Return how far ``peer`` read a box of ours, as far as it signed that."""
+        return self._signed(self._word_of(peer), peer, box)
+
+    def _signed(self, word: bytes, peer: str, box: Box) -> Taken:
         me, pin = self._settings.email, self._settings.pins.get(peer, "")
         try:
-            return read_taken(self._word_of(peer), sender=me, recipient=peer, box=box, pin=pin)
+            return read_taken(word, sender=me, recipient=peer, box=box, pin=pin)
         except UntrustedError:
             return Taken()
 

@@ -127,7 +127,11 @@ class RenewedKeys(PeerStore):
         return {"public_encryption_bundle": bundle, "generation": self.generation, "signature": signature}
 
     def sign(self, label: bytes, data: bytes) -> str:
-        """Return the identity key's signature over ``data``, in base64; a label is of one kind of data alone."""
+        """Return the identity key's Ed25519 signature over ``label`` and ``data``, in base64.
+
+        *Guarantee*: nobody without the identity key makes another. *Assumption*: each kind of data has a label of its
+        own that ends with a line break and begins no other one: no signature passes for one over another kind.
+        """
         private = read_json(self._path)["keys_jwk"]["identity_key"]["d"]
         key = Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(private + "=="))
         return base64.b64encode(key.sign(label + data)).decode()
@@ -197,7 +201,10 @@ def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[
 
 
 def is_signed(label: bytes, data: bytes, signature: object, *, pin: str) -> bool:
-    """Say whether the identity key with this pin made the signature, as :meth:`RenewedKeys.sign` does."""
+    """Say whether the identity key with this pin made the signature, as :meth:`RenewedKeys.sign` does.
+
+    *Guarantee*: never true for bytes, a label or a key other than those of the signing. *Assumption*: the pin is right.
+    """
     if not isinstance(signature, str):
         return False
     try:

@@ -40,6 +40,10 @@ class _Place:
 class BoxReader:
     """Reads one box of every peer.
 
+    *Guarantee*: each message that its sender signed for its place is given at least once, even after a kill, or named
+    to the sender as missing until it is sent again; nothing that others put there moves the count. *Assumption*: the
+    sender uses no number twice, and runs again some day: what is missing only it can send.
+
     Parameters
     ----------
     fact : str

@@ -84,6 +84,9 @@ def taken_message(keys: RenewedKeys, sender: str, box: Box, taken: Taken) -> byt
 def read_taken(data: bytes, *, sender: str, recipient: str, box: Box, pin: str) -> Taken:
     """Return what ``recipient`` said of the box of ``sender``.
 
+    *Guarantee*: the recipient said so, of this very box, at some time. *Assumption*: the pin is right. The store may
+    show an older word in place of the newest: it tells of fewer messages, and what it lacked was sent again since.
+
     Parameters
     ----------
     pin : str
