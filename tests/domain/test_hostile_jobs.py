@@ -10,7 +10,6 @@ from fedpriv.domain import refusals
 from fedpriv.domain import service as services
 from fedpriv.domain.trouble import is_of_the_machine
 from fedpriv.protection import sign
-from fedpriv.study import Ticket
 from tests.domain.conftest import ADA
 from tests.domain.test_other_researchers import EVE, eve, service, ticket, two
 
@@ -148,9 +147,11 @@ def test_words_of_others_neither_move_a_terminal_s_cursor_nor_begin_a_line(servi
     assert entry.facts["reason"].isprintable()
 
 
-def test_tickets_of_the_first_steps_need_no_round():
-    assert {kind for kind in Ticket.model_fields["kind"].annotation.__args__ if kind in services._WITHOUT_A_ROUND} == {
-        "prepare",
-        "rekey",
-        "ping",
-    }
+@pytest.mark.parametrize("kind", ["prepare", "rekey", "ping"])
+def test_tickets_before_the_first_round_need_none(service, code_request, ada, kind):
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+    asked = ticket(code_request, kind=kind, round=0)
+    service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    assert handled(service)[ADA, asked.name][0] is JobStatus.DONE
+    assert service.done == [(kind, 0)]
