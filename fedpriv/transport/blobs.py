@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,11 @@ from fedpriv.transport.spool import Spool
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
 _STATUS_STEP = 1024
-_AT_ONCE = 2
-"""Parts under way: one is encrypted or checked while the other is moved. More would share the link, and lose more."""
+_AT_ONCE, _AT_ONCE_IF_QUICK, _QUICK_S = 2, 4, 1.0
+"""Parts under way: one is encrypted or checked while the other is moved; more would share a slow link, and lose more.
+
+Where parts take less than a second, it is the server that each of them waits for, and two more keep it busy.
+"""
 Moved = Callable[[int, int], None]
 """Told how many bytes of how many have been moved, from one thread at a time."""
 
@@ -304,18 +308,23 @@ def _move_all(
 ) -> None:
     """Move parts, a few at once, and tell of each in order; after the first error no other begins."""
     done, failed = index.size_bytes - sum(map(index.size_of, numbers)), threading.Event()
+    places = _Places()
 
     def guarded(number: int) -> int:
-        if failed.is_set():
-            return 0
-        try:
-            move(number)
-        except BaseException:
-            failed.set()
-            raise
+        with places:
+            if failed.is_set():
+                return 0
+            started = time.monotonic()
+            try:
+                move(number)
+            except BaseException:
+                failed.set()
+                raise
+            if time.monotonic() - started < _QUICK_S:
+                places.add_one()
         return index.size_of(number)
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="part") as threads:
+    with ThreadPoolExecutor(_AT_ONCE_IF_QUICK, thread_name_prefix="part") as threads:
         try:
             for number, size in zip(numbers, threads.map(guarded, numbers), strict=True):
                 done += size
@@ -324,6 +333,26 @@ def _move_all(
         except BaseException:  # also one of whoever is told, who wants no more of it
             failed.set()
             raise
+
+
+class _Places:
+    """How many parts may be under way: ``_AT_ONCE`` at first, and one more for each that was quick, up to a limit."""
+
+    def __init__(self) -> None:
+        self._free = threading.Semaphore(_AT_ONCE)
+        self._lock, self._count = threading.Lock(), _AT_ONCE
+
+    def __enter__(self) -> None:
+        self._free.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.release()
+
+    def add_one(self) -> None:
+        with self._lock:
+            if self._count < _AT_ONCE_IF_QUICK:
+                self._count += 1
+                self._free.release()
 
 
 def _up(what: str) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fedpriv.errors import SignatureError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import sha256_hex
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef
-from fedpriv.transport import retrying
+from fedpriv.transport import blobs, retrying
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartsIndex, Source
@@ -383,3 +384,36 @@ def test_a_limit_holds_on_average_and_none_is_none(monkeypatch):
     for _ in range(10):
         Pace(None).wait(10**9)
     assert now[0] == pytest.approx(166.5)
+
+
+class CountingFiles:
+    """Counts how many parts are under way at once; the first ones wait for each other as long as more may come."""
+
+    def __init__(self, files, wanted):
+        self._files, self._wanted = files, wanted
+        self._changed, self._now, self.most = threading.Condition(), 0, 0
+
+    def __getattr__(self, name):
+        return getattr(self._files, name)
+
+    def write(self, path, data):
+        with self._changed:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self._changed.notify_all()
+            if len(data) >= PART:
+                self._changed.wait_for(lambda: self.most >= self._wanted, timeout=0.2)
+        self._files.write(path, data)
+        with self._changed:
+            self._now -= 1
+
+
+@pytest.mark.parametrize(("quick_s", "most"), [(60.0, 4), (0.0, 2)], ids=["a quick link", "a slow link"])
+def test_two_parts_are_under_way_and_two_more_where_they_are_quick(channels, monkeypatch, tmp_path, quick_s, most):
+    sender, taker = channels
+    monkeypatch.setattr(blobs, "_QUICK_S", quick_s)
+    files = CountingFiles(sender._connection.store._files, wanted=most)
+    monkeypatch.setattr(sender._connection.store, "_files", files)
+    reference = sender.send(RESEARCHER, NAME, data := os.urandom(12 * PART))
+    assert files.most == most
+    assert taker.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
