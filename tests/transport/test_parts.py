@@ -387,22 +387,23 @@ def test_a_limit_holds_on_average_and_none_is_none(monkeypatch):
 
 
 class CountingFiles:
-    """Counts how many parts are under way at once; the first ones wait for each other as long as more may come."""
+    """Counts how many parts are under way at once: the first two wait for each other, later ones for as many as may."""
 
     def __init__(self, files, wanted):
         self._files, self._wanted = files, wanted
-        self._changed, self._now, self.most = threading.Condition(), 0, 0
+        self._changed, self._begun, self._now, self.most = threading.Condition(), 0, 0, 0
 
     def __getattr__(self, name):
         return getattr(self._files, name)
 
     def write(self, path, data):
         with self._changed:
-            self._now += 1
+            self._begun, self._now = self._begun + 1, self._now + 1
             self.most = max(self.most, self._now)
             self._changed.notify_all()
             if len(data) >= PART:
-                self._changed.wait_for(lambda: self.most >= self._wanted, timeout=0.2)
+                goal = 2 if self._begun <= 2 else self._wanted
+                self._changed.wait_for(lambda: self.most >= goal, timeout=20)
         self._files.write(path, data)
         with self._changed:
             self._now -= 1
