@@ -30,7 +30,7 @@ def test_yaml_that_ends_in_odd_errors_is_refused_and_others_are_served(service, 
     answers = handled(service)
     assert answers[EVE, "aaa"][0] is JobStatus.REJECTED
     assert "not allowed" in answers[EVE, "aaa"][1]
-    assert service.service._desk.knows(service.letters.jobs()[1])
+    assert service.service._requests.knows(service.letters.jobs()[1])
 
 
 def test_a_folder_in_a_ticket_s_place_is_refused_and_others_are_served(service, code_request):
@@ -39,8 +39,8 @@ def test_a_folder_in_a_ticket_s_place_is_refused_and_others_are_served(service, 
     service.letters.add(ADA, "request-1", code_request.files)
     answers = handled(service)
     assert answers[EVE, "aaa"][0] is JobStatus.REJECTED
-    assert "IsADirectoryError in service.py:" in answers[EVE, "aaa"][1]
-    assert service.service._desk.knows(service.letters.jobs()[1])
+    assert "IsADirectoryError in ticket_desk.py:" in answers[EVE, "aaa"][1]
+    assert service.service._requests.knows(service.letters.jobs()[1])
 
 
 @pytest.mark.parametrize("kind", ["replay", "train", "seal", "confirm", "skip", "finish", "consent", "release"])
@@ -69,7 +69,7 @@ def test_an_error_of_ours_fails_one_ticket_and_tells_its_place_alone(service, co
         service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
     answers = [answer for (_, name), answer in handled(service).items() if name.startswith("ticket-")]
     assert [status for status, _ in answers] == [JobStatus.FAILED] * 2
-    assert all("KeyError in service.py:" in reason and "note" not in reason for _, reason in answers)
+    assert all("KeyError in ticket_desk.py:" in reason and "note" not in reason for _, reason in answers)
 
 
 @pytest.mark.parametrize(("number", "ours"), [(errno.ENOSPC, True), (errno.EACCES, True), (errno.ENOENT, False)])

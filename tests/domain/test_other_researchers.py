@@ -69,7 +69,8 @@ def service(two, ada, eve, tmp_path, monkeypatch):
     service = DomainService(domain=two, notify=said.append)
     service._session = Letters(tmp_path / "jobs")
     service._researchers = {ADA: ada.identity, EVE: eve.identity}
-    service._versions = SimpleNamespace(require=lambda *_, **__: None)
+    service._tickets.connect(service._session, service._researchers)
+    service._versions = service._tickets.versions = SimpleNamespace(require=lambda *_, **__: None)
     service._marking = SimpleNamespace(put=lambda _: None)
     done = []
 
@@ -90,7 +91,7 @@ def service(two, ada, eve, tmp_path, monkeypatch):
         context=SimpleNamespace(key_room=SimpleNamespace(retired_key=lambda: "")),
         releasing=SimpleNamespace(is_undecided=lambda _: False),
     )
-    monkeypatch.setattr(service, "_work", lambda ticket, folder: work)
+    monkeypatch.setattr(service._tickets, "_work", lambda ticket, folder: work)
     return SimpleNamespace(service=service, letters=service._session, done=done, said=said, work=work)
 
 
@@ -136,7 +137,7 @@ def test_a_request_is_its_researchers_alone(service, code_request, first):
     service.service._handle_jobs()
     service.letters.add(second, "request-1", code_request.files)
     service.service._handle_jobs()
-    service.service._desk.publish_decisions(service.letters)
+    service.service._requests.publish_decisions(service.letters)
     status, reason = service.letters.answers[EVE, "request-1"]
     assert status is JobStatus.REJECTED
     assert "The plan's researcher is ada@y.org" in reason

@@ -26,7 +26,7 @@ def step(what):
     while frame is not None:
         if "/fedpriv/" in frame.f_code.co_filename and not frame.f_code.co_filename.endswith("/files.py"):
             names.append(frame.f_code.co_qualname)
-        if frame.f_code.co_qualname == "DomainService._handle_ticket":
+        if frame.f_code.co_qualname == "TicketDesk.handle":
             ticket = frame.f_locals.get("ticket")
             kind = ticket.kind if hasattr(ticket, "kind") else "unread"
         frame = frame.f_back

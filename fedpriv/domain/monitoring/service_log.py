@@ -33,6 +33,7 @@ _FIELDS: dict[str, TypeAdapter[Any]] = {
     "seconds": TypeAdapter(_Seconds),
     "ledger": TypeAdapter(_Number),
     "error": TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,40}Error$")]),
+    "where": TypeAdapter(Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}\.py:[0-9]{1,5}$")]),
     "pid": TypeAdapter(_Number),
     "port": TypeAdapter(_Number),
     "up_bytes": TypeAdapter(_Number),

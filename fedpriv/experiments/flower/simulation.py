@@ -20,12 +20,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedpriv.clinical import write_synthetic
+from fedpriv.clinical import Record, write_synthetic
 from fedpriv.clinical.shards import shard_by_hash
 from fedpriv.domain import Domain
 from fedpriv.domain.local_training import LocalTraining
+from fedpriv.domain.requests import StoredRequest
 from fedpriv.domain.service import DomainService
 from fedpriv.domain.study_folder import StudyFolder
+from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.tickets import StudyWork
 from fedpriv.errors import ConfigError, StudyError
 from fedpriv.experiments.federation import Federation
@@ -36,9 +38,9 @@ from fedpriv.flower.relay.parcel import Parcel
 from fedpriv.flower.relay.researcher_side import Relay
 from fedpriv.researcher import Study
 from fedpriv.researcher.events import Event, RoundFinished, RoundStarted
-from fedpriv.study import Ticket
 from fedpriv.training.jobs import Job, do_job
 from fedpriv.training.recipe import stock_recipe
+from fedpriv.transport.blobs import BlobChannel
 
 OnProgress = Callable[[str, float], None]
 _PATIENTS = 12
@@ -103,6 +105,18 @@ class InProcessTraining(LocalTraining):
         do_job(Job.model_validate_json(json.dumps(job | {"id": "simulated", "recipe": None})), on_step)
 
 
+class SimulatedWorks(StudyWorks):
+    """Works that train in this process."""
+
+    def of(self, stored: StoredRequest, folder: StudyFolder, blobs: BlobChannel) -> StudyWork:
+        work = super().of(stored, folder, blobs)
+        if not isinstance(work.training, InProcessTraining):
+            given = vars(work.training)
+            names = ("plan", "folder", "recipe", "prepared", "model", "resources")
+            work.training = InProcessTraining(**{name: given[name] for name in names})
+        return work
+
+
 class SimulatedService(DomainService):
     """A domain's service that works when it is called."""
 
@@ -115,13 +129,8 @@ class SimulatedService(DomainService):
         """Look at the exchange folder once, and do what is asked."""
         self._loop(once=True)
 
-    def _work(self, ticket: Ticket, folder: StudyFolder) -> StudyWork:
-        work = super()._work(ticket, folder)
-        if not isinstance(work.training, InProcessTraining):
-            given = vars(work.training)
-            names = ("plan", "folder", "recipe", "prepared", "model", "resources")
-            work.training = InProcessTraining(**{name: given[name] for name in names})
-        return work
+    def _works(self, record: Record) -> StudyWorks:
+        return SimulatedWorks(**vars(super()._works(record)))
 
 
 def simulate(

@@ -1,6 +1,7 @@
 """A log's line is one line of JSON, and no text gets into it."""
 
 import json
+import re
 import string
 
 import pytest
@@ -8,9 +9,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedpriv.domain.monitoring import ServiceLog
+from fedpriv.domain.trouble import place_of
+from fedpriv.files import parse_json
 from fedpriv.study.messages import TicketKind
 
-NAMES = ("study", "ticket", "round", "attempt", "peer", "researcher", "seconds", "ledger", "error", "pid", "port")
+NAMES = (
+    "study",
+    "ticket",
+    "round",
+    "attempt",
+    "peer",
+    "researcher",
+    "seconds",
+    "ledger",
+    "error",
+    "where",
+    "pid",
+    "port",
+)
 EVER = {"time", "level", "domain", "event", "up_bytes", "down_bytes", *NAMES}
 SECRET = "Mrs Jones\nwas seen\x1b[31m at\u2028noon\r"
 
@@ -80,6 +96,15 @@ def test_what_is_in_the_ledger_already_is_not_logged_again(domain):
 def test_every_kind_of_ticket_can_be_told(kind):
     (line,) = written(lambda log: log.event("ticket.done", ticket=kind, seconds=0.25, round=0))
     assert json.loads(line)["ticket"] == kind
+
+
+def test_an_error_that_nobody_foresaw_is_told_with_its_place():
+    try:
+        parse_json(b"1", source=SECRET, max_bytes=None)
+    except TypeError as error:
+        place = place_of(error)
+    (line,) = written(lambda log: log.event("job.failed", level="error", error="TypeError", where=place))
+    assert re.fullmatch(r"files\.py:\d+", json.loads(line)["where"])
 
 
 def test_without_a_writer_nothing_happens():
