@@ -28,6 +28,9 @@ filled by them; a server says how much it takes (``limits@openssh.com``: OpenSSH
 unless the file ends there."""
 _CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 """Asked for first, what else asyncssh knows after them: a processor's own AES takes half the time of ChaCha20."""
+_HOST_KEYS = ("ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)), "rsa-sha2-512", "rsa-sha2-256")
+"""Kinds of host keys in the order in which they are asked for. A server has several and shows the first kind that is
+asked for; a fingerprint does not say its kind, and the one that operators read out is ssh_host_ed25519_key's."""
 _SAFE_CHUNK_BYTES = 32 * 1024
 """What every server takes, also one that does not say."""
 _FIRST_BYTES, _MOST_BYTES = 256 * 1024, 8 * 2**20
@@ -150,6 +153,7 @@ class SftpFiles:
                     client_keys=[str(address.key)],
                     known_hosts=str(address.known_hosts) if address.known_hosts else ([], [], []),
                     client_factory=functools.partial(_PinnedHost, address.host_key),
+                    server_host_key_algs=_HOST_KEYS if address.host_key else (),
                     config=None,
                     agent_path=None,
                     preferred_auth="publickey",
@@ -162,7 +166,7 @@ class SftpFiles:
             raise SignatureError(
                 f"The store {address.shown} shows another host key than the one that is pinned",
                 kept="Nothing was sent to it",
-                todo="ask its operator for the fingerprint, over the phone",
+                todo="ask its operator for the fingerprint of its ed25519 key, over the phone",
             ) from error
         except asyncssh.PermissionDenied as error:
             raise TransportError(

@@ -116,6 +116,17 @@ def test_a_server_that_says_nothing_is_given_up(server, store, monkeypatch):
     assert store.get("k", max_bytes=9) == b"kept"
 
 
+def test_of_a_server_s_host_keys_the_ed25519_one_is_asked_for(server, store):
+    """The server has an RSA key and an ECDSA one too, and names them first: the pin is the fingerprint of the third."""
+    import asyncssh
+
+    assert {path.name for path in server.folder.glob("host_key*")} == {"host_key", "host_key_rsa", "host_key_ecdsa"}
+    store.put("k", b"kept")
+    rsa = asyncssh.read_private_key(server.folder / "host_key_rsa").get_fingerprint("sha256")
+    with pytest.raises(SignatureError, match="of its ed25519 key"):
+        Store.from_url(server.url.replace(server.fingerprint, rsa))
+
+
 def test_another_host_key_is_refused(server):
     wrong = server.url.replace(server.fingerprint, "SHA256:" + "A" * 43)
     with pytest.raises(SignatureError, match="another host key"):

@@ -21,6 +21,8 @@ _START_SECONDS = 10.0
 _CONFIG = """\
 Port {port}
 ListenAddress {address}
+HostKey {folder}/host_key_rsa
+HostKey {folder}/host_key_ecdsa
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -72,6 +74,8 @@ class SftpServer:
         private_folder(self.root)
         host, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         write_atomic(self.folder / "host_key", host.export_private_key())
+        for name, kind in (("rsa", "ssh-rsa"), ("ecdsa", "ecdsa-sha2-nistp256")):  # as a server of Debian has them
+            write_atomic(self.folder / f"host_key_{name}", asyncssh.generate_private_key(kind).export_private_key())
         write_atomic(self.folder / "client_key", client.export_private_key())
         write_atomic(self.folder / "authorized_keys", client.export_public_key())
         self.fingerprint = host.get_fingerprint("sha256")
