@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,41 @@ def test_prometheus_takes_the_alerts():
         ["promtool", "check", "rules", DEPLOY / "prometheus-alerts.yaml"], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+# -- the systemd unit --------------------------------------------------------------------------------------------------
+
+UNIT = ROOT / "domains" / "fedpriv-domain@.service"
+
+
+def test_the_unit_has_walls_of_its_own_and_none_that_keep_the_sandbox_from_being_built():
+    lines = [line for line in UNIT.read_text().splitlines() if line and not line.startswith(("#", "["))]
+    settings = dict(line.split("=", 1) for line in lines)
+    assert len(settings) == len(lines)
+    assert settings["User"] == "fedpriv"
+    assert settings["ReadWritePaths"] == "/srv/fedpriv"
+    assert settings["CapabilityBoundingSet"] == ""
+    assert settings["NoNewPrivileges"] == "yes"
+    assert "AF_NETLINK" in settings["RestrictAddressFamilies"]
+    assert "@mount" not in settings["SystemCallFilter"]
+    assert not settings.keys() & {
+        *("RestrictNamespaces", "RestrictSUIDSGID", "PrivateNetwork", "ProcSubset"),
+        *("ProtectHostname", "ProtectKernelTunables", "ProtectKernelLogs"),
+    }
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_takes_the_unit(tmp_path):
+    text = UNIT.read_text().replace("/opt/fedpriv/.venv/bin/fedpriv", sys.executable)
+    (tmp_path / UNIT.name).write_text(text)
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", tmp_path / UNIT.name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert UNIT.name not in checked.stderr  # what it does not know or does not understand, it tells and goes on
 
 
 # -- commands on pages -------------------------------------------------------------------------------------------------
