@@ -26,10 +26,12 @@ BackupFile = Annotated[Path, typer.Argument(help="The backup.", metavar="FILE")]
 
 def backup(folder: Folder, file: BackupFile, passphrase_file: PassphraseFile = None) -> None:
     """Write keys, ledger, requests, decisions and studies to one encrypted file; never data. The service is stopped."""
-    from fedpriv.domain.backup import back_up
+    from fedpriv.domain.backup import back_up, stopped
     from fedpriv.protection.vault import require_passphrase
 
     domain = Domain.open(folder)
+    with stopped(domain):
+        pass  # nobody is asked for a passphrase in vain
     passphrase = _passphrase(passphrase_file, confirm=True)
     require_passphrase(passphrase)
     manifest = back_up(domain, file.expanduser().absolute(), passphrase)

@@ -92,6 +92,20 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield from _plain(Path(place) / name)
 
 
+@contextlib.contextmanager
+def stopped(domain: Domain) -> Iterator[None]:
+    """Hold a domain's folder, which its service would write to.
+
+    Raises
+    ------
+    LockError
+        If the service runs.
+    """
+    todo = "stop the service first (it goes on where it was)"
+    with folder_lock(domain.folder.lock_path, holder=f"The domain {domain.config.name}", todo=todo):
+        yield
+
+
 def back_up(domain: Domain, path: Path, passphrase: str) -> BackupManifest:
     """Write a domain's backup to ``path``, encrypted, and read it again to its end.
 
@@ -105,8 +119,7 @@ def back_up(domain: Domain, path: Path, passphrase: str) -> BackupManifest:
         If the ledger is not whole.
     """
     folder = domain.folder
-    todo = "stop the service first (it goes on where it was)"
-    with folder_lock(folder.lock_path, holder=f"The domain {domain.config.name}", todo=todo):
+    with stopped(domain):
         entries = domain.ledger.verified()
         manifest = BackupManifest(
             fedpriv=__version__,

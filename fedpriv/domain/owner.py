@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _require_same(place: Path, what: str, root: Path) -> None:
     if owner in (here, _writes_as(place)):
         return
     named, me = user_in_words(owner), user_in_words(here)
-    todo = f"run it as that user: sudo -u '{named}' fedpriv ..."
+    todo = f"run it as that user: sudo -u {shlex.quote(named)} fedpriv, in the place of fedpriv"
     if owner == 0:
         todo = f"if root made it by mistake, give it to its user (sudo chown -R '{me}' {root}), or run it as root"
     raise ConfigError(

@@ -215,6 +215,13 @@ def test_not_while_the_service_runs(used, made, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_nobody_is_asked_for_a_passphrase_in_vain(used, tmp_path):
+    with folder_lock(used.folder.lock_path, holder="x", todo="y"):
+        asked = CliRunner().invoke(app, ["domain", "backup", str(used.folder.root), str(tmp_path / "b")])
+    assert isinstance(asked.exception, LockError)
+    assert asked.output == ""
+
+
 def test_looking_reads_all_of_it(made):
     manifest, path = made
     assert look_into(path, PASSPHRASE) == manifest
