@@ -254,11 +254,13 @@ def check_base_model() -> Check:
 
 
 def check_disk() -> Check:
-    """Look at the free space where fedpriv is run."""
-    free = shutil.disk_usage(Path.cwd()).free
+    """Look at the free space where fedpriv is run; at home where this user may not write here, as a service's user."""
+    place, where = (Path.cwd(), "here") if os.access(".", os.W_OK) else (Path.home(), f"in {Path.home()}")
+    free = shutil.disk_usage(place).free
+    found = f"{_gigabytes(free)} free {where}"
     if free >= LOW_DISK_BYTES:
-        return Check("disk", "ok", f"{_gigabytes(free)} free here")
-    return Check("disk", "warning", f"{_gigabytes(free)} free here", f"free some: have {_gigabytes(LOW_DISK_BYTES)}")
+        return Check("disk", "ok", found)
+    return Check("disk", "warning", found, f"free some: have {_gigabytes(LOW_DISK_BYTES)}")
 
 
 def check_memory() -> Check:

@@ -1,10 +1,12 @@
 import builtins
 import importlib.metadata
 import io
+import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -96,6 +98,15 @@ def test_a_check_that_fails_is_a_warning(monkeypatch):
     (check,) = [check for check in run_checks() if check.name == "disk"]
     assert check.state == "warning"
     assert "[bold]sings[/bold]" in shown([check])
+
+
+def test_the_disk_at_home_is_looked_at_where_this_user_may_not_write(monkeypatch, tmp_path):
+    """As `sudo -u fedpriv fedpriv doctor` in the folder of whoever installs it."""
+    assert doctor.check_disk().found.endswith("free here")
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "of somebody else")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert doctor.check_disk().found.endswith(f"free in {tmp_path}")
 
 
 def test_an_older_package_is_a_warning(monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import pytest
 from tiny_mimic import notes, tiny_tables
@@ -25,6 +26,15 @@ def test_missing_folder_and_file_in_its_place(tmp_path):
     for path in (tmp_path / "none", __file__):
         with pytest.raises(DataError, match="cannot be read"):
             ClinicalTables.open(tmp_path / path)
+
+
+def test_a_folder_that_this_user_may_not_read_is_not_called_a_wrong_one(tmp_path, monkeypatch):
+    def closed(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(DataError, match="let this user read it"):
+        ClinicalTables.open(tmp_path)
 
 
 def test_all_missing_tables_are_named(tmp_path, make_tables):

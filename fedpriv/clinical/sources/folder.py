@@ -44,6 +44,11 @@ class FolderSource:
             raise DataError(f"{self.location} has one of * ? [ ] in its path", todo="rename the folder, or link to it")
         try:
             next(self._folder.iterdir(), None)
+        except PermissionError as error:
+            raise DataError(
+                f"The folder {self.location} cannot be read ({error.strerror})",
+                todo="let this user read it, and no more than read",
+            ) from error
         except OSError as error:
             raise DataError(
                 f"The folder {self.location} cannot be read ({error.strerror})",
