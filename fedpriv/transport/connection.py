@@ -239,6 +239,10 @@ class StoreConnection(SyftboxPlatformConnection):
         """Leave for ``peer`` what :func:`fedpriv.transport.taken.taken_message` made."""
         self._store.put(self.key(peer, "taken.json"), word)
 
+    def is_acknowledged(self, peer: str, word: bytes) -> bool:
+        """Say whether this very word lies there for ``peer``."""
+        return self._read_word(self.key(peer, "taken.json")) == word
+
     def watcher_get_outbox_file_metadatas(self, peer_email: str, since_timestamp: float | None) -> list[dict[str, Any]]:
         """Return what lies in a peer's outbox, for syft's own watcher; its "time" is the sender's count."""
         folder, since = self.key_from(peer_email, "outbox"), since_timestamp or 0.0
@@ -272,6 +276,9 @@ class StoreConnection(SyftboxPlatformConnection):
         for number in sorted(lying):
             if taken.lacks(number) or taken.holds(number) or number > last:
                 self._store.delete(f"{folder}/{_numbered(number)}")
+        if taken.number > last:  # an older journal counted anew, and the store hid the word: nobody looked at any of it
+            self._journal.raise_to(f"sent/{recipient}/{box}", taken.number)
+            taken = Taken(missing=((1, taken.number),))
         self._journal.forget(sent_fact(recipient, box, number) for number in noted if taken.holds(number))
         return {
             number: json.loads(text)
@@ -330,8 +337,11 @@ class StoreConnection(SyftboxPlatformConnection):
             return Taken()
 
     def _word_of(self, peer: str) -> bytes:
+        return self._read_word(self.key_from(peer, "taken.json"))
+
+    def _read_word(self, key: str) -> bytes:
         try:
-            return self._store.get(self.key_from(peer, "taken.json"), max_bytes=MAX_TAKEN_BYTES) or b"{}"
+            return self._store.get(key, max_bytes=MAX_TAKEN_BYTES) or b"{}"
         except UntrustedError:  # it is too large, or no file
             return b"{}"
 

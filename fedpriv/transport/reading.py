@@ -25,7 +25,7 @@ MOST_IN_A_PASS = 64
 """Messages of one peer that are handled before the next peer's turn comes."""
 
 _AGAIN_SECONDS = 30.0
-"""How often what could not be read is looked at again: a box is listed several times meanwhile, once for each gap."""
+"""How often what could not be read is looked at again, and whether what we said of it still lies on the store."""
 
 
 @dataclass(kw_only=True)
@@ -59,6 +59,7 @@ class BoxReader:
         self._fact = fact
         self._places: dict[str, _Place] = {}
         self._again = Clock(_AGAIN_SECONDS)
+        self._said_again = Clock(_AGAIN_SECONDS)
 
     def read(self, peer: str, accept: Callable[[bytes], None]) -> None:
         """Give ``accept`` each new message of ``peer``; at most ``MOST_IN_A_PASS``, the others next time.
@@ -85,15 +86,24 @@ class BoxReader:
             taken = place.after = message.number  # not before: what a full disk did not take is taken next time
 
     def acknowledge(self, peer: str) -> None:
-        """Tell ``peer`` what it may delete, and what it is to send again, where that is something new."""
+        """Tell ``peer`` what it may delete, and what it is to send again.
+
+        Where that is nothing new, it is looked now and then whether it still lies there: without it a sender waits for
+        ever where a message of its was changed, and counts anew where it lost its journal, too.
+        """
         place, number, gaps = self._places.get(peer, _Place()), self._taken(peer), self._gaps(peer)
         later = runs(n for n in place.unread if n > number)
         # Those that count as passed first: what lies further on may be anybody's, and is looked at again in any case.
         taken = Taken(number=number, missing=(*gaps, *later[: MOST_GAPS - len(gaps)]))
-        said = json.dumps([taken.number, taken.missing])
-        fact = f"acknowledged/{peer}"
-        if (number or taken.missing) and self._journal.words(fact).get("") != said:
-            self._connection.acknowledge(peer, taken_message(self._keys, peer, self._box, taken))
+        if not number and not taken.missing:
+            return
+        said, fact = json.dumps([taken.number, taken.missing]), f"acknowledged/{peer}"
+        is_new = self._journal.words(fact).get("") != said
+        if not is_new and not self._said_again.is_due(peer):
+            return
+        word = taken_message(self._keys, peer, self._box, taken)
+        if is_new or not self._connection.is_acknowledged(peer, word):
+            self._connection.acknowledge(peer, word)
             self._journal.set({fact: said})
 
     def _set_aside(self, peer: str, place: _Place, message: Message, reason: str) -> None:

@@ -177,6 +177,37 @@ def refuse_for_space(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.parametrize("how", ["gone", "changed"])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_word_about_what_is_missing_that_was_taken_away_is_said_again(pair, how, is_restarted):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    flip(lying)
+    pair.owner.poll()
+    word = pair.root / "store" / OWNER / "to" / RESEARCHER / "taken.json"
+    word.unlink() if how == "gone" else word.write_bytes(b"{")
+    if is_restarted:
+        pair.owner = OwnerSession(pair.owner.settings)
+    rounds(pair)
+    assert jobs(pair) == ["job-1"]
+
+
+def test_a_sender_with_an_older_memory_finds_out_when_the_word_that_was_hidden_comes_back(pair):
+    submit(pair, "job-1")
+    pair.owner.poll()
+    for text in (b"1", b"2", b"3"):
+        answer(pair, text)
+        rounds(pair)
+    word = pair.root / "store" / RESEARCHER / "to" / OWNER / "taken.json"
+    word.unlink()
+    pair.owner.connection.journal.set({f"sent/{RESEARCHER}/outbox": 1})
+    pair.owner = OwnerSession(pair.owner.settings)
+    answer(pair, b"4")
+    rounds(pair)
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"4"
+    assert list(box(pair, OWNER).iterdir()) == []
+
+
 def test_bytes_further_on_do_not_hide_what_is_missing(pair):
     submit(pair, "job-1")
     (lying,) = box(pair, RESEARCHER).iterdir()
