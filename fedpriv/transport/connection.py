@@ -20,6 +20,7 @@ message knows its name: one request says that there is none, two fetch it.
 
 from __future__ import annotations
 
+import bisect
 import json
 import threading
 import time
@@ -44,7 +45,13 @@ MAX_CONTROL_BYTES = 1 * 2**20
 MAX_COLLECTION_FILE_BYTES = 16 * 2**20
 _SEQUENCE_DIGITS = 12
 _LIST_SECONDS = 10.0
-"""How often a box is listed for messages after one that never came: a number is lost when a put fails or a kill."""
+"""How often a box is listed for messages after one that never came: a number is lost when a put fails or a kill.
+
+What a listing showed is gone through whole, however many gaps there are: else each thing that somebody puts between
+two messages would cost its reader this long.
+"""
+_TIDY_SECONDS = 10.0
+"""So long at a time is deleted in one box: others wait, and somebody may have put any number of things there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +93,7 @@ class StoreConnection(SyftboxPlatformConnection):
     _store: Store = PrivateAttr()
     _journal: Journal = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _listed_s: dict[str, float] = PrivateAttr(default_factory=dict)
+    _listed: dict[str, tuple[float, list[int]]] = PrivateAttr(default_factory=dict)
     _counted: set[tuple[str, Box]] = PrivateAttr(default_factory=set)
 
     @classmethod
@@ -209,11 +216,13 @@ class StoreConnection(SyftboxPlatformConnection):
         """
         while after + 1 < MOST_MESSAGES:
             message = self._message(peer, box, after + 1)
-            if message is None:
+            while message is None:
                 later = self._first_after(peer, box, after)
-                message = None if later is None else self._message(peer, box, later)
-            if message is None:
-                return
+                if later is None:
+                    return
+                message = self._message(peer, box, later)
+                if message is None:  # its sender took it away since the listing, or the listing is not right
+                    self._listed[self.key_from(peer, box)][1].remove(later)
             yield message
             after = message.number
 
@@ -229,11 +238,13 @@ class StoreConnection(SyftboxPlatformConnection):
     def _first_after(self, peer: str, box: str, after: int) -> int | None:
         """Return the first number after a gap; at most one listing in ``_LIST_SECONDS``, the first one at once."""
         folder, now = self.key_from(peer, box), time.monotonic()
-        if now - self._listed_s.get(folder, -_LIST_SECONDS) < _LIST_SECONDS:
-            return None
-        self._listed_s[folder] = now
-        numbers = (int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name))
-        return min((number for number in numbers if after < number < MOST_MESSAGES), default=None)
+        listed_s, numbers = self._listed.get(folder, (-_LIST_SECONDS, []))
+        place = bisect.bisect_right(numbers, after)
+        if place == len(numbers) and now - listed_s >= _LIST_SECONDS:
+            numbers = [int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name)]
+            self._listed[folder] = now, numbers
+            place = bisect.bisect_right(numbers, after)
+        return numbers[place] if place < len(numbers) and numbers[place] < MOST_MESSAGES else None
 
     def acknowledge(self, peer: str, word: bytes) -> None:
         """Leave for ``peer`` what :func:`fedpriv.transport.taken.taken_message` made."""
@@ -273,7 +284,10 @@ class StoreConnection(SyftboxPlatformConnection):
         taken, folder = self._taken(recipient, box), self.key(recipient, box)
         lying = {int(entry.name) for entry in self._store.entries(folder) if _is_numbered(entry.name)}
         last = self._journal.number(f"sent/{recipient}/{box}")  # after the listing: another process may have sent more
+        end = time.monotonic() + _TIDY_SECONDS
         for number in sorted(lying):
+            if time.monotonic() > end:
+                break
             if taken.lacks(number) or taken.holds(number) or number > last:
                 self._store.delete(f"{folder}/{_numbered(number)}")
         if taken.number > last:  # an older journal counted anew, and the store hid the word: nobody looked at any of it

@@ -24,16 +24,23 @@ from fedpriv.transport.taken import MOST_GAPS, Taken, runs, taken_message
 MOST_IN_A_PASS = 64
 """Messages of one peer that are handled before the next peer's turn comes."""
 
+_MOST_UNREAD = 10_000
+"""Places of one box that are remembered as unread, the first ones: the peer is told of few runs of them at a time."""
+
 _AGAIN_SECONDS = 30.0
 """How often what could not be read is looked at again, and whether what we said of it still lies on the store."""
 
 
 @dataclass(kw_only=True)
 class _Place:
-    """Where a peer's box was read up to in this process, and what there could not be read, by number and digest."""
+    """Where a peer's box was read up to in this process, whether to its end, and what there could not be read.
+
+    ``told`` has the digests, by number, of what people were told of.
+    """
 
     after: int = 0
-    unread: dict[int, str] = field(default_factory=dict)
+    is_through: bool = True
+    unread: set[int] = field(default_factory=set)
     told: dict[int, str] = field(default_factory=dict)
 
 
@@ -68,10 +75,13 @@ class BoxReader:
         itself sent it so.
         """
         place, taken = self._places.setdefault(peer, _Place()), self._taken(peer)
-        if self._again.is_due(peer):
-            place.after, place.unread = taken, {}
+        # Not before the end: behind whatever somebody puts there, however much, lies what the peer sent.
+        if place.is_through and self._again.is_due(peer):
+            place.after, place.unread = taken, set()
         messages = self._connection.messages_from(peer, self._box, after=max(place.after, taken))
-        for message in islice(messages, MOST_IN_A_PASS):
+        place.is_through = True
+        for count, message in enumerate(islice(messages, MOST_IN_A_PASS), 1):
+            place.is_through = count < MOST_IN_A_PASS
             try:
                 content = open_message(self._keys, message)
             except UntrustedError as error:
@@ -109,7 +119,8 @@ class BoxReader:
     def _set_aside(self, peer: str, place: _Place, message: Message, reason: str) -> None:
         """Note what lies in a message's place and is none of the peer's; the same is told once."""
         digest = sha256_hex(message.envelope or b"")
-        place.unread[message.number] = digest
+        if len(place.unread) < _MOST_UNREAD:
+            place.unread.add(message.number)
         if place.told.get(message.number) != digest:
             if len(place.told) >= MOST_IN_A_PASS:
                 place.told.clear()

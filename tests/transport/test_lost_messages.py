@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,18 @@ from hypothesis import strategies as st
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UntrustedError
-from fedpriv.transport import OwnerSession, connection, create_transport_keys, owner_syncing, reading, watcher_syncing
+from fedpriv.transport import (
+    OwnerSession,
+    ResearcherSession,
+    connection,
+    create_transport_keys,
+    owner_syncing,
+    reading,
+    watcher_syncing,
+)
 from fedpriv.transport.messages import Address, pack_message
 from fedpriv.transport.prekeys import RenewedKeys
+from fedpriv.transport.store import Entry
 from fedpriv.transport.syncing import Clock
 from fedpriv.transport.taken import MOST_GAPS, MOST_MESSAGES, Taken, hinted_number, read_taken, runs, taken_message
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
@@ -256,6 +266,59 @@ def test_a_flood_lets_others_have_their_turn_and_ends(pair):
     pair.researcher._syncer.tidy(OWNER)  # what lies in its own box and it never sent
     rounds(pair)
     assert jobs(pair) == ["job-1"]
+
+
+def test_bytes_that_lie_apart_before_a_message_keep_its_reader_from_it_for_some_passes_only(tmp_path, monkeypatch):
+    """Of a sender that was started again, and counts on behind them; by a clock that the test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pair = make_pair(tmp_path)
+    for number in range(2, 2000, 2):
+        (box(pair, RESEARCHER) / f"{number:012d}").write_bytes(b"x")
+    pair.researcher = ResearcherSession(pair.researcher.settings)
+    submit(pair, "job-1")
+    passes = 0
+    while jobs(pair) != ["job-1"]:
+        pair.owner.poll()
+        now[0], passes = now[0] + 3.0, passes + 1
+        assert passes < 25
+    now[0] += 60.0
+    rounds(pair)
+    assert list(box(pair, RESEARCHER).iterdir()) == []
+
+
+def test_deleting_what_others_put_in_a_box_keeps_nobody_waiting(pair, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for number in range(1, 30):
+        (box(pair, RESEARCHER) / f"{number:012d}").write_bytes(b"x")
+    delete = type(pair.researcher.connection.store).delete
+
+    def slowly(store, key):
+        now[0] += 1.0
+        delete(store, key)
+
+    monkeypatch.setattr(type(pair.researcher.connection.store), "delete", slowly)
+    pair.researcher.connection._counted.add((OWNER, "inbox"))
+    for left in (18, 7, 0):
+        pair.researcher.poll()
+        assert len(list(box(pair, RESEARCHER).iterdir())) == left
+
+
+def test_what_a_listing_shows_and_is_not_there_is_passed_over(pair, monkeypatch):
+    submit(pair, "job-1")
+    (lying,) = box(pair, RESEARCHER).iterdir()
+    lying.unlink()
+    submit(pair, "job-2")
+    entries = type(pair.owner.connection.store).entries
+
+    def with_one_more(store, prefix):
+        ghosts = [Entry(name=lying.name, size_bytes=1)] if prefix.endswith("/inbox") else []
+        return [*ghosts, *entries(store, prefix)]
+
+    monkeypatch.setattr(type(pair.owner.connection.store), "entries", with_one_more)
+    pair.owner.poll()
+    assert jobs(pair) == ["job-2"]
 
 
 # -- the word itself ---------------------------------------------------------------------------------------------------
