@@ -14,7 +14,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     │   └── RevokedError      an approval was withdrawn, or is over
     ├── UntrustedError        bytes from another party do not hold what they claim
     │   ├── SignatureError    a signature or a pinned fingerprint does not match
-    │   ├── MissingBlobError  a blob that was announced is not on the store
+    │   ├── MissingBlobError  a blob that was announced is not on the store, or was changed there
     │   ├── ContainerError    a container is malformed, truncated, or of another study
     │   └── TamperedError     a sum does not hold what its members sealed
     ├── GatekeeperError       a raw update or its metrics may not leave
@@ -132,7 +132,7 @@ class SignatureError(UntrustedError):
 
 
 class MissingBlobError(UntrustedError):
-    """A blob that a party announced is not on the store: it took it back, or the store lost it."""
+    """A blob that a party announced is not on the store as it was left: it was taken back, or lost or changed there."""
 
 
 class ContainerError(UntrustedError):

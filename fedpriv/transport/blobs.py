@@ -10,15 +10,17 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from syft.sync.peers.peer_store import PeerStore
 
-from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, UntrustedError
+from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, TransportError, UntrustedError
 from fedpriv.files import file_sha256, sha256_hex, write_atomic
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef, Progress
+from fedpriv.transport.changed import CHANGED_FILE, MOST_NAMED, blob_of, changed_word, read_changed
 from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartialFile, PartsIndex, Source
@@ -34,6 +36,7 @@ Where parts take less than a second, it is the server that each of them waits fo
 """
 Moved = Callable[[int, int], None]
 """Told how many bytes of how many have been moved, from one thread at a time."""
+T = TypeVar("T")
 
 
 class BlobChannel:
@@ -41,7 +44,8 @@ class BlobChannel:
 
     Guarantee: the store sees ciphertext, names and sizes; a blob is used only if it decrypts, was signed by the pinned
     sender, and has the size and digest that the sender's signed message names. What arrived of a large blob is kept: a
-    repetition moves the parts that are missing. At most a few parts are in memory.
+    repetition moves the parts that are missing. What the store lost or changed, the sender puts back while it runs. At
+    most a few parts are in memory.
     Assumption: syft's X3DH envelopes are sound, the peer's transport key is pinned, and a file is not changed while it
     is sent.
 
@@ -73,6 +77,7 @@ class BlobChannel:
         self._part_bytes = part_bytes
         self._sent_in_parts: dict[str, set[str]] = {}
         self._on_the_way: Counter[tuple[str, str]] = Counter()
+        self._changed: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -149,10 +154,11 @@ class BlobChannel:
         self._forget_parts(recipient, name)
 
     def send_lost(self, recipient: str) -> list[str]:
-        """Send again what the store lost of our blobs to ``recipient``; return their names."""
+        """Send again what the store lost or changed of our blobs to ``recipient``; return their names."""
         kept = self._spool.names(recipient) if self._spool is not None else []
         if self._spool is None or not kept:
             return []
+        self._take_away_changed(recipient, kept)
         lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
         lost = []
         for name in kept:
@@ -164,6 +170,22 @@ class BlobChannel:
                 self.send(recipient, name, path)
                 lost.append(name)
         return lost
+
+    def _take_away_changed(self, recipient: str, kept: Collection[str]) -> None:
+        """Delete what ``recipient`` found changed, where it lies there as it was found: it counts as lost then."""
+        store, most = self._connection.store, max(self._part_bytes, MAX_INDEX_BYTES) + _ENVELOPE_BYTES
+        for place, digest in read_changed(store, self._connection.key_from(recipient, CHANGED_FILE)).items():
+            if blob_of(place) not in kept or self._on_the_way[recipient, blob_of(place)]:
+                continue
+            key = self._connection.key(recipient, *place.split("/"))
+            try:
+                lying = store.get(key, max_bytes=most)
+                is_changed = lying is not None and sha256_hex(lying) == digest
+            except UntrustedError:  # too large, or no file
+                is_changed = True
+            if is_changed:
+                with contextlib.suppress(TransportError):  # what cannot be deleted keeps no other blob waiting
+                    store.delete(key)
 
     def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
         """Say whether as many parts lie on the store as a blob has; a small one has none."""
@@ -221,8 +243,10 @@ class BlobChannel:
         ------
         TransportError
             If the store cannot be read; what was fetched is kept.
+        MissingBlobError
+            If it is missing, or lies there otherwise than ``sender`` left it, which is told to ``sender``.
         UntrustedError
-            If it is missing, too large, not what ``reference`` says, or not from ``sender``.
+            If it is larger than it can be, or its parts do not make it.
         """
         if reference.size_bytes > max_bytes:
             raise UntrustedError(
@@ -235,26 +259,41 @@ class BlobChannel:
             return target
         if reference.size_bytes > self._part_bytes:
             self._receive_parts(sender, reference, target, on_moved or _nobody)
-            return target
-        what = reference.name
-        data = self._get(sender, self._key(sender, reference), reference.size_bytes, what=what)
-        if len(data) != reference.size_bytes or sha256_hex(data) != reference.sha256:
-            raise UntrustedError(f"{what} from {sender} is not what its message says", kept="It was not used")
-        write_atomic(target, data)
+        else:
+            self._receive_whole(sender, reference, target)
+        self._is_unchanged(sender, reference.name)
         return target
 
+    def _receive_whole(self, sender: str, reference: BlobRef, target: Path) -> None:
+        what = reference.name
+
+        def read(data: bytes) -> bytes:
+            if len(data) != reference.size_bytes or sha256_hex(data) != reference.sha256:
+                raise UntrustedError(f"{what} from {sender} is not what its message says", kept="It was not used")
+            return data
+
+        write_atomic(target, self._get(sender, f"blobs/{what}", reference.size_bytes, read, what=what))
+
     def _receive_parts(self, sender: str, reference: BlobRef, target: Path, on_moved: Moved) -> None:
-        data = self._get(sender, self._key(sender, reference), MAX_INDEX_BYTES, what=f"the index of {reference.name}")
-        index = PartsIndex.read(data, reference, part_bytes=self._part_bytes, sender=sender)
-        folder = self._connection.key_from(sender, "parts", _parts_name(reference))
+        name, parts_name = reference.name, _parts_name(reference)
+
+        def read_index(data: bytes) -> PartsIndex:
+            return PartsIndex.read(data, reference, part_bytes=self._part_bytes, sender=sender)
+
+        index = self._get(sender, f"blobs/{name}", MAX_INDEX_BYTES, read_index, what=f"the index of {name}")
         partial = PartialFile(target, index)
 
         def move(number: int) -> None:
-            what = f"part {number + 1} of {index.count} of {reference.name}"
-            part = self._get(sender, f"{folder}/{_part_name(number)}", index.size_of(number), what=what)
-            if sha256_hex(part) != index.digests[number]:
-                raise UntrustedError(f"{_up(what)} from {sender} is not what its index says", kept="It was not used")
-            partial.write(number, part)
+            what = f"part {number + 1} of {index.count} of {name}"
+
+            def read(part: bytes) -> bytes:
+                if sha256_hex(part) != index.digests[number]:
+                    said = f"{_up(what)} from {sender} is not what its index says"
+                    raise UntrustedError(said, kept="It was not used")
+                return part
+
+            place = f"parts/{parts_name}/{_part_name(number)}"
+            partial.write(number, self._get(sender, place, index.size_of(number), read, what=what))
 
         try:
             _move_all(partial.missing(), move, index, on_moved, on_part=partial.hold)
@@ -262,17 +301,45 @@ class BlobChannel:
         finally:
             partial.close()
 
-    def _key(self, sender: str, reference: BlobRef) -> str:
-        return self._connection.key_from(sender, "blobs", reference.name)
+    def _get(self, sender: str, place: str, size_bytes: int, read: Callable[[bytes], T], *, what: str) -> T:
+        """Return what ``read`` makes of an object; one that it refuses is not as ``sender`` left it, who is told."""
+        envelope: bytes | None = None
+        try:
+            key = self._connection.key_from(sender, *place.split("/"))
+            envelope = self._connection.store.get(key, max_bytes=size_bytes + _ENVELOPE_BYTES)
+            data = None if envelope is None else self._decrypt(sender, envelope, what=what)
+            if data is not None:
+                return read(data)
+        except UntrustedError as error:
+            self._say_changed(sender, place, "" if envelope is None else sha256_hex(envelope))
+            todo = error.todo or "wait a minute: its sender puts back what was changed on the store"
+            raise MissingBlobError(error.what, kept=error.kept, todo=todo) from error
+        raise MissingBlobError(
+            f"{sender} announced {what}, which is not on the store",
+            todo="wait a minute: its sender sends it again if the store lost it",
+        )
 
-    def _get(self, sender: str, key: str, size_bytes: int, *, what: str) -> bytes:
-        envelope = self._connection.store.get(key, max_bytes=size_bytes + _ENVELOPE_BYTES)
-        if envelope is None:
-            raise MissingBlobError(
-                f"{sender} announced {what}, which is not on the store",
-                todo="wait a minute: its sender sends it again if the store lost it",
-            )
-        return self._decrypt(sender, envelope, what=what)
+    def _say_changed(self, sender: str, place: str, digest: str) -> None:
+        """Tell ``sender`` what lies in the place of one of its objects."""
+        with self._lock:
+            named = self._changed.setdefault(sender, {})
+            named.pop(place, None)
+            named[place] = digest
+            for oldest in list(named)[:-MOST_NAMED]:
+                del named[oldest]
+            word = changed_word(named)
+        self._connection.store.put(self._connection.key(sender, CHANGED_FILE), word)
+
+    def _is_unchanged(self, sender: str, name: str) -> None:
+        """Take back what was said of a blob that arrived: its sender looks at all that is named."""
+        with self._lock:
+            named = self._changed.get(sender, {})
+            mended = [place for place in named if blob_of(place) == name]
+            for place in mended:
+                del named[place]
+            word = changed_word(named)
+        if mended:
+            self._connection.store.put(self._connection.key(sender, CHANGED_FILE), word)
 
     # -- progress ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ Every party writes only below its own prefix, so that plain bucket rules can enf
     <me>/to/<peer>/parts/<name>.<digest>/<n>  parts of large ones, each encrypted to the peer
     <me>/to/<peer>/status                     progress, encrypted to the peer; overwritten
     <me>/to/<peer>/taken.json                 how far I took the peer's box, signed
+    <me>/to/<peer>/changed.json               which of the peer's blobs are not as it left them
     <me>/collections/<prefix>/<tag>--<hash>/  mock side of a dataset
 
 Sequence numbers are the sender's own counter, so no wall clock decides what is new, and whoever waits for the next

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpriv.errors import SignatureError, TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import TransportError, UnreachableError, UntrustedError
 from fedpriv.files import sha256_hex
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef
 from fedpriv.transport import blobs, retrying
@@ -270,7 +270,7 @@ def test_a_small_blob_in_the_place_of_an_index_is_refused(pair, channels, sent):
         fetch()
     index = pair.root / LEFT / "blobs" / NAME
     index.write_bytes(b"noise")
-    with pytest.raises(SignatureError, match="The index of update-1 is not from"):
+    with pytest.raises(UntrustedError, match="The index of update-1 is not from"):
         fetch()
     index.unlink()
     with pytest.raises(UntrustedError, match="announced the index of update-1, which is not on the store"):

@@ -89,7 +89,7 @@ def file_for_folder(path):
 
 EVERYTHING = [garbage, other_json, nothing_at_all, too_large, folder, pipe, link, dangling_link, file_for_folder]
 NAMES = (
-    *("peer", "bundle.json", "taken.json", "status", "inbox/000000000002", "outbox/000000000002"),
+    *("peer", "bundle.json", "taken.json", "changed.json", "status", "inbox/000000000002", "outbox/000000000002"),
     "../../version.json",
 )
 THINGS = [pytest.param(NAMES, id="all"), *(pytest.param((name,), id=name, marks=pytest.mark.nightly) for name in NAMES)]
