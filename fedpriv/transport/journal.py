@@ -47,6 +47,12 @@ class Journal:
             self._facts.execute("PRAGMA journal_mode=WAL")  # one flush a change
             self._facts.execute("PRAGMA synchronous=FULL")
             self._facts.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+        except sqlite3.OperationalError as error:  # a full disk, say: what it holds is whole, and is not to be lost
+            raise ConfigError(
+                f"The journal {path} cannot be opened ({error})",
+                kept="What it holds was not changed",
+                todo="leave it where it is; make room on its disk, and see that its owner may write there",
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ConfigError(
                 f"The journal {path} cannot be used ({error})",
@@ -55,15 +61,17 @@ class Journal:
             ) from error
 
     def number(self, name: str) -> int:
-        """Return a number, 0 if it was never set."""
-        found = self._facts.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        """Return a number, 0 if it was never set. Raises as :meth:`set`."""
+        with _os_errors():
+            found = self._facts.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
 
     def words(self, prefix: str) -> dict[str, str]:
-        """Return the words whose names begin with ``prefix``, by the rest of their names."""
-        found = self._facts.execute(
-            "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
-        ).fetchall()
+        """Return the words whose names begin with ``prefix``, by the rest of their names. Raises as :meth:`set`."""
+        with _os_errors():
+            found = self._facts.execute(
+                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+            ).fetchall()
         return {str(name)[len(prefix) :]: str(value) for name, value in found}
 
     def set(self, facts: Mapping[str, int | str]) -> None:
@@ -72,7 +80,7 @@ class Journal:
         Raises
         ------
         OSError
-            If the disk does not take them.
+            If the disk does not take them, or cannot be read.
         """
         with self._changing(), self._facts:  # commits, or takes everything back
             self._facts.execute("BEGIN IMMEDIATE")
@@ -96,10 +104,16 @@ class Journal:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Let one thread at a time change something; what SQLite cannot write is what other files could not either."""
-        with self._lock:
-            try:
-                yield
-            except sqlite3.OperationalError as error:
-                number = _ERRORS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
-                raise OSError(number, os.strerror(number)) from error
+        """Let one thread at a time change something."""
+        with self._lock, _os_errors():
+            yield
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Have what SQLite cannot read or write said as of any other file: it is waited for."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        number = _ERRORS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+        raise OSError(number, os.strerror(number)) from error

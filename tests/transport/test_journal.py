@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -82,3 +83,22 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "journal.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(ConfigError, match=r"journal\.db cannot be used"):
         Journal(tmp_path / "journal.db")
+
+
+def test_one_that_a_full_disk_does_not_let_open_is_not_to_be_moved_away(tmp_path, monkeypatch):
+    """It knows which keys of peers are older than what was seen, and what was sent and taken."""
+
+    def full(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    with pytest.raises(ConfigError, match="leave it where it is; make room"):
+        Journal(tmp_path / "journal.db")
+
+
+def test_what_cannot_be_read_is_an_error_of_the_system(tmp_path):
+    journal = Journal(tmp_path / "journal.db")
+    journal._facts.execute("DROP TABLE facts")
+    for read in (journal.number, journal.words):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            read("a")
