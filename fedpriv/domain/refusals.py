@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedpriv.domain.domain import Domain
+from fedpriv.errors import FedprivError
+from fedpriv.study import Ticket
 
 NOTED = 100
 """Of one peer, one by one; of more, the 128th, the 256th and so on: a peer cannot fill the ledger."""
@@ -39,6 +41,13 @@ class Refusals:
         if count := self._counted(peer):
             self.domain.ledger.append("job.refused", job=job, peer=peer, reason=reason, count=count)
             self.notify(f"refused {job}: {reason}")
+
+    def of_ticket(self, peer: str, ticket: Ticket, error: FedprivError) -> None:
+        """Note a ticket of a peer that was not carried out."""
+        if count := self._counted(peer):
+            facts = {"study": ticket.study, "ticket": ticket.kind, "round": ticket.round}
+            self.domain.ledger.append("ticket.refused", **facts, reason=error.what, count=count)
+            self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
 
     def _counted(self, peer: str) -> int:
         """Return how many there are of a peer, where this one is to be told; else 0."""

@@ -11,12 +11,15 @@ from syft_job.models import JobStatus
 
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.policy import review
-from fedpriv.errors import UntrustedError
+from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.files import sha256_hex
 from fedpriv.protection import sign
 from fedpriv.study import CodeRequest
 from fedpriv.training.recipe import stock_recipe
 from fedpriv.transport import OwnerSession
+
+MOST_UNDECIDED = 100
+"""Requests of one researcher that wait for a data owner; each is read by people, and looked through before."""
 
 
 def key_of(job: JobRef) -> tuple[str, str]:
@@ -50,6 +53,8 @@ class RequestDesk:
 
         Raises
         ------
+        RefusedError
+            If too many of the researcher's wait for the data owner.
         FedprivError
             If it is no valid request.
         """
@@ -58,6 +63,7 @@ class RequestDesk:
             raise UntrustedError(
                 f"The plan's researcher is {request.plan.researcher.email}, not who sent it", kept="It was not kept"
             )
+        self._require_room(request, job.ds_email)
         if self.domain.requests.receive(request, job.ds_email):
             self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)
             self.notify(f"request {request.study[:12]} from {job.ds_email}: {request.plan.title}")
@@ -74,13 +80,22 @@ class RequestDesk:
             self.notify(f"request {request.study[:12]}: {decision.decision} ({decision.reason})")
         self._told[key_of(job)], self._studies[key_of(job)] = "", request.study
 
+    def _require_room(self, request: CodeRequest, researcher: str) -> None:
+        book = self.domain.requests
+        if not book.holds(request.study) and book.undecided(researcher) >= MOST_UNDECIDED:
+            raise RefusedError(
+                f"{MOST_UNDECIDED} requests of {researcher} wait for the data owner already",
+                kept="It was not kept",
+                todo="have the data owner decide on them, then submit it as a new study",
+            )
+
     def publish_decisions(self, session: OwnerSession) -> bool:
         """Tell researchers what was decided, also by a person in another process; return whether anything was."""
         published = False
         for job in session.jobs():
             if not self.knows(job):
                 continue
-            decision = self.domain.requests.get(self._studies[key_of(job)]).decision
+            decision = self.domain.requests.decision(self._studies[key_of(job)])  # at every poll: not the whole request
             digest = sha256_hex(decision.model_dump_json().encode())
             if self._told[key_of(job)] != digest:
                 signed = sign(self.domain.keys, "decision", decision)

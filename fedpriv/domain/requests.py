@@ -78,6 +78,15 @@ class RequestBook:
         write_json(folder / "received.json", {"researcher": researcher, "received_s": round(time.time(), 3)})
         return True
 
+    def holds(self, study: str) -> bool:
+        """Say whether a request was received, by its whole id."""
+        return (self._folder / study / "received.json").exists()
+
+    def undecided(self, researcher: str) -> int:
+        """Return how many requests of a researcher wait for a decision."""
+        waiting = (study for study in self.studies() if self.decision(study).decision == "pending")
+        return sum(self.researcher(study) == researcher for study in waiting)
+
     def find(self, study: str) -> str:
         """Return the whole id of a request by an unambiguous beginning of it, without reading its files.
 
@@ -93,6 +102,10 @@ class RequestBook:
             what = f"{len(found)} requests begin" if found else "No request begins"
             raise ConfigError(f"{what} with {study!r}", todo="see `fedpriv domain requests`")
         return found[0]
+
+    def researcher(self, study: str) -> str:
+        """Return who sent a request, without reading its files. Raises as :meth:`find`."""
+        return str(read_json(self._folder / self.find(study) / "received.json")["researcher"])
 
     def get(self, study: str) -> StoredRequest:
         """Return a request by its id or an unambiguous beginning of it.

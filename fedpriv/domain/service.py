@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
 _MOST_REFUSED = 64
 """Jobs that are refused before others are answered."""
+_MOST_WAITING = 64
+"""Jobs of one researcher that wait, and are looked at in each pass; an honest one has one in each of its studies."""
 _VERSION_SECONDS = 60.0
 """How often a researcher whose job was not understood is asked for its version again."""
 _SETTLED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.REJECTED)
@@ -86,6 +89,7 @@ class DomainService:
         self._tickets = TicketDesk(
             domain=domain,
             announcer=self._announcer,
+            refusals=self._refusals,
             versions=self._versions,
             on_result=lambda: self._marking.put(None),
         )
@@ -207,9 +211,9 @@ class DomainService:
         )
 
     def _handle_jobs(self) -> None:
-        refused = 0
+        refused, waiting = 0, Counter[str]()
         for job in self._session.jobs():
-            if key_of(job) in self._settled or self._requests.knows(job):
+            if self._is_done_with(job) or waiting[job.ds_email] == _MOST_WAITING:
                 continue
             try:
                 self._handle(job)
@@ -231,8 +235,12 @@ class DomainService:
                 )
                 self._refuse(job, unforeseen(error))
                 refused += 1
+            waiting[job.ds_email] += not self._is_done_with(job)
             if refused == _MOST_REFUSED:
                 return  # answers of others go out first; the rest of these comes after the next poll
+
+    def _is_done_with(self, job: JobRef) -> bool:
+        return key_of(job) in self._settled or self._requests.knows(job)
 
     def _handle(self, job: JobRef) -> None:
         code = self._session.code_folder(job)

@@ -14,6 +14,7 @@ from fedpriv.domain.announcer import Announcer
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.missing import MissingBlobs
+from fedpriv.domain.refusals import Refusals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.tickets import StudyWork, failure
@@ -42,6 +43,8 @@ class TicketDesk:
         The opened domain.
     announcer : Announcer
         Told what is done and what waits.
+    refusals : Refusals
+        Told what was not carried out.
     versions : VersionCheck
         Asked whether all parties of a ticket understand each other.
     on_result : Callable[[], None]
@@ -50,6 +53,7 @@ class TicketDesk:
 
     domain: Domain
     announcer: Announcer
+    refusals: Refusals
     versions: VersionCheck
     on_result: Callable[[], None]
     _session: OwnerSession = field(init=False)
@@ -109,7 +113,7 @@ class TicketDesk:
             raise UntrustedError("The ticket is for another domain or has another name", kept="Nothing was run")
         if ticket.round == 0 and ticket.kind not in _WITHOUT_A_ROUND:
             raise UntrustedError(f"The ticket to {ticket.kind} names no round", kept="Nothing was run")
-        if self.domain.requests.get(ticket.study).researcher != job.ds_email:
+        if self.domain.requests.researcher(ticket.study) != job.ds_email:
             raise UntrustedError("The ticket is for a study of another researcher", kept="Nothing was run")
         return ticket, sha256_hex(canonical_json(signed.payload))
 
@@ -166,7 +170,7 @@ class TicketDesk:
 
     def _require_understanding(self, ticket: Ticket, folder: StudyFolder) -> None:
         """Refuse a ticket whose researcher or members run versions that are apart from ours, before anything runs."""
-        researcher = self._researchers[self.domain.requests.get(ticket.study).researcher]
+        researcher = self._researchers[self.domain.requests.researcher(ticket.study)]
         known = folder.identities() if ticket.members else {}
         members = [known[email] for email in ticket.members if email in known]
         self.versions.require([researcher, *members], kept="Nothing was run", again=ticket.kind == "prepare")
@@ -180,10 +184,7 @@ class TicketDesk:
         return self._works.of(stored, folder, self._session.blobs)
 
     def _failure(self, ticket: Ticket, digest: str, error: FedprivError) -> Result:
-        self.domain.ledger.append(
-            "ticket.refused", study=ticket.study, ticket=ticket.kind, round=ticket.round, reason=error.what
-        )
-        self.announcer.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")
+        self.refusals.of_ticket(self.domain.requests.researcher(ticket.study), ticket, error)
         work = self._works.opened(ticket.study) if self._works else None
         retired = work.context.key_room.retired_key() if work else ""
         return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)
@@ -202,7 +203,7 @@ class TicketDesk:
         """Say to people here, and to the researcher, that a ticket waits."""
         if self.announcer.state(state):
             progress = Progress(study=ticket.study, round=ticket.round, state="waiting")
-            self.tell_progress(self.domain.requests.get(ticket.study).researcher, progress)
+            self.tell_progress(self.domain.requests.researcher(ticket.study), progress)
 
     def tell_progress(self, researcher: str, progress: Progress) -> float:
         """Have a researcher told where their study is; return the seconds that telling took last."""

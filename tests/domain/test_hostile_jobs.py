@@ -9,6 +9,7 @@ from syft_job.models import JobStatus
 from fedpriv.domain import refusals
 from fedpriv.domain import service as services
 from fedpriv.domain.trouble import is_of_the_machine
+from fedpriv.errors import RefusedError
 from fedpriv.protection import sign
 from tests.domain.conftest import ADA
 from tests.domain.test_other_researchers import EVE, eve, service, ticket, two
@@ -155,3 +156,41 @@ def test_tickets_before_the_first_round_need_none(service, code_request, ada, ki
     service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
     assert handled(service)[ADA, asked.name][0] is JobStatus.DONE
     assert service.done == [(kind, 0)]
+
+
+def test_tickets_that_wait_without_end_keep_no_other_researcher_waiting(service, code_request, ada, eve, monkeypatch):
+    monkeypatch.setattr(services, "_MOST_WAITING", 3)
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+    looked = []
+
+    def is_undecided(ticket):
+        looked.append(ticket.retry)
+        return True
+
+    service.work.releasing.is_undecided = is_undecided
+    for retry in range(10):
+        asked = ticket(code_request, kind="consent", round=1, retry=retry)
+        service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    service.letters.add(EVE, "zzz", {"plan.yaml": "a: [\n"})
+    assert handled(service)[EVE, "zzz"][0] is JobStatus.REJECTED
+    assert looked == [0, 1, 2]
+
+
+def test_tickets_that_are_refused_do_not_fill_the_ledger(service, code_request, ada, two, monkeypatch):
+    monkeypatch.setattr(refusals, "NOTED", 5)
+    service.letters.add(ADA, "request-1", code_request.files)
+    handled(service)
+
+    def refuses(ticket, digest):
+        raise RefusedError("no such round")
+
+    service.work.carry_out = refuses
+    for number in range(1, 11):
+        asked = ticket(code_request, kind="train", round=number)
+        service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    answers = handled(service)
+    assert sum(status is JobStatus.REJECTED for status, _ in answers.values()) == 10, "each is answered"
+    noted = [entry.facts for entry in two.ledger.entries() if entry.kind == "ticket.refused"]
+    assert [facts["count"] for facts in noted] == [1, 2, 3, 4, 5, 8]
+    assert noted[0]["reason"] == "no such round"

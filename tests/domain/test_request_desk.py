@@ -4,8 +4,9 @@ import pytest
 from syft_job.job_ref import JobRef
 from syft_job.models import JobStatus
 
+from fedpriv.domain import request_desk
 from fedpriv.domain.request_desk import RequestDesk
-from fedpriv.errors import FedprivError
+from fedpriv.errors import FedprivError, RefusedError
 from fedpriv.protection import open_signed
 from fedpriv.study import RequestDecision, Signed
 from tests.domain.conftest import ADA
@@ -78,3 +79,32 @@ def test_what_is_no_request_is_not_kept(domain, job, code):
         desk.receive(job, code)
     assert not desk.knows(job)
     assert "request.received" not in kinds(domain)
+
+
+def test_a_flood_of_requests_ends_and_known_ones_are_known_after_a_restart(domain, job, code, tmp_path, monkeypatch):
+    """Each is another plan to the byte; the data owner has to read every one that is kept."""
+    monkeypatch.setattr(request_desk, "MOST_UNDECIDED", 3)
+    plan = (code / "plan.yaml").read_text()
+    (code / "helper.py").write_text("x = 1\n")  # not the stock recipe: a person decides
+    desk = RequestDesk(domain=domain, notify=lambda sentence: None)
+    for number in range(3):
+        (code / "plan.yaml").write_text(f"{plan}# {number}\n")
+        desk.receive(job, code)
+    (code / "plan.yaml").write_text(f"{plan}# 3\n")
+    with pytest.raises(RefusedError, match=r"3 requests of ada@y\.org wait for the data owner already"):
+        desk.receive(job, code)
+    assert kinds(domain).count("request.received") == 3
+    (code / "plan.yaml").write_text(f"{plan}# 2\n")
+    RequestDesk(domain=domain, notify=lambda sentence: None).receive(job, code)
+    domain.reject(domain.requests.studies()[0], "no")
+    (code / "plan.yaml").write_text(f"{plan}# 3\n")
+    desk.receive(job, code)
+
+
+def test_telling_decisions_reads_no_request_and_a_damaged_one_holds_nobody_up(domain, job, code, code_request):
+    desk, letters = RequestDesk(domain=domain, notify=lambda sentence: None), Letters(job)
+    desk.receive(job, code)
+    frozen = domain.requests.recipe_path(code_request.study)
+    frozen.chmod(0o600)
+    frozen.write_text("changed\n")
+    assert desk.publish_decisions(letters)
