@@ -51,6 +51,8 @@ _LIST_SECONDS = 10.0
 What a listing showed is gone through whole, however many gaps there are: else each thing that somebody puts between
 two messages would cost its reader this long.
 """
+_MOST_IN_A_BOX = 20_000
+"""Things in a peer's box: over so many, what lies behind a gap is not looked for, and nobody else waits for it."""
 _TIDY_SECONDS = 10.0
 """So long at a time is deleted in one box: others wait, and somebody may have put any number of things there."""
 
@@ -139,8 +141,9 @@ class StoreConnection(SyftboxPlatformConnection):
         decided = {
             email for email, entry in self._get_peers_json().items() if entry["state"] in ("accepted", "rejected")
         }
-        known = (name for name in self._store.names() if name in self._settings.pins and name not in decided)
-        return [email for email in known if self._store.exists(self.key_from(email, "peer"))]
+        # Nothing is listed: what others put beside the parties' folders is nothing to us.
+        asking = (email for email in self._settings.pins if email not in decided)
+        return [email for email in asking if self._store.exists(self.key_from(email, "peer"))]
 
     def _get_peers_json(self, force_download: bool = False) -> dict[str, Any]:
         path = self._settings.state_folder / "peers.json"
@@ -242,7 +245,9 @@ class StoreConnection(SyftboxPlatformConnection):
         listed_s, numbers = self._listed.get(folder, (-_LIST_SECONDS, []))
         place = bisect.bisect_right(numbers, after)
         if place == len(numbers) and now - listed_s >= _LIST_SECONDS:
-            numbers = [int(e.name) for e in self._store.entries(folder) if _is_numbered(e.name)]
+            self._listed[folder] = now, []  # also where there is too much
+            found = self._store.entries(folder, most=_MOST_IN_A_BOX)
+            numbers = [int(entry.name) for entry in found if _is_numbered(entry.name)]
             self._listed[folder] = now, numbers
             place = bisect.bisect_right(numbers, after)
         return numbers[place] if place < len(numbers) and numbers[place] < MOST_MESSAGES else None

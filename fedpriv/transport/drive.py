@@ -83,13 +83,13 @@ class DriveFiles:
             with self._connection() as connection:
                 return bytes(request.execute(http=connection))[:limit]
 
-    def list(self, path: str) -> list[Item]:
+    def list(self, path: str, limit: int) -> list[Item]:
         with self._plain_errors():
-            found = self._search(f"'{self._folder(path)}' in parents and trashed = false")
+            found = self._search(f"'{self._folder(path)}' in parents and trashed = false", limit)
         elder: dict[str, Found] = {}
         for item in sorted(found, key=_age):
             elder.setdefault(item["name"], item)
-        return [_item(item) for item in elder.values()]
+        return [_item(item) for item in elder.values()][:limit]
 
     def look(self, path: str) -> Item:
         with self._plain_errors():
@@ -158,7 +158,7 @@ class DriveFiles:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def _search(self, query: str) -> list[Found]:
+    def _search(self, query: str, limit: int = _PAGE) -> list[Found]:
         found: list[Found] = []
         page = None
         while True:
@@ -172,7 +172,7 @@ class DriveFiles:
             )
             found += answer.get("files", [])
             page = answer.get("nextPageToken")
-            if not page:
+            if not page or len(found) >= limit:
                 return found
 
     def _remove(self, file_id: str) -> None:

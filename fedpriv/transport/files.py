@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,8 +70,8 @@ class Files(Protocol):
         """Return at most ``limit`` bytes of a file; ``FileNotFoundError`` if there is none there."""
         ...
 
-    def list(self, path: str) -> list[Item]:
-        """Return what lies in a folder; ``FileNotFoundError`` if there is none."""
+    def list(self, path: str, limit: int) -> list[Item]:
+        """Return what lies in a folder, ``limit`` things at the most; ``FileNotFoundError`` if there is none."""
         ...
 
     def look(self, path: str) -> Item:
@@ -154,11 +155,14 @@ class FsspecFiles:
             data = stream.read(limit)
         return data if isinstance(data, bytes) else data.encode()
 
-    def list(self, path: str) -> list[Item]:
+    def list(self, path: str, limit: int) -> list[Item]:
         self._require_root()
+        if self._is_local:  # not by fsspec, which reads a folder to its end, whatever somebody put there
+            with _only_os_errors(), os.scandir(path) as entries:
+                return [item for entry in islice(entries, limit) if (item := _local_item(entry)) is not None]
         with _only_os_errors():
             found = self._filesystem.ls(path, detail=True, refresh=True)
-        return [_item(item) for item in found]
+        return [_item(item) for item in found[:limit]]
 
     def look(self, path: str) -> Item:
         if self._is_local and Path(path).is_symlink():
@@ -203,6 +207,17 @@ class FsspecFiles:
             _SEEN.add(self._root)
         elif self._root in _SEEN:
             raise unreachable(self._root, "the folder is gone: is the share mounted?")
+
+
+def _local_item(entry: os.DirEntry[str]) -> Item | None:
+    """Return what lies in a folder of this machine; None if it went away since it was listed."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    is_file = entry.is_file(follow_symlinks=False)
+    size_bytes = found.st_size if is_file else 0
+    return Item(name=entry.name, size_bytes=size_bytes, is_file=is_file, modified_s=found.st_mtime)
 
 
 def _item(found: dict[str, Any]) -> Item:

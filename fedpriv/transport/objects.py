@@ -91,12 +91,13 @@ class ObjectFiles:
                 found = self._obstore.get(self._store, path, options={"range": (0, limit)})
             return bytes(found.bytes())[:limit]
 
-    def list(self, path: str) -> list[Item]:
+    def list(self, path: str, limit: int) -> list[Item]:
         with self._plain_errors():
             found = self._obstore.list_with_delimiter(self._store, path or None)
         folders = [Item(name=_last(name), size_bytes=0, is_file=False) for name in found["common_prefixes"]]
         # Some servers and consoles keep an empty object in the name of a folder.
-        return folders + [_item(item) for item in found["objects"] if item["path"].strip("/") != path.strip("/")]
+        objects = [_item(item) for item in found["objects"] if item["path"].strip("/") != path.strip("/")]
+        return (folders + objects)[:limit]  # the library asks for all of them
 
     def look(self, path: str) -> Item:
         with self._plain_errors():

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
@@ -74,8 +75,8 @@ class SftpFiles:
     def read(self, path: str, limit: int) -> bytes:
         return self._run(lambda client: _read(client, path, limit))
 
-    def list(self, path: str) -> list[Item]:
-        return self._run(lambda client: _list(client, path))
+    def list(self, path: str, limit: int) -> list[Item]:
+        return self._run(lambda client: _in_time(_list(client, path, limit)))
 
     def look(self, path: str) -> Item:
         return self._run(lambda client: _look(client, path))
@@ -318,9 +319,17 @@ async def _in_window(
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _list(client: asyncssh.SFTPClient, path: str) -> list[Item]:
-    found = await _in_time(client.readdir(path))
-    return [_item(str(entry.filename), entry.attrs) for entry in found if entry.filename not in (".", "..")]
+async def _list(client: asyncssh.SFTPClient, path: str, limit: int) -> list[Item]:
+    found: list[Item] = []
+    # By bytes: one name that is no UTF-8, which anybody can give to a file of theirs, would end the whole listing.
+    async with contextlib.aclosing(client.scandir(os.fsencode(path))) as entries:  # type: ignore[type-var]
+        async for entry in entries:
+            name = os.fsdecode(entry.filename)
+            if name not in (".", ".."):
+                found.append(_item(name, entry.attrs))
+            if len(found) >= limit:
+                break
+    return found
 
 
 async def _look(client: asyncssh.SFTPClient, path: str) -> Item:

@@ -29,6 +29,8 @@ _KINDS = {
     "webdav": "webdav:WebdavFiles",
 }
 """Which class opens an address, by what stands before ``://``; imported when an address needs it."""
+MOST_LISTED = 200_000
+"""Things in one folder; of more none is looked at. Honest parties leave some thousands, and delete what was taken."""
 _LOOKS_S = (0.0, 0.1, 0.4, 1.5, 3.0)
 """Pauses before looks at what was put, where it is not known that it is there at once."""
 
@@ -161,9 +163,17 @@ class Store:
         """Return the names of the folders and objects directly below ``prefix``, sorted; odd names are left out."""
         return [entry.name for entry in self._entries(prefix)]
 
-    def entries(self, prefix: str) -> list[Entry]:
-        """Return the objects directly below ``prefix``, sorted by name."""
-        return list(self._entries(prefix, files_only=True))
+    def entries(self, prefix: str, *, most: int = MOST_LISTED) -> list[Entry]:
+        """Return the objects directly below ``prefix``, sorted by name.
+
+        Raises
+        ------
+        TransportError
+            If the store does not say.
+        UntrustedError
+            If more than ``most`` things lie there.
+        """
+        return list(self._entries(prefix, files_only=True, most=most))
 
     def stamp(self, prefix: str) -> int | None:
         """Return what changes when an object is put directly below ``prefix``; None where only listing tells.
@@ -198,14 +208,20 @@ class Store:
         except OSError as error:
             raise TransportError(f"The store refused to remove {prefix} ({error})") from error
 
-    def _entries(self, prefix: str, *, files_only: bool = False) -> Iterator[Entry]:
+    def _entries(self, prefix: str, *, files_only: bool = False, most: int = MOST_LISTED) -> Iterator[Entry]:
         path = self._path(prefix) if prefix else self._root
         try:
-            found = with_retries(lambda: self._files.list(path))
+            found = with_retries(lambda: self._files.list(path, most + 1))
         except FileNotFoundError:
             return
         except OSError as error:
             raise TransportError(f"The store refused to list {prefix or 'its root'} ({error})") from error
+        if len(found) > most:
+            raise UntrustedError(
+                f"More than {most} things lie in {prefix or 'the root'} of the store",
+                kept="None of them was looked at",
+                todo="ask who runs the store what they are, and have them removed",
+            )
         for item in sorted(found, key=lambda item: item.name):
             if _PART.fullmatch(item.name) and (not files_only or item.is_file):
                 yield Entry(name=item.name, size_bytes=item.size_bytes, modified_s=item.modified_s)

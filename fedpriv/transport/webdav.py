@@ -137,9 +137,10 @@ class WebdavFiles:
                         break
             return bytes(data[:limit])
 
-    def list(self, path: str) -> list[Item]:
+    def list(self, path: str, limit: int) -> list[Item]:
         with self._plain_errors():
-            return [_item(found) for found in self._client.ls(path, detail=True) if isinstance(found, dict)]
+            found = [_item(one) for one in self._client.ls(path, detail=True) if isinstance(one, dict)]
+        return found[:limit]
 
     def look(self, path: str) -> Item:
         with self._plain_errors():
@@ -165,7 +166,7 @@ class WebdavFiles:
     def remove_folder(self, path: str) -> None:
         """Remove a folder if it is empty: the protocol's own DELETE would take what is in it."""
         with contextlib.suppress(FileNotFoundError):
-            if not self.list(path):
+            if not self.list(path, 1):
                 self._folders.discard(path)
                 self.remove(path)
 

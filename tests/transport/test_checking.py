@@ -93,7 +93,7 @@ def test_a_moment_without_the_object_is_a_warning(tmp_path, monkeypatch):
 
 
 def test_listings_that_lag_are_found(tmp_path, monkeypatch):
-    broken(monkeypatch, list=lambda real: lambda self, path: [])
+    broken(monkeypatch, list=lambda real: lambda self, path, limit: [])
     assert states(check_store(str(tmp_path / "s"), megabytes=1))["listing"] == "failed"
 
 
@@ -209,7 +209,7 @@ def test_the_command_says_it_in_a_table_or_in_json(tmp_path, monkeypatch):
     assert "Studies work over this store" in done.output
     done = run(app, ["store", "check", str(tmp_path / "s"), "--megabytes", "1", "--json"])
     assert [found["name"] for found in json.loads(done.output)["findings"]] == NAMES
-    broken(monkeypatch, list=lambda real: lambda self, path: [])
+    broken(monkeypatch, list=lambda real: lambda self, path, limit: [])
     done = run(app, ["store", "check", str(tmp_path / "s"), "--megabytes", "1"])
     assert done.exit_code == 1
     assert "do not work over this store" in done.output

@@ -159,6 +159,15 @@ def test_odd_names_are_refused(store, key):
 
 
 @every_kind
+def test_of_a_folder_with_too_much_in_it_nothing_is_looked_at(store):
+    for number in range(4):
+        store.put(f"a@x.org/outbox/{number:012d}", b"x")
+    assert len(store.entries("a@x.org/outbox", most=4)) == 4
+    with pytest.raises(UntrustedError, match=r"More than 3 things lie in a@x\.org/outbox"):
+        store.entries("a@x.org/outbox", most=3)
+
+
+@every_kind
 def test_threads_do_not_mix_their_objects(store):
     data = {f"a/k{n}": os.urandom(n * 30_000 + 1) for n in range(8)}
     with ThreadPoolExecutor(8) as threads:
@@ -331,7 +340,7 @@ def test_what_a_refused_write_over_webdav_leaves_is_removed(webdav, tmp_path, mo
         store.put("a/k", b"new")
     monkeypatch.undo()
     assert store.get("a/k", max_bytes=9) == b"old"
-    assert [item.name for item in store._files.list(f"{store._root}/a")] == ["k"]
+    assert [item.name for item in store._files.list(f"{store._root}/a", 9)] == ["k"]
 
 
 # -- servers that are away -------------------------------------------------------------------------------------------

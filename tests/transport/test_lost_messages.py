@@ -312,9 +312,9 @@ def test_what_a_listing_shows_and_is_not_there_is_passed_over(pair, monkeypatch)
     submit(pair, "job-2")
     entries = type(pair.owner.connection.store).entries
 
-    def with_one_more(store, prefix):
+    def with_one_more(store, prefix, **most):
         ghosts = [Entry(name=lying.name, size_bytes=1)] if prefix.endswith("/inbox") else []
-        return [*ghosts, *entries(store, prefix)]
+        return [*ghosts, *entries(store, prefix, **most)]
 
     monkeypatch.setattr(type(pair.owner.connection.store), "entries", with_one_more)
     pair.owner.poll()

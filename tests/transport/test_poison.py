@@ -118,6 +118,26 @@ def test_the_others_go_on(parties, things, what):
     researcher.poll()
 
 
+def test_boxes_without_end_keep_nobody_else_waiting(parties, monkeypatch):
+    monkeypatch.setattr(connection, "_MOST_IN_A_BOX", 50)
+    store, owners, researchers = parties
+    owner, researcher = owners["good@x.org"], researchers["ada@y.org"]
+    for box in (
+        store / "eve@y.org" / "to" / "good@x.org" / "inbox",
+        store / "evil@x.org" / "to" / "ada@y.org" / "outbox",
+    ):
+        for number in range(100, 200):
+            (box / f"{number:012d}").write_bytes(b"x")
+    researcher.submit("good@x.org", "job-2", {"train.py": b"x = 2\n"}, entrypoint="train.py")
+    owner.poll()
+    (job,) = (job for job in owner.jobs() if (job.job_name, job.ds_email) == ("job-2", "ada@y.org"))
+    owner.answer(job, JobStatus.DONE, {"result.json": b"{}"})
+    owner.poll()
+    researcher.poll()
+    assert researcher.output("good@x.org", "job-2", "result.json") == b"{}"
+    assert [who for who, why in researcher.refused() if "More than 50 things" in why] == ["evil@x.org"]
+
+
 def poison(folder, things, what):
     for thing in things:
         path = Path(os.path.normpath(folder / thing))

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,14 @@ def test_every_size_comes_back_as_it_was_put(store, size):
     store.put("k", data)
     assert store.get("k", max_bytes=size) == data
     assert store.get("k", max_bytes=10 * size + 1) == data
+
+
+def test_names_that_are_no_text_are_passed_over(server, store):
+    """Anybody can give one to a file of theirs."""
+    store.put("a/k", b"one")
+    folder = next(path for path in server.root.rglob("a") if store._root.endswith(path.parent.name))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe")).write_bytes(b"x")
+    assert [entry.name for entry in store.entries("a")] == ["k"]
 
 
 @pytest.mark.parametrize(("server_takes", "asked"), [(16, 32), (32, 32), (100, 100), (255, 128), (4096, 128)])
@@ -167,7 +176,7 @@ def test_what_a_refused_write_leaves_is_removed(server, store, monkeypatch):
     monkeypatch.undo()
     assert store.get("k", max_bytes=9) == b"old"
     files, _ = SftpFiles.open(server.url)
-    assert not [item.name for item in files.list(store._root) if item.name != "k"]
+    assert not [item.name for item in files.list(store._root, 9) if item.name != "k"]
 
 
 # -- sessions over it ------------------------------------------------------------------------------------------------
