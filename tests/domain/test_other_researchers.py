@@ -12,7 +12,7 @@ from fedpriv.domain import Domain
 from fedpriv.domain.service import DomainService
 from fedpriv.errors import TransportError, UnreachableError
 from fedpriv.protection import IdentityKeys, sign, signed_identity
-from fedpriv.study import Result, Ticket
+from fedpriv.study import Progress, Result, Ticket
 from fedpriv.study.plan import MemberChoice
 from fedpriv.transport.store import Store
 from tests.domain.conftest import ADA
@@ -27,6 +27,11 @@ class Letters:
     root: Path
     refs: list[JobRef] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[JobStatus, str]] = field(default_factory=dict)
+    progress: list[tuple[str, Progress]] = field(default_factory=list)
+
+    @property
+    def blobs(self):
+        return SimpleNamespace(show_progress=lambda *news: self.progress.append(news))
 
     def add(self, sender, name, files):
         folder = self.root / sender / name
