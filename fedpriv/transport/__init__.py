@@ -12,7 +12,8 @@ from fedpriv.transport.store import Store, checked_address, require_whole
 
 if TYPE_CHECKING:
     from fedpriv.transport.blobs import BlobChannel
-    from fedpriv.transport.datasite import OwnerSession, ResearcherSession
+    from fedpriv.transport.owner_session import OwnerSession
+    from fedpriv.transport.researcher_session import ResearcherSession
     from fedpriv.transport.session_settings import SessionSettings
 
 __all__ = [
@@ -31,8 +32,8 @@ __all__ = [
 
 _LATER = {
     "BlobChannel": "fedpriv.transport.blobs",
-    "OwnerSession": "fedpriv.transport.datasite",
-    "ResearcherSession": "fedpriv.transport.datasite",
+    "OwnerSession": "fedpriv.transport.owner_session",
+    "ResearcherSession": "fedpriv.transport.researcher_session",
     "SessionSettings": "fedpriv.transport.session_settings",
 }
 

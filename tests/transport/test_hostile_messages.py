@@ -9,7 +9,7 @@ from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.transport import OwnerSession
-from fedpriv.transport import datasite as sessions
+from fedpriv.transport import session as sessions
 from fedpriv.transport.messages import Address, pack_message, padded, unpack_message
 from tests.transport.conftest import OWNER, RESEARCHER
 

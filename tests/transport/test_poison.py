@@ -12,7 +12,7 @@ from syft_job.models import JobStatus
 
 from fedpriv.study import Progress
 from fedpriv.transport import OwnerSession, ResearcherSession, connection, create_transport_keys
-from fedpriv.transport import datasite as sessions
+from fedpriv.transport import session as sessions
 from tests.transport.conftest import settings
 
 DOMAINS, RESEARCHERS = ("good@x.org", "evil@x.org"), ("ada@y.org", "eve@y.org")

@@ -11,7 +11,8 @@ from syft.sync.peers.peer import Peer
 from syft.sync.peers.peer_store import PeerStore
 
 from fedpriv.errors import SignatureError
-from fedpriv.transport import OwnerSession, create_transport_keys, datasite, prekeys
+from fedpriv.transport import OwnerSession, create_transport_keys, prekeys
+from fedpriv.transport import session as session_module
 from fedpriv.transport.prekeys import RenewedKeys, checked_bundle
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
 
@@ -152,7 +153,7 @@ def test_a_changed_bundle_message_is_refused(two, change):
 
 @pytest.fixture
 def eager(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasite, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
     return make_pair(tmp_path)
 
 

@@ -20,7 +20,7 @@ from syft_rds.config import SyftRDSClientConfig
 from fedpriv.errors import TransportError
 from fedpriv.transport import OwnerSession, syncing
 from fedpriv.transport.connection import StoreConnection
-from fedpriv.transport.datasite import _manager_config
+from fedpriv.transport.session import _manager_config
 from tests.transport.conftest import OWNER, RESEARCHER
 
 
@@ -121,7 +121,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one_whole(pair, monkeypat
     def full(path, data, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("fedpriv.transport.datasite.write_atomic", full)
+    monkeypatch.setattr("fedpriv.transport.owner_session.write_atomic", full)
     with pytest.raises(OSError, match="No space"):
         pair.owner.answer(job, JobStatus.DONE, {})
     assert pair.owner.status(job) is JobStatus.APPROVED

@@ -8,7 +8,8 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UnreachableError
-from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, datasite, files
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, files
+from fedpriv.transport import session as session_module
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -53,7 +54,7 @@ def test_waiting_ends_soon_after_something_came_and_else_in_time(pair, monkeypat
 
     mark = session.news()
     clock = Clock((1.0, put("00000001-one")))
-    monkeypatch.setattr(datasite, "time", clock)
+    monkeypatch.setattr(session_module, "time", clock)
     session.wait(mark, 60.0)
     assert 1.0 <= clock.now < 1.1
     assert session.news() != mark
@@ -64,14 +65,14 @@ def test_waiting_ends_soon_after_something_came_and_else_in_time(pair, monkeypat
 def test_what_came_before_waiting_began_ends_it_too(pair, monkeypatch):
     mark = pair.owner.news()
     pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
-    monkeypatch.setattr(datasite, "time", clock := Clock())
+    monkeypatch.setattr(session_module, "time", clock := Clock())
     pair.owner.wait(mark, 60.0)
     assert clock.now < 0.1
 
 
 def test_a_store_that_cannot_tell_is_waited_for_in_one_sleep(pair, monkeypatch):
     monkeypatch.setattr(type(pair.owner.connection.store), "stamp", lambda self, prefix: None)
-    monkeypatch.setattr(datasite, "time", clock := Clock())
+    monkeypatch.setattr(session_module, "time", clock := Clock())
     slept = []
     clock.sleep = lambda seconds, sleep=clock.sleep: (slept.append(seconds), sleep(seconds))
     pair.owner.wait(pair.owner.news(), 3.0)
