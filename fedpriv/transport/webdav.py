@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from fedpriv.errors import ConfigError
+from fedpriv.errors import ConfigError, TransportError
 from fedpriv.study.section import Section
 from fedpriv.transport.address import is_loopback, port_of, split_address
 from fedpriv.transport.files import Item, temporary_name, unreachable
@@ -202,7 +202,7 @@ class WebdavFiles:
     @contextlib.contextmanager
     def _plain_errors(self) -> Iterator[None]:
         import httpx
-        from webdav4.client import BadGatewayError, ClientError, HTTPError, InsufficientStorage, ResourceNotFound
+        from webdav4.client import BadGatewayError, HTTPError, InsufficientStorage, ResourceNotFound
 
         where = self._address.base_url
         try:
@@ -219,7 +219,9 @@ class WebdavFiles:
             if error.status_code in _BUSY:
                 raise unreachable(where, f"it answered {error.status_code}") from error
             raise OSError(_refusal(error.status_code)) from error
-        except (ClientError, ValueError) as error:  # ValueError: its XML is none
+        except (OSError, TransportError):
+            raise
+        except Exception as error:  # a client's, and those of its reader of XML, which may be any
             raise OSError(f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
@@ -250,6 +252,8 @@ def _client(base_url: str, host: str, user: tuple[str, str] | None) -> Client:
     import httpx
     from webdav4.client import Client
 
+    from fedpriv.transport.webdav_answers import bound
+
     return Client(
         base_url,
         auth=user,
@@ -257,6 +261,8 @@ def _client(base_url: str, host: str, user: tuple[str, str] | None) -> Client:
         timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
         trust_env=not is_loopback(host),  # proxies
         follow_redirects=False,
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"response": [bound]},
     )
 
 
