@@ -10,9 +10,12 @@ from fedpriv.domain.domain import Domain
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.files import write_json
 from fedpriv.protection import signed_identity
+from fedpriv.protection.versions import signed_versions
 from fedpriv.study import CodeRequest, Identity
 from fedpriv.study.task import TaskChoice
+from fedpriv.study.versions import VERSIONS_FILE
 from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
+from fedpriv.transport.identity import IDENTITY_FILE
 
 
 def read_record(domain: Domain, on_progress: Progress = silent, *, again: bool = False) -> Record:
@@ -89,6 +92,7 @@ def connect(
             pins={email: identity.transport_key for email, identity in researchers.items()},
             on_refusal=on_refusal,
             transport=config.transport,
+            public={VERSIONS_FILE: signed_versions(domain.keys), IDENTITY_FILE: signed_identity(domain.keys)},
         )
     )
     VersionCheck(keys=domain.keys, store_url=config.store).publish()  # before the keys: who has them looks for it

@@ -149,6 +149,7 @@ class Researcher:
     def session(self, cohort: Mapping[str, Identity]) -> ResearcherSession:
         """Open a syft session with these domains."""
         from fedpriv.transport import ResearcherSession, SessionSettings
+        from fedpriv.transport.identity import IDENTITY_FILE
 
         return ResearcherSession(
             SessionSettings(
@@ -158,5 +159,6 @@ class Researcher:
                 keys_path=self.root / "state" / "keys" / "transport.json",
                 pins={email: identity.transport_key for email, identity in cohort.items()},
                 transport=self.config.transport,
+                public={VERSIONS_FILE: signed_versions(self.keys), IDENTITY_FILE: signed_identity(self.keys)},
             )
         )

@@ -9,6 +9,7 @@ from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder
 from fedpriv.transport.store import Store
 
+IDENTITY_FILE = "identity.json"
 MAX_IDENTITY_BYTES = 64 * 1024
 
 
@@ -38,9 +39,9 @@ def create_transport_keys(email: str, path: Path) -> str:
 
 def publish_identity(store_url: str, email: str, data: bytes) -> None:
     """Put a party's signed identity where others find it; they trust it only by its pinned fingerprint."""
-    Store.from_url(store_url).put(f"{email}/identity.json", data)
+    Store.from_url(store_url).put(f"{email}/{IDENTITY_FILE}", data)
 
 
 def read_identity(store_url: str, email: str) -> bytes | None:
     """Return the signed identity that ``email`` published on the store, unverified, or None."""
-    return Store.from_url(store_url).get(f"{email}/identity.json", max_bytes=MAX_IDENTITY_BYTES)
+    return Store.from_url(store_url).get(f"{email}/{IDENTITY_FILE}", max_bytes=MAX_IDENTITY_BYTES)

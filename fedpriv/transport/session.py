@@ -35,7 +35,7 @@ from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
 from fedpriv.transport.session_settings import SessionSettings
 from fedpriv.transport.spool import Spool
-from fedpriv.transport.syncing import remove_staging
+from fedpriv.transport.syncing import Clock, remove_staging
 from fedpriv.transport.watcher_syncing import WatcherSyncer
 
 _LOOK_SECONDS = 0.01
@@ -48,6 +48,9 @@ STATE_FILE = "state.yaml"
 
 _TEND_SECONDS = 30.0
 """How often keys, and the blobs that we sent, are looked at."""
+
+_SHOWN_SECONDS = 300.0
+"""How often it is looked whether what others read of us, such as our keys, still lies on the store."""
 
 _SETTLE_SECONDS = 0.003
 """From the first sign of a put, which creates a temporary file, until its rename is through."""
@@ -155,6 +158,7 @@ class Session:
         self.blobs = BlobChannel(self.connection, peers, spool=spool, upload_limit_mbit=limit)
         self._keys = peers
         self._tended_s: float | None = None
+        self._shown = Clock(_SHOWN_SECONDS)
         self._each_peer = EachPeer(settings.on_refusal)
         self._refresh_peers()
 
@@ -197,7 +201,7 @@ class Session:
             self.client.load_peers(force_download=True)
 
     def _tend(self) -> None:
-        """Renew our prekey when it is old, take those that peers renewed, and send again which blobs the store lost.
+        """Renew our prekey when it is old, take those that peers renewed, and put back what the store lost of ours.
 
         Looks every half minute.
         """
@@ -206,15 +210,32 @@ class Session:
             return
         self._tended_s = now
         self._keys.refresh()
+        if self._shown.is_due(self.settings.email):
+            for name, data in self.settings.public.items():
+                self._show(f"{self.settings.email}/{name}", data)
         self._each_peer.do(self._peers(), self._tend_to)
 
     def _tend_to(self, email: str) -> None:
         mark = f"bundle/{email}"
         if self.connection.journal.number(mark) != self._keys.generation:
-            self.connection.write_encryption_bundle(email, json.dumps(self._keys.bundle_message()))
+            self.connection.write_encryption_bundle(email, self._bundle())
             self.connection.journal.set({mark: self._keys.generation})
+        elif self._shown.is_due(email):
+            self._show(self.connection.key(email, "bundle.json"), self._bundle().encode())
         self.blobs.send_lost(email)
         self._take_keys(email)
+
+    def _bundle(self) -> str:
+        return json.dumps(self._keys.bundle_message())
+
+    def _show(self, key: str, data: bytes) -> None:
+        """Put what others read of us where it does not lie as it should."""
+        try:
+            lying = self.connection.store.get(key, max_bytes=len(data))
+        except UntrustedError:  # it is larger, or no file
+            lying = None
+        if lying != data:
+            self.connection.store.put(key, data)
 
     def _peers(self) -> list[str]:
         return [email for email in self.settings.pins if self.is_connected(email)]

@@ -29,6 +29,9 @@ class SessionSettings:
         Called with a peer and a reason: a message was put in quarantine, or what else it left was not used.
     transport : TransportChoice
         How we use our line.
+    public : Mapping[str, bytes]
+        What everybody reads of us, by its name below our prefix: whoever publishes it does so first, the session where
+        the store lost or changed it.
     """
 
     email: str
@@ -38,3 +41,4 @@ class SessionSettings:
     pins: Mapping[str, str]
     on_refusal: Callable[[str, str], None] = field(default=lambda peer, reason: None)
     transport: TransportChoice = field(default_factory=TransportChoice)
+    public: Mapping[str, bytes] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fedpriv.transport import (
     ResearcherSession,
     connection,
     create_transport_keys,
+    datasite,
     owner_syncing,
     quarantine,
     syncing,
@@ -131,6 +133,31 @@ def test_on_a_store_that_lost_what_was_sent_everything_arrives_in_the_end(tmp_pa
     assert [job.job_name for job in pair.owner.jobs()] == ["job-1", "job-2"]
     assert pair.refusals == []
     assert quarantined(pair, RESEARCHER) == []
+
+
+@pytest.mark.parametrize("how", ["emptied", "changed", "set back"])
+def test_what_others_read_of_a_party_is_put_back_without_a_restart(tmp_path, monkeypatch, how):
+    """Without it a new study, or a party with a restored backup, waits for keys and versions for ever."""
+    from tests.transport.conftest import make_pair
+
+    monkeypatch.setattr(datasite, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(datasite, "_SHOWN_SECONDS", 0.0)
+    pair = make_pair(tmp_path)
+    said = {"identity.json": b"{}", "fedpriv.json": b"{1}"}
+    pair.owner = OwnerSession(replace(pair.owner.settings, public=said))
+    pair.owner.poll()
+    store = tmp_path / "store"
+    bundle = store / OWNER / "to" / RESEARCHER / "bundle.json"
+    before = bundle.read_bytes()
+    if how == "emptied":
+        shutil.rmtree(store)
+        store.mkdir()
+    else:
+        for path in (bundle, *(store / OWNER / name for name in said)):
+            path.write_bytes(b"older" if how == "set back" else b"x" * 10**6)
+    pair.owner.poll()
+    assert {name: (store / OWNER / name).read_bytes() for name in said} == said
+    assert bundle.read_bytes() == before
 
 
 def test_what_both_took_is_deleted_and_a_box_does_not_grow(tmp_path, monkeypatch):
