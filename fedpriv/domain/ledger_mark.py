@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.ledger import Place
-from fedpriv.errors import RefusedError, SignatureError
+from fedpriv.errors import RefusedError, UntrustedError
 from fedpriv.files import canonical_json
 from fedpriv.protection import verify_bytes
 from fedpriv.study.messages import Base64Signature
@@ -63,14 +63,14 @@ class MarkKeeper:
 
     def shown(self) -> LedgerMark | None:
         """Return the mark that the store shows; None if there is none that this domain signed."""
-        data = self._store().get(self._key, max_bytes=_MAX_BYTES)
-        if data is None:
-            return None
         try:
+            data = self._store().get(self._key, max_bytes=_MAX_BYTES)
+            if data is None:
+                return None
             signed = _Signed.model_validate_json(data)
             body = _LABEL + canonical_json(signed.mark.model_dump(mode="json"))
             verify_bytes(self.domain.keys.identity, signed.signature, body, what="a mark of the ledger")
-        except (ValidationError, SignatureError):
+        except (ValidationError, UntrustedError):
             return None  # the store could hide it as well
         return signed.mark
 

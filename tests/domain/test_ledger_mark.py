@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,18 @@ def test_it_is_put_only_when_there_is_something_new(keeper, domain):
     domain.ledger.append("round.trained")
     keeper.publish()
     assert store.exists(key)
+
+
+@pytest.mark.parametrize("what", ["large", "a folder", "a link", "other JSON"])
+def test_what_is_no_mark_does_not_keep_a_domain_from_starting(keeper, domain, what):
+    """Whoever can write there could as well take the mark away."""
+    keeper.publish()
+    (path,) = Path(domain.config.store).rglob(MARK_FILE)
+    path.unlink()
+    if what == "a folder":
+        path.mkdir()
+    elif what == "a link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(bytes(10**6) if what == "large" else b"[" * 4000)
+    MarkKeeper(domain=domain).check()
