@@ -45,15 +45,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def open_plain(path: Path) -> int:
+def open_plain(path: Path | str, *, folder: int | None = None) -> int:
     """Open a regular file for reading, without following a link or waiting on a pipe; return its descriptor.
+
+    Parameters
+    ----------
+    folder : int, optional
+        Descriptor of the folder that a relative ``path`` begins at.
 
     Raises
     ------
     OSError
         If it is missing, a link, or not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a plain file", str(path))

@@ -19,6 +19,7 @@ from fedpriv.files import open_plain
 from fedpriv.transport.retrying import is_transient
 
 _TEMPORARY = ".part-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SEEN: set[str] = set()
 """Roots of stores that were there while this process ran."""
 
@@ -109,7 +110,11 @@ def unreachable(where: str, reason: str) -> UnreachableError:
 
 
 class FsspecFiles:
-    """A folder of this machine, or one in its memory, through fsspec."""
+    """A folder of this machine, or one in its memory, through fsspec.
+
+    *Guarantee*: below the root no link is followed. Whoever else writes to a shared folder could put one in the place
+    of a folder of ours, and have us write over our own keys.
+    """
 
     def __init__(self, filesystem: AbstractFileSystem, root: str, *, is_local: bool) -> None:
         self._filesystem, self._root = filesystem, root
@@ -137,19 +142,28 @@ class FsspecFiles:
             if not self._is_local:
                 self._filesystem.pipe_file(path, data)
                 return
-            self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            temporary = temporary_name(path)
-            try:
-                self._filesystem.pipe_file(temporary, data)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)  # on a full disk, what was written of it takes space
-                raise
+            name, temporary = Path(path).name, Path(temporary_name(path)).name
+            with self._opened(_folder_of(path), is_made=True) as folder:
+                try:
+                    opened = os.open(
+                        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder
+                    )
+                    with os.fdopen(opened, "wb") as stream:
+                        stream.write(data)
+                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                except BaseException:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(temporary, dir_fd=folder)  # on a full disk, what was written of it takes space
+                    raise
 
     def read(self, path: str, limit: int) -> bytes:
         self._require_root()
         if self._is_local:  # whoever else writes there may have put a pipe in the place, on which we would wait
-            with _only_os_errors(), os.fdopen(open_plain(Path(path)), "rb") as plain:
+            with (
+                _only_os_errors(),
+                self._opened(_folder_of(path)) as folder,
+                os.fdopen(open_plain(Path(path).name, folder=folder), "rb") as plain,
+            ):
                 return plain.read(limit)
         with _only_os_errors(), self._filesystem.open(path, "rb") as stream:
             data = stream.read(limit)
@@ -158,7 +172,7 @@ class FsspecFiles:
     def list(self, path: str, limit: int) -> list[Item]:
         self._require_root()
         if self._is_local:  # not by fsspec, which reads a folder to its end, whatever somebody put there
-            with _only_os_errors(), os.scandir(path) as entries:
+            with _only_os_errors(), self._opened(path) as folder, os.scandir(folder) as entries:
                 return [item for entry in islice(entries, limit) if (item := _local_item(entry)) is not None]
         with _only_os_errors():
             found = self._filesystem.ls(path, detail=True, refresh=True)
@@ -172,15 +186,19 @@ class FsspecFiles:
 
     def remove(self, path: str) -> None:
         with _only_os_errors():
-            self._filesystem.rm_file(path)
+            if not self._is_local:
+                self._filesystem.rm_file(path)
+                return
+            with self._opened(_folder_of(path)) as folder:
+                os.unlink(Path(path).name, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
         pass  # what is written first makes it: who only looks must not make a store where a share is not mounted
 
     def remove_folder(self, path: str) -> None:
         if self._is_local:
-            with contextlib.suppress(OSError):  # it is not empty, or gone
-                Path(path).rmdir()
+            with contextlib.suppress(OSError), self._opened(_folder_of(path)) as folder:  # it is not empty, or gone
+                os.rmdir(Path(path).name, dir_fd=folder)
 
     def stamp(self, path: str) -> int | None:
         if not self._is_local:
@@ -192,6 +210,33 @@ class FsspecFiles:
             if is_transient(error):
                 raise
             return 0
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, *, is_made: bool = False) -> Iterator[int]:
+        """Open a folder of this machine, step by step from the root on, and make what is missing of it.
+
+        Raises
+        ------
+        OSError
+            If a part of it is missing, or no folder: a link is none.
+        """
+        if is_made:
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+        folder = os.open(self._root, _FOLDER)
+        try:
+            for name in filter(None, path.removeprefix(self._root).split("/")):
+                if is_made:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=folder)
+                try:
+                    inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                except NotADirectoryError as error:
+                    raise NotADirectoryError(error.errno, "a link, or no folder", name) from error
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
 
     def _require_root(self) -> None:
         """Raise if the store's folder was there before in this process, and is gone: a new one would be another store.
@@ -207,6 +252,10 @@ class FsspecFiles:
             _SEEN.add(self._root)
         elif self._root in _SEEN:
             raise unreachable(self._root, "the folder is gone: is the share mounted?")
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _local_item(entry: os.DirEntry[str]) -> Item | None:

@@ -82,10 +82,10 @@ def test_what_was_written_of_a_refused_object_is_removed(tmp_path, monkeypatch):
     store = Store.from_url(str(tmp_path / "s"))
     store.put("k", b"old")
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(TransportError, match="No space left"):
         store.put("k", b"new")
     monkeypatch.undo()
@@ -113,3 +113,25 @@ def test_a_folder_that_went_away_is_no_new_store(tmp_path):
     assert not folder.exists()
     (tmp_path / "elsewhere").rename(folder)
     assert store.get("a@x.org/version.json", max_bytes=9) == b"1"
+
+
+def test_a_link_in_a_shared_folder_leads_nobody_into_files_of_its_own(tmp_path):
+    """Whoever else can write there would have a domain put its public keys over its private ones."""
+    keys = tmp_path / "state" / "keys"
+    keys.mkdir(parents=True)
+    private = keys / "identity.json"
+    private.write_text("private")
+    store = Store.from_url(str(tmp_path / "store"))
+    store.put("b@x.org/k", b"1")
+    (tmp_path / "store" / "a@x.org").symlink_to(keys)
+    (tmp_path / "store" / "b@x.org" / "to").symlink_to(tmp_path / "state")
+    for key in ("a@x.org/identity.json", "b@x.org/to/keys/identity.json"):
+        with pytest.raises(TransportError, match="a link, or no folder"):
+            store.put(key, b"public")
+        assert store.get(key, max_bytes=99) is None
+        store.delete(key)
+        assert store.entries(key.rpartition("/")[0]) == []
+        store.remove_folder(key.rpartition("/")[0])
+    assert private.read_text() == "private"
+    (tmp_path / "mounted").symlink_to(tmp_path / "store")  # the whole store may lie behind one
+    assert Store.from_url(str(tmp_path / "mounted")).get("b@x.org/k", max_bytes=1) == b"1"
