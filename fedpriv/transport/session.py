@@ -25,7 +25,7 @@ from syft_job.models import JobState, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, UnreachableError
+from fedpriv.errors import ConfigError, UnreachableError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig

@@ -16,12 +16,12 @@ from fedpriv.transport import (
     ResearcherSession,
     connection,
     create_transport_keys,
-    datasite,
     owner_syncing,
     quarantine,
     syncing,
     watcher_syncing,
 )
+from fedpriv.transport import session as session_module
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 
@@ -140,8 +140,8 @@ def test_what_others_read_of_a_party_is_put_back_without_a_restart(tmp_path, mon
     """Without it a new study, or a party with a restored backup, waits for keys and versions for ever."""
     from tests.transport.conftest import make_pair
 
-    monkeypatch.setattr(datasite, "_TEND_SECONDS", 0.0)
-    monkeypatch.setattr(datasite, "_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
     pair = make_pair(tmp_path)
     said = {"identity.json": b"{}", "fedpriv.json": b"{1}"}
     pair.owner = OwnerSession(replace(pair.owner.settings, public=said))
