@@ -13,6 +13,9 @@ from fedpriv.study.plan import ANSWER_METRICS, MetricName
 _LEAST_ERROR, _NORMAL_95 = 0.01, 1.96
 _LOSSES: frozenset[MetricName] = frozenset({"train_loss", "heldout_loss"})
 _LARGEST_LOSS, _LARGEST_COUNT, _LONGEST_SECONDS = 1000.0, 2.0**53, 1e7
+_SHORTEST_SECONDS = 1e-6
+"""What took less is told as 0; rates and steps are divided by it."""
+_MOST_TIMES = 64
 _F1: dict[str, MetricName] = {"micro_f1": "heldout_micro_f1", "macro_f1": "heldout_macro_f1"}
 
 
@@ -32,9 +35,14 @@ def require_possible(result: Result) -> None:
     link = result.link
     moved = {"up_bytes": link.up_bytes, "down_bytes": link.down_bytes} if link else {}
     took = {"up_s": link.up_s, "down_s": link.down_s, "small_put_s": link.small_put_s} if link else {}
-    for values, most in ((moved, _LARGEST_COUNT), (took | result.seconds, _LONGEST_SECONDS)):
+    if len(result.seconds) > _MOST_TIMES:
+        raise _impossible(result, "number of times")
+    for values, least, most in (
+        (moved, 0, _LARGEST_COUNT),
+        (took | result.seconds, _SHORTEST_SECONDS, _LONGEST_SECONDS),
+    ):
         for name, value in values.items():
-            if not 0 <= value <= most:
+            if value and not least <= value <= most:
                 raise _impossible(result, name)
 
 
