@@ -29,6 +29,9 @@ from fedpriv.transport.spool import Spool
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
 _STATUS_STEP = 1024
+_SOONEST_SECONDS, _LATEST_SECONDS = 30.0, 3600.0
+"""After which an object that its recipient finds changed is looked at again: twice as long each time. It may not be
+true, and to look, and to put it back, costs the line that others use."""
 _AT_ONCE, _AT_ONCE_IF_QUICK, _QUICK_S = 2, 4, 1.0
 """Parts under way: one is encrypted or checked while the other is moved; more would share a slow link, and lose more.
 
@@ -78,6 +81,7 @@ class BlobChannel:
         self._sent_in_parts: dict[str, set[str]] = {}
         self._on_the_way: Counter[tuple[str, str]] = Counter()
         self._changed: dict[str, dict[str, str]] = {}
+        self._looked: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -152,6 +156,8 @@ class BlobChannel:
             self._spool.forget(recipient, name)
         self._connection.store.delete(self._connection.key(recipient, "blobs", name))
         self._forget_parts(recipient, name)
+        for known in [key for key in list(self._looked) if key[0] == recipient and blob_of(key[1]) == name]:
+            self._looked.pop(known, None)
 
     def send_lost(self, recipient: str) -> list[str]:
         """Send again what the store lost or changed of our blobs to ``recipient``; return their names."""
@@ -177,6 +183,8 @@ class BlobChannel:
         for place, digest in read_changed(store, self._connection.key_from(recipient, CHANGED_FILE)).items():
             if blob_of(place) not in kept or self._on_the_way[recipient, blob_of(place)]:
                 continue
+            if not self._is_looked_at(recipient, place):
+                continue
             key = self._connection.key(recipient, *place.split("/"))
             try:
                 lying = store.get(key, max_bytes=most)
@@ -186,6 +194,15 @@ class BlobChannel:
             if is_changed:
                 with contextlib.suppress(TransportError):  # what cannot be deleted keeps no other blob waiting
                     store.delete(key)
+
+    def _is_looked_at(self, recipient: str, place: str) -> bool:
+        """Say whether it is time for another look at an object that is said to be changed."""
+        now = time.monotonic()
+        next_s, pause_s = self._looked.get((recipient, place), (now, _SOONEST_SECONDS))
+        if now < next_s:
+            return False
+        self._looked[recipient, place] = now + pause_s, min(2 * pause_s, _LATEST_SECONDS)
+        return True
 
     def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
         """Say whether as many parts lie on the store as a blob has; a small one has none."""

@@ -2,10 +2,12 @@
 
 import json
 import os
+import time
 
 import pytest
 
 from fedpriv.errors import MissingBlobError
+from fedpriv.files import sha256_hex
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.changed import MOST_NAMED, blob_of, changed_word, read_changed
 from fedpriv.transport.spool import Spool
@@ -111,6 +113,24 @@ def test_a_false_word_takes_nothing_away_for_good(pair, channels, tmp_path):
         assert owner.send_lost(RESEARCHER) == []
     assert [path.read_bytes() for path in others] == before
     assert researcher.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
+
+
+def test_a_recipient_that_says_so_again_and_again_costs_less_and_less(pair, channels, monkeypatch):
+    """A hostile one may name what lies there rightly: each time it would be read, taken away and sent again."""
+    owner, _ = channels
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    owner.send(RESEARCHER, NAME, b"x" * 300)
+    word = pair.root / "store" / RESEARCHER / "to" / OWNER / "changed.json"
+    word.parent.mkdir(parents=True, exist_ok=True)
+    sent = []
+    for _ in range(120):
+        lying = (left(pair) / "blobs" / NAME).read_bytes()
+        word.write_bytes(changed_word({f"blobs/{NAME}": sha256_hex(lying)}))
+        if owner.send_lost(RESEARCHER):
+            sent.append(now[0] - 1000.0)
+        now[0] += 30.0
+    assert sent == [0.0, 30.0, 90.0, 210.0, 450.0, 930.0, 1890.0]
 
 
 def test_of_many_that_were_changed_the_last_are_named(pair, channels):
