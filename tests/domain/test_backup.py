@@ -113,6 +113,20 @@ def test_a_memory_that_is_newer_is_not_set_back(used, made, tmp_path):
     assert used.folder.data.exists()
 
 
+def test_the_newest_backup_may_follow_an_older_one_that_only_said_it_was_restored(used, made, tmp_path):
+    _, older = made
+    used.ledger.append("round.trained")
+    back_up(used, tmp_path / "newer.backup", PASSPHRASE)
+    restore(older, tmp_path / "new", PASSPHRASE)
+    Domain.open(tmp_path / "new").ledger.append("dataset.prepared")  # its service was started, and saw the store's mark
+    restore(tmp_path / "newer.backup", tmp_path / "new", PASSPHRASE)
+    kinds = [entry.kind for entry in Domain.open(tmp_path / "new").ledger.entries()]
+    assert kinds[-2:] == ["round.trained", "domain.restored"]
+    Domain.open(tmp_path / "new").ledger.append("update.confirmed")
+    with pytest.raises(RefusedError, match="lacks the last 2"):
+        restore(tmp_path / "newer.backup", tmp_path / "new", PASSPHRASE)
+
+
 def test_another_future_is_not_taken_for_the_same(used, made, tmp_path):
     """A domain that was restored and went on, and one that went on where it was: neither replaces the other."""
     _, path = made
