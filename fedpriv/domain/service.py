@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -117,20 +118,22 @@ class DomainService:
         with folder_lock(lock, holder=f"The domain {self.domain.config.name}", todo="stop that process first"):
             if dead is not None:
                 self.notify(f"the last service (process {dead}) did not stop in order; going on where it was")
-            stop_on_signals(parent)
+            asked = stop_on_signals(parent)
             with serving(self.domain, self.vitals) as endpoint:
                 self._announcer.log.event("service.started", pid=os.getpid(), port=endpoint and endpoint.port)
-                self._serve(once)
+                self._serve(once, asked)
 
-    def _serve(self, once: bool) -> None:
+    def _serve(self, once: bool, asked: threading.Event) -> None:
         try:
             self._start()
             self._loop(once)
         except Stop:
             self.notify("stopped")
         except Exception as error:
-            self._announcer.log.event("service.failed", level="error", error=type(error).__name__)
-            raise
+            if not asked.is_set():
+                self._announcer.log.event("service.failed", level="error", error=type(error).__name__)
+                raise
+            self.notify("stopped")  # DuckDB, say, tells of a stopped query as an error of its own
         finally:
             self.vitals.stopped()
             self._tickets.close()
