@@ -20,7 +20,8 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── GatekeeperError       a raw update or its metrics may not leave
     ├── ProtectionError       sealing, adding or opening cannot be done safely
     ├── TransportError        the store cannot be read or written
-    │   └── UnreachableError  it does not answer, or the connection was lost: it may answer later
+    │   ├── UnreachableError  it does not answer, or the connection was lost: it may answer later
+    │   └── HostKeyError      it shows another host key than the pinned one
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
         ├── VersionError      parties run versions that do not understand each other
@@ -160,6 +161,10 @@ class TransportError(FedprivError):
 
 class UnreachableError(TransportError):
     """The store does not answer, or the connection was lost on the way; asking again changes nothing and may help."""
+
+
+class HostKeyError(TransportError):
+    """The store shows another host key than the pinned one: it is another server, or somebody is in between."""
 
 
 class TrainingError(FedprivError):

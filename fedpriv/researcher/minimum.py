@@ -44,8 +44,8 @@ class Minimum:
             f"Round {number} would have {len(members)} domains, and data owners want more in every sum: {whose}",
             kept="The round was not begun with so few; the rounds before are kept",
             todo="wait for the domains that are away, take in again who was excluded (`fedpriv study readmit`), or ask "
-            f"for an approval with --minimum-cohort {len(members)}, where policy > minimum_cohort of domain.yaml goes so "
-            "far; then run `fedpriv study resume`",
+            f"for an approval with --minimum-cohort {len(members)}, where policy > minimum_cohort of domain.yaml "
+            "goes so far; then run `fedpriv study resume`",
         )
 
     def was_refused(self, number: int, attempt: int) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from fedpriv.errors import TransportError
+from fedpriv.errors import HostKeyError, TransportError
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 T = TypeVar("T")
@@ -23,11 +23,18 @@ async def patiently(ask: Callable[[], Awaitable[T]], on_trouble: Callable[[Trans
         Does the whole thing once; doing it again must change nothing.
     on_trouble : Callable[[TransportError], None]
         Called with what was wrong before each pause.
+
+    Raises
+    ------
+    HostKeyError
+        If the store shows another host key than the pinned one: a person has to ask why.
     """
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             return await ask()
+        except HostKeyError:
+            raise
         except TransportError as error:
             on_trouble(error)
         await asyncio.sleep(pause)

@@ -74,8 +74,6 @@ def check_store(
     ------
     ConfigError
         If the address cannot be used.
-    SignatureError
-        If the server is not the pinned one.
     """
     findings: list[Finding] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fedpriv.errors import TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import HostKeyError, TransportError, UnreachableError, UntrustedError
 
 
 class EachPeer:
@@ -29,13 +29,13 @@ class EachPeer:
         Raises
         ------
         TransportError
-            If the store does not answer, or refuses what is asked for every peer.
+            If the store does not answer, is another one, or refuses what is asked for every peer.
         """
         refused: dict[str, TransportError] = {}
         for email in emails:
             try:
                 work(email)
-            except UnreachableError:
+            except (UnreachableError, HostKeyError):
                 raise
             except UntrustedError as error:
                 self._say(email, error.what)

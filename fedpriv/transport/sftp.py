@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import asyncssh
 from asyncssh.constants import FILEXFER_TYPE_REGULAR
 
-from fedpriv.errors import SignatureError, TransportError
+from fedpriv.errors import HostKeyError, TransportError
 from fedpriv.transport.files import Item, temporary_name, unreachable
 from fedpriv.transport.sftp_address import SftpAddress
 
@@ -164,7 +164,7 @@ class SftpFiles:
                 )
                 return await self._connection.start_sftp_client()
         except asyncssh.HostKeyNotVerifiable as error:
-            raise SignatureError(
+            raise HostKeyError(
                 f"The store {address.shown} shows another host key than the one that is pinned",
                 kept="Nothing was sent to it",
                 todo="ask its operator for the fingerprint of its ed25519 key, over the phone",

@@ -64,7 +64,7 @@ class Store:
             If the URL names no known kind of store, or lacks what its kind needs.
         TransportError
             If the store cannot be reached.
-        SignatureError
+        HostKeyError
             If it shows another host key than the pinned one.
         """
         files, root = _open(url)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpriv.errors import TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import HostKeyError, TransportError, UnreachableError, UntrustedError
 from fedpriv.transport.each_peer import EachPeer
 
 
@@ -44,10 +44,11 @@ def test_bad_things_of_all_are_still_theirs():
     assert told == [("eve", "bad")]
 
 
-def test_a_store_that_does_not_answer_is_not_asked_for_the_next():
-    work, done = fails(eve=UnreachableError("gone"))
-    with pytest.raises(UnreachableError):
-        EachPeer(lambda *said: None).do(["eve", "ada"], work)
+@pytest.mark.parametrize("error", [UnreachableError("gone"), HostKeyError("another server")])
+def test_a_store_that_does_not_answer_or_is_another_is_not_asked_for_the_next(error):
+    work, done = fails(eve=error)
+    with pytest.raises(type(error)):
+        EachPeer(lambda *said: pytest.fail("it is no peer's fault")).do(["eve", "ada"], work)
     assert done == ["eve"]
 
 

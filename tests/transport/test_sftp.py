@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syft_job.models import JobStatus
 
-from fedpriv.errors import ConfigError, SignatureError, TransportError
+from fedpriv.errors import ConfigError, HostKeyError, TransportError
 from fedpriv.experiments.crosscloud.programs import program
 from fedpriv.experiments.crosscloud.sftp_server import SftpServer
 from fedpriv.transport import Store
@@ -132,13 +132,13 @@ def test_of_a_server_s_host_keys_the_ed25519_one_is_asked_for(server, store):
     assert {path.name for path in server.folder.glob("host_key*")} == {"host_key", "host_key_rsa", "host_key_ecdsa"}
     store.put("k", b"kept")
     rsa = asyncssh.read_private_key(server.folder / "host_key_rsa").get_fingerprint("sha256")
-    with pytest.raises(SignatureError, match="of its ed25519 key"):
+    with pytest.raises(HostKeyError, match="of its ed25519 key"):
         Store.from_url(server.url.replace(server.fingerprint, rsa))
 
 
 def test_another_host_key_is_refused(server):
     wrong = server.url.replace(server.fingerprint, "SHA256:" + "A" * 43)
-    with pytest.raises(SignatureError, match="another host key"):
+    with pytest.raises(HostKeyError, match="another host key"):
         Store.from_url(wrong)
 
 
@@ -150,7 +150,7 @@ def test_a_known_hosts_file_is_enough_and_one_without_the_server_is_not(server, 
         (tmp_path / name).write_text(f"[{host}]:{server.port} {public}\n")
     url = server.url.replace(f"host_key={server.fingerprint}", f"known_hosts={tmp_path}/NAME")
     assert Store.from_url(url.replace("NAME", "right")).get("nothing", max_bytes=1) is None
-    with pytest.raises(SignatureError):
+    with pytest.raises(HostKeyError):
         Store.from_url(url.replace("NAME", "wrong"))
 
 
