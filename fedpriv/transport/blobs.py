@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +24,7 @@ from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartialFile, PartsIndex, Source
 from fedpriv.transport.spool import Spool
+from fedpriv.transport.under_way import Moved, move_all
 
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
@@ -32,13 +32,6 @@ _STATUS_STEP = 1024
 _SOONEST_SECONDS, _LATEST_SECONDS = 30.0, 3600.0
 """After which an object that its recipient finds changed is looked at again: twice as long each time. It may not be
 true, and to look, and to put it back, costs the line that others use."""
-_AT_ONCE, _AT_ONCE_IF_QUICK, _QUICK_S = 2, 4, 1.0
-"""Parts under way: one is encrypted or checked while the other is moved; more would share a slow link, and lose more.
-
-Where parts take less than a second, it is the server that each of them waits for, and two more keep it busy.
-"""
-Moved = Callable[[int, int], None]
-"""Told how many bytes of how many have been moved, from one thread at a time."""
 T = TypeVar("T")
 
 
@@ -142,7 +135,7 @@ class BlobChannel:
         def move(number: int) -> None:
             self._put(f"{folder}/{_part_name(number)}", recipient, source.part(number))
 
-        _move_all(missing, move, index, on_moved)
+        move_all(missing, move, index, on_moved)
         return index.model_dump_json().encode()
 
     def _put(self, key: str, recipient: str, content: bytes) -> None:
@@ -313,7 +306,7 @@ class BlobChannel:
             partial.write(number, self._get(sender, place, index.size_of(number), read, what=what))
 
         try:
-            _move_all(partial.missing(), move, index, on_moved, on_part=partial.hold)
+            move_all(partial.missing(), move, index, on_moved, on_part=partial.hold)
             partial.finish()
         finally:
             partial.close()
@@ -380,63 +373,6 @@ class BlobChannel:
             return self._peers.decrypt(sender, envelope)
         except Exception as error:  # syft's native module raises plain exceptions of many kinds
             raise SignatureError(f"{_up(what)} is not from {sender} or not for us", kept="It was not used") from error
-
-
-def _move_all(
-    numbers: list[int],
-    move: Callable[[int], None],
-    index: PartsIndex,
-    on_moved: Moved,
-    *,
-    on_part: Callable[[int], None] = lambda number: None,
-) -> None:
-    """Move parts, a few at once, and tell of each in order; after the first error no other begins."""
-    done, failed = index.size_bytes - sum(map(index.size_of, numbers)), threading.Event()
-    places = _Places()
-
-    def guarded(number: int) -> int:
-        with places:
-            if failed.is_set():
-                return 0
-            started = time.monotonic()
-            try:
-                move(number)
-            except BaseException:
-                failed.set()
-                raise
-            if time.monotonic() - started < _QUICK_S:
-                places.add_one()
-        return index.size_of(number)
-
-    with ThreadPoolExecutor(_AT_ONCE_IF_QUICK, thread_name_prefix="part") as threads:
-        try:
-            for number, size in zip(numbers, threads.map(guarded, numbers), strict=True):
-                done += size
-                on_part(number)
-                on_moved(done, index.size_bytes)
-        except BaseException:  # also one of whoever is told, who wants no more of it
-            failed.set()
-            raise
-
-
-class _Places:
-    """How many parts may be under way: ``_AT_ONCE`` at first, and one more for each that was quick, up to a limit."""
-
-    def __init__(self) -> None:
-        self._free = threading.Semaphore(_AT_ONCE)
-        self._lock, self._count = threading.Lock(), _AT_ONCE
-
-    def __enter__(self) -> None:
-        self._free.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._free.release()
-
-    def add_one(self) -> None:
-        with self._lock:
-            if self._count < _AT_ONCE_IF_QUICK:
-                self._count += 1
-                self._free.release()
 
 
 def _up(what: str) -> str:

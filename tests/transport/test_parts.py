@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fedpriv.errors import TransportError, UnreachableError, UntrustedError
 from fedpriv.files import sha256_hex
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef
-from fedpriv.transport import blobs, retrying
+from fedpriv.transport import retrying, under_way
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.pacing import Pace
 from fedpriv.transport.parts import MAX_INDEX_BYTES, PART_BYTES, PartsIndex, Source
@@ -412,7 +412,7 @@ class CountingFiles:
 @pytest.mark.parametrize(("quick_s", "most"), [(60.0, 4), (0.0, 2)], ids=["a quick link", "a slow link"])
 def test_two_parts_are_under_way_and_two_more_where_they_are_quick(channels, monkeypatch, tmp_path, quick_s, most):
     sender, taker = channels
-    monkeypatch.setattr(blobs, "_QUICK_S", quick_s)
+    monkeypatch.setattr(under_way, "_QUICK_S", quick_s)
     files = CountingFiles(sender._connection.store._files, wanted=most)
     monkeypatch.setattr(sender._connection.store, "_files", files)
     reference = sender.send(RESEARCHER, NAME, data := os.urandom(12 * PART))
