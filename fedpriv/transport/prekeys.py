@@ -97,8 +97,12 @@ class RenewedKeys(PeerStore):
         if self._path.stat().st_mtime_ns != self._stamp:
             self._read()
         now = time.time()
-        kept = tuple(old for old in self._previous if old.until_s > now)
-        if now - self._since_s > ROTATE_DAYS * _DAY_S:
+        # A clock that was once far ahead must not keep a prekey for as long.
+        latest_s = now + KEEP_DAYS * _DAY_S
+        known = (old.model_copy(update={"until_s": min(old.until_s, latest_s)}) for old in self._previous)
+        kept = tuple(old for old in known if old.until_s > now)
+        if not 0 <= now - self._since_s <= ROTATE_DAYS * _DAY_S:
+            self._previous = kept
             self.renew()
         elif kept != self._previous:
             self._write(self._generation, self._since_s, kept)

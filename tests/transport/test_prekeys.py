@@ -80,6 +80,23 @@ def test_an_old_prekey_is_renewed_by_itself_and_the_identity_stays(two, monkeypa
     assert owner.public_key.identity_key_bytes == pin
 
 
+def test_a_clock_that_was_far_ahead_keeps_no_prekey_for_as_long(two, monkeypatch):
+    owner, researcher = two
+    with monkeypatch.context() as patch:
+        later(patch, 20_000)
+        owner.refresh()
+    ahead = owner.get_public_bundle()
+    tell(owner, researcher)
+    under_way = researcher.encrypt(OWNER, b"x")
+    owner.refresh()
+    assert owner.get_public_bundle() != ahead
+    assert owner.decrypt(RESEARCHER, under_way) == b"x"
+    later(monkeypatch, prekeys.KEEP_DAYS + 1)
+    owner.refresh()
+    with pytest.raises(Exception, match=r"ignature|decrypt"):
+        owner.decrypt(RESEARCHER, under_way)
+
+
 def test_another_process_takes_a_renewal_and_files_are_private(two, tmp_path):
     owner, _ = two
     service = RenewedKeys.open(OWNER, tmp_path / OWNER / "keys.json")
