@@ -17,6 +17,9 @@ SMOOTHING = 0.25
 _SMALLEST_BYTES = 4096
 """Transfers below this tell of the latency alone."""
 
+_MOST_AHEAD = 8.0
+"""How many times sooner than the median a domain can be ready, in balanced rounds."""
+
 _LARGEST_RATIO = 1024.0
 """No link counts as more than so many times faster or slower than the median one."""
 
@@ -72,7 +75,8 @@ def balanced_steps(
     """Return how many optimiser steps each domain takes so that all are ready at about the same time.
 
     The domain that would be ready first with the plan's ``steps`` takes them all and sets the time; the others take as
-    many as they manage until then, and at least ``fewest``.
+    many as they manage until then, and at least ``fewest``. Nobody is believed to be ready ``_MOST_AHEAD`` times before
+    the median: by such a claim a single domain would take the others' training from the sum.
 
     Parameters
     ----------
@@ -83,7 +87,8 @@ def balanced_steps(
     steps, fewest : int
         Most and fewest steps.
     """
-    ready = min(step_s[member] * steps + transfer_s[member] for member in step_s)
+    ready_s = [step_s[member] * steps + transfer_s[member] for member in step_s]
+    ready = max(min(ready_s), statistics.median_high(ready_s) / _MOST_AHEAD)
     return {
         member: max(min(steps, fewest), min(steps, math.floor((ready - transfer_s[member]) / seconds + 1e-9)))
         for member, seconds in step_s.items()
