@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from fedpriv.errors import SignatureError, TransportError
+from fedpriv.errors import HostKeyError, TransportError
 from fedpriv.researcher import patience
 from fedpriv.researcher.patience import patiently
 
@@ -27,7 +27,7 @@ def test_the_store_is_asked_again_with_growing_pauses_until_it_answers(monkeypat
 
 def test_another_host_key_is_no_matter_of_patience():
     async def ask():
-        raise SignatureError("another key")
+        raise HostKeyError("another key")
 
-    with pytest.raises(SignatureError):
+    with pytest.raises(HostKeyError):
         asyncio.run(patiently(ask, lambda error: None))
