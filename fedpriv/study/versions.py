@@ -72,7 +72,9 @@ def require_understanding(
     reasons, known = [], [ours]
     for email, spoken in sorted(theirs.items()):
         if spoken is None:
-            reasons.append(f"{email} does not say which version it runs, so it runs one from before versions were said")
+            reasons.append(
+                f"{email} does not say which version it runs: it did not start on this store yet, or is older"
+            )
             continue
         known.append(spoken)
         if apart := spoken.apart(ours):
@@ -86,7 +88,10 @@ def require_understanding(
 
 def _todo(known: list[SpokenVersions], silent: Iterable[str]) -> str:
     newest = max(known, key=lambda spoken: Version(spoken.fedpriv))
+    silent = sorted(silent)
     behind = sorted({spoken.member for spoken in known if spoken.apart(newest)} | set(silent))
     older = [spoken.member for spoken in known if spoken.member in behind and spoken.fedpriv == newest.fedpriv]
     builds = ", the same build of it," if older else ""
-    return f"install fedpriv {newest.fedpriv}{builds} at {', '.join(behind)}, or one version at all (docs/upgrading.md)"
+    start = f"start {', '.join(silent)} and try again; if it is running, " if silent else ""
+    install = f"install fedpriv {newest.fedpriv}{builds} at {', '.join(behind)}, or one version at all"
+    return f"{start}{install} (docs/upgrading.md)"
