@@ -25,6 +25,7 @@ Each says what happened, what was kept, and what to do next; ``docs/errors.md`` 
     ├── TrainingError         the local round failed in its child process
     └── StudyError            a study cannot go on                           (exit code 4)
         ├── VersionError      parties run versions that do not understand each other
+        │   └── UnknownVersionError   a party does not say its version on the store, or it was changed there
         └── StoppedError      it was asked to stop
 """
 
@@ -179,6 +180,10 @@ class StudyError(FedprivError):
 
 class VersionError(StudyError):
     """Parties of a study run versions of fedpriv that do not understand each other; nothing was trained."""
+
+
+class UnknownVersionError(VersionError):
+    """A party does not say on the store which version it runs, or it was changed there: it may say it any minute."""
 
 
 class StoppedError(StudyError):

@@ -1,4 +1,4 @@
-"""Tickets whose blob is not on the store: they wait a while, since whoever sent it puts back what a store lost."""
+"""Tickets that lack something on the store, a blob or a party's version: they wait a while, since it is put back."""
 
 from __future__ import annotations
 

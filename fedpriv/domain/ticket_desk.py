@@ -20,7 +20,7 @@ from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.tickets import StudyWork, failure
 from fedpriv.domain.trouble import OF_THE_MACHINE, of_the_machine, place_of, unforeseen
 from fedpriv.domain.versions import VersionCheck
-from fedpriv.errors import FedprivError, MissingBlobError, TransportError, UntrustedError
+from fedpriv.errors import FedprivError, MissingBlobError, TransportError, UnknownVersionError, UntrustedError
 from fedpriv.files import canonical_json, parse_json, sha256_hex
 from fedpriv.protection import open_signed, sign
 from fedpriv.study import Identity, Progress, Result, Signed, Ticket
@@ -146,7 +146,7 @@ class TicketDesk:
         except (TransportError, *OF_THE_MACHINE):
             raise
         except FedprivError as error:
-            if isinstance(error, MissingBlobError) and self._missing.may_still_come(digest):
+            if isinstance(error, MissingBlobError | UnknownVersionError) and self._missing.may_still_come(digest):
                 self._wait(f"waiting for what {ticket.kind} of round {ticket.round} needs: {error.what}", ticket)
                 return None
             return self._failure(ticket, digest, error)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fedpriv.errors import UnknownVersionError, UntrustedError
 from fedpriv.protection import IdentityKeys
 from fedpriv.protection.versions import parse_versions, signed_versions, spoken_versions
 from fedpriv.study import Identity
-from fedpriv.study.versions import MAX_VERSIONS_BYTES, VERSIONS_FILE, require_understanding
+from fedpriv.study.versions import MAX_VERSIONS_BYTES, VERSIONS_FILE, SpokenVersions, require_understanding
 from fedpriv.transport import Store
 
 
@@ -46,8 +47,8 @@ class VersionCheck:
         ------
         VersionError
             Naming every party that is apart, and what to install where.
-        SignatureError, UntrustedError
-            If what a party says was said by somebody else, or cannot be read.
+        UnknownVersionError
+            If a party says nothing, or somebody changed what it says, which it puts back while it runs.
         TransportError
             If the store cannot be reached.
         """
@@ -58,8 +59,16 @@ class VersionCheck:
         store = Store.from_url(self.store_url)
         said = {}
         for email, identity in asked.items():
-            data = store.get(f"{email}/{VERSIONS_FILE}", max_bytes=MAX_VERSIONS_BYTES)
-            said[email] = None if data is None else parse_versions(data, identity)
+            said[email] = _said(store, identity, kept)
         self._understood -= set(asked)
         require_understanding(spoken_versions(self.keys.email), said, kept=kept)
         self._understood |= set(asked)
+
+
+def _said(store: Store, identity: Identity, kept: str) -> SpokenVersions | None:
+    try:
+        data = store.get(f"{identity.email}/{VERSIONS_FILE}", max_bytes=MAX_VERSIONS_BYTES)
+        return None if data is None else parse_versions(data, identity)
+    except UntrustedError as error:
+        todo = f"wait a minute: {identity.email} puts it back while it runs; else see who can write there"
+        raise UnknownVersionError(error.what, kept=kept, todo=todo) from error

@@ -8,7 +8,7 @@ from typing import Annotated
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
-from fedpriv.errors import VersionError
+from fedpriv.errors import UnknownVersionError, VersionError
 from fedpriv.study.names import Email
 from fedpriv.study.section import Section
 
@@ -68,6 +68,8 @@ def require_understanding(
     ------
     VersionError
         Naming every party that is apart, its version and ours. The newest version among all is what the others install.
+    UnknownVersionError
+        If those that are apart say nothing at all.
     """
     reasons, known = [], [ours]
     for email, spoken in sorted(theirs.items()):
@@ -83,7 +85,8 @@ def require_understanding(
     if reasons:
         silent = [email for email, spoken in theirs.items() if spoken is None]
         what = f"Parties do not understand each other: {'; '.join(reasons)}"
-        raise VersionError(what, kept=kept, todo=_todo(known, silent))
+        kind = UnknownVersionError if len(silent) == len(reasons) else VersionError
+        raise kind(what, kept=kept, todo=_todo(known, silent))
 
 
 def _todo(known: list[SpokenVersions], silent: Iterable[str]) -> str:

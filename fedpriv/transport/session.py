@@ -49,7 +49,7 @@ STATE_FILE = "state.yaml"
 _TEND_SECONDS = 30.0
 """How often keys, and the blobs that we sent, are looked at."""
 
-_SHOWN_SECONDS = 300.0
+_SHOWN_SECONDS = 60.0
 """How often it is looked whether what others read of us, such as our keys, still lies on the store."""
 
 _SETTLE_SECONDS = 0.003

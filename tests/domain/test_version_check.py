@@ -3,7 +3,7 @@
 import pytest
 
 from fedpriv.domain.versions import VersionCheck
-from fedpriv.errors import SignatureError, VersionError
+from fedpriv.errors import SignatureError, UnknownVersionError, VersionError
 from fedpriv.protection import IdentityKeys, container
 from fedpriv.study.versions import VERSIONS_FILE
 from fedpriv.transport import Store
@@ -24,9 +24,9 @@ def test_who_says_the_same_is_understood_and_not_asked_again(check, theirs, ada,
     check.require([ada.identity], kept="Nothing was run")
     Store.from_url(domain.config.store).delete(f"{ada.email}/{VERSIONS_FILE}")
     check.require([ada.identity], kept="Nothing was run")
-    with pytest.raises(VersionError):
+    with pytest.raises(UnknownVersionError):
         check.require([ada.identity], kept="Nothing was run", again=True)
-    with pytest.raises(VersionError):  # it is not understood any more
+    with pytest.raises(UnknownVersionError):  # it is not understood any more
         check.require([ada.identity], kept="Nothing was run")
 
 
@@ -36,6 +36,7 @@ def test_who_is_apart_is_refused_until_it_says_otherwise(check, theirs, ada, mon
         theirs.publish()
     with pytest.raises(VersionError, match="container 9, not 4") as caught:
         check.require([ada.identity], kept="Nothing was run")
+    assert not isinstance(caught.value, UnknownVersionError)
     assert caught.value.kept == "Nothing was run"
     theirs.publish()
     check.require([ada.identity], kept="Nothing was run")
@@ -44,8 +45,9 @@ def test_who_is_apart_is_refused_until_it_says_otherwise(check, theirs, ada, mon
 def test_a_statement_of_somebody_else_in_its_place_is_refused(check, domain, ada):
     stranger = IdentityKeys.create(ada.email, "ada", "11" * 32)
     VersionCheck(keys=stranger, store_url=domain.config.store).publish()
-    with pytest.raises(SignatureError):
+    with pytest.raises(UnknownVersionError, match=r"ada@y\.org puts it back while it runs") as caught:
         check.require([ada.identity], kept="Nothing was run")
+    assert isinstance(caught.value.__cause__, SignatureError)
 
 
 def test_a_domain_does_not_ask_itself(check, domain):
