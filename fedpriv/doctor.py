@@ -173,7 +173,7 @@ def check_bubblewrap() -> Check:
         return Check(name, "warning", f"{path} took longer than {DEADLINE_S} s", "run this again")
     if done.returncode == 0:
         return Check(name, "ok", f"{path} runs programs without network")
-    how = "allow user namespaces (in a container: unconfined seccomp and AppArmor profiles)" + effect
+    how = "allow user namespaces (in a container: the options of docs/containers.md)" + effect
     return Check(name, "warning", f"{path} cannot build its walls ({_last_line(done.stderr)})", how)
 
 

@@ -37,12 +37,13 @@ def check_machine(sandbox: Sandbox, resources: ResourcesChoice) -> Launch | None
     Raises
     ------
     ConfigError
-        If it has not: no bubblewrap where processes train together, no GPU where there must be one.
+        If it has not: no bubblewrap where it is required or processes train together, no GPU where there must be one.
     """
     check_device(resources.device)
+    walls = sandbox.walls
     if resources.launcher is None:
         return None
-    return check_launcher(resources, closed_network="bubblewrap" in sandbox.walls)
+    return check_launcher(resources, closed_network="bubblewrap" in walls)
 
 
 @dataclass

@@ -63,13 +63,16 @@ _UNSHARED = (
 
 @functools.cache
 def bubblewrap() -> str | None:
-    """Return the path of a bubblewrap that really works here, or None."""
+    """Return the path of a bubblewrap that really works here, or None.
+
+    Asked with a /proc of its own, as the sandbox has it: a container whose /proc is masked lets the rest.
+    """
     path = shutil.which("bwrap")
     if path is None:
         return None
     try:
         done = subprocess.run(
-            [path, "--ro-bind", "/", "/", *_UNSHARED, "true"],
+            [path, "--ro-bind", "/", "/", *_UNSHARED, "--proc", "/proc", "--dev", "/dev", "true"],
             capture_output=True,
             timeout=10,
             check=False,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedpriv.domain import ResourcesChoice, sandbox
+from fedpriv.domain.runner import check_machine
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.errors import ConfigError
 
@@ -116,6 +117,16 @@ open("/proc/sys/kernel/core_pattern", "r+")
     assert "core_pattern" in done.stderr
 
 
+def test_a_bubblewrap_that_may_not_mount_proc_is_none(tmp_path, monkeypatch):
+    fake = tmp_path / "bwrap"  # as in a container whose /proc is masked
+    fake.write_text('#!/bin/sh\ncase "$*" in *"--proc /proc"*) exit 1;; esac\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert sandbox.bubblewrap.__wrapped__() is None
+    fake.write_text("#!/bin/sh\n")
+    assert sandbox.bubblewrap.__wrapped__() == str(fake)
+
+
 def test_required_without_bubblewrap_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "bubblewrap", lambda: None)
     monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
@@ -123,6 +134,8 @@ def test_required_without_bubblewrap_refuses(tmp_path, monkeypatch):
     places = {"readable": (), "writable": tmp_path}
     with pytest.raises(ConfigError, match="only inside bubblewrap"):
         Sandbox(mode="required", **places).wrap(["true"])
+    with pytest.raises(ConfigError, match="only inside bubblewrap"):  # at the start of the service, not in a round
+        check_machine(Sandbox(mode="required", **places), ResourcesChoice())
     preferred = Sandbox(mode="preferred", **places)
     assert (preferred.wrap(["true"]), preferred.walls) == (["true"], ())
 
