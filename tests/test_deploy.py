@@ -1,5 +1,6 @@
 """What deploy/ and the pages about running fedpriv say: recipes that fit the tree, and commands that exist."""
 
+import json
 import re
 import shlex
 import shutil
@@ -38,9 +39,16 @@ def compose():
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
+class OverridingLoader(yaml.SafeLoader):
+    """A loader that takes Compose's !override, which puts a list in the place of another file's."""
+
+
+OverridingLoader.add_constructor("!override", lambda loader, node: ("in its place", loader.construct_sequence(node)))
+
+
 SERVICE_KEYS = {
     *("image", "build", "user", "read_only", "tmpfs", "cap_drop", "security_opt", "mem_limit", "pids_limit"),
-    *("stop_grace_period", "restart", "volumes", "profiles", "ports"),
+    *("stop_grace_period", "restart", "healthcheck", "volumes", "profiles", "ports"),
 }
 
 
@@ -52,10 +60,35 @@ def test_every_service_is_as_small_as_it_can_be(compose):
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges" in service["security_opt"]
-        assert set(service["security_opt"]) <= {"no-new-privileges", "unmask=ALL"}
+        walls = {"unmask=ALL", "apparmor=unconfined"} if service["build"]["target"] == "domain" else set()
+        assert set(service["security_opt"]) == {"no-new-privileges"} | walls
         assert service["image"] == f"{service['image'].split(':')[0]}:{__version__}"
         assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
         assert (ROOT / service["build"]["dockerfile"]).is_file()
+
+
+def test_docker_gets_its_own_options_for_every_domain_and_nothing_else(compose):
+    other = yaml.load((DEPLOY / "compose.docker.yaml").read_text(), OverridingLoader)  # noqa: S506 - a safe loader
+    assert set(other) == {"x-walls", "services"}
+    domains = {name for name, service in compose["services"].items() if service["build"]["target"] == "domain"}
+    assert set(other["services"]) == domains
+    for service in other["services"].values():
+        assert set(service) == {"security_opt"}
+        how, options = service["security_opt"]
+        assert how == "in its place"
+        assert options[:3] == ["no-new-privileges", "systempaths=unconfined", "apparmor=unconfined"]
+        assert re.fullmatch(r"seccomp=\$\{FEDPRIV_SECCOMP:-/\S+\.json\}", options[3])
+        assert len(options) == 4
+
+
+def test_compose_asks_for_health_as_the_image_does(compose):
+    (said,) = [rest for word, rest in instructions() if word == "HEALTHCHECK"]
+    options, command = said.split(" CMD ")
+    for name, service in compose["services"].items():
+        if service["build"]["target"] == "domain":
+            asked = dict(service["healthcheck"])
+            assert asked.pop("test") == ["CMD", *json.loads(command)], name
+            assert {f"--{key.replace('_', '-')}={value}" for key, value in asked.items()} == set(options.split())
 
 
 def test_no_port_is_open_but_on_the_loopback_address_and_a_domain_has_none(compose):
@@ -125,6 +158,11 @@ def test_the_recipe_names_no_registry_runs_as_nobody_and_installs_the_pins():
     assert len(installs) == 2
     assert all("-c constraints.txt" in step for step in installs)
     assert not any(word == "ADD" or "curl" in rest or "wget" in rest for word, rest in steps)
+    # a mirror is named while building only: no default, one name a line (Buildah reads the first), in the first stage
+    last_stage = [at for at, (word, _) in enumerate(steps) if word == "FROM"][1]
+    for name in ("INDEX", "FIND_LINKS"):
+        assert steps.index(("ARG", f"{name}=")) < last_stage
+        assert all(f"${{{name}:+--" in step for step in installs)
 
 
 @pytest.mark.skipif(not Path("/usr/sbin/sshd").exists(), reason="no sshd here")
@@ -201,9 +239,12 @@ def commands(path):
             if words[:2] == ["podman", "run"] and words[-1:] == ["doctor"]:
                 yield ["doctor"]
             elif "--entrypoint" in words:  # another program of the image
-                assert words[words.index("--entrypoint") + 1] in ("cat", "tee")
+                assert words[words.index("--entrypoint") + 1] in ("cat", "tee", "rm")
             elif words[:2] == ["podman", "compose"] and "run" in words:
-                yield words[words.index("domain") + 1 :]
+                named = next(at for at in range(words.index("run") + 1, len(words)) if not words[at].startswith("-"))
+                assert words[named] in ("domain", "sicu", "ccu", "$party"), words
+                assert words[named] == "domain" or words[2:4] == ["--profile", "trial"], words
+                yield words[named + 1 :]
             elif words[:2] == ["podman", "compose"] and "exec" in words:
                 yield words[words.index("fedpriv") + 1 :]
             elif words[:1] == ["fedpriv"]:
@@ -240,5 +281,5 @@ def test_links_between_these_pages_lead_somewhere():
 
 def test_what_the_pages_name_in_the_tree_is_there():
     for page in PAGES:
-        for name in re.findall(r"`((?:tests|deploy|domains)/[\w./-]+)`", page.read_text()):
+        for name in re.findall(r"`((?:tests|deploy(?!/trial)|domains)/[\w./-]+)`", page.read_text()):
             assert (ROOT / name.rstrip("/")).exists(), f"{page.name}: {name}"
