@@ -25,6 +25,8 @@ _CLIENT: ClientConfig = {
     "timeout": "120s",  # of one request: a part of a blob passes at 0.3 Mbit/s
     "user_agent": "fedpriv",
 }
+_PAGE = 1000
+"""Objects that a server lists in one answer: S3 and Google no more, Azure up to five times as many."""
 _METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|metadata\.azure", re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d{3})")
 _QUERY = re.compile(r"\?\S+")
@@ -92,16 +94,21 @@ class ObjectFiles:
             return bytes(found.bytes())[:limit]
 
     def list(self, path: str, limit: int) -> list[Item]:
+        # Page by page, and no more than are wanted: a server can say without end that there are others. The library
+        # does so only where what lies in folders comes along. Boxes have none, and a party's parts and mock data few.
+        found: list[Item] = []
         with self._plain_errors():
-            found = self._obstore.list_with_delimiter(self._store, path or None)
-        folders = [Item(name=_last(name), size_bytes=0, is_file=False) for name in found["common_prefixes"]]
-        # Some servers and consoles keep an empty object in the name of a folder.
-        objects = [_item(item) for item in found["objects"] if item["path"].strip("/") != path.strip("/")]
-        return (folders + objects)[:limit]  # the library asks for all of them
+            for page in self._obstore.list(self._store, path or None, chunk_size=_PAGE):
+                found += (_item_in(path, item) for item in page)
+                if len(found) >= limit:
+                    return found[:limit]
+        # Each folder once, and not also as the empty object that some servers and consoles keep in its name.
+        named = {item.name: item for item in sorted(found, key=lambda item: not item.is_file)}
+        return [item for name, item in named.items() if name]
 
     def look(self, path: str) -> Item:
         with self._plain_errors():
-            return _item(self._obstore.head(self._store, path))
+            return _item(path.rpartition("/")[2], self._obstore.head(self._store, path))
 
     def remove(self, path: str) -> None:
         with self._plain_errors():
@@ -165,17 +172,21 @@ def _azure(address: ObjectAddress) -> dict[str, Any]:
     return {"account_name": address.account, **endpoint}
 
 
-def _item(found: Any) -> Item:
+def _item_in(folder: str, found: Any) -> Item:
+    """Return what an object is in a folder that it lies in, however deep: itself, or the folder there that holds it."""
+    parts = found["path"].strip("/").split("/")
+    depth = len(folder.split("/")) if folder else 0  # not by its words: the library writes some characters in its way
+    name = parts[depth] if len(parts) > depth else ""
+    return _item(name, found) if len(parts) <= depth + 1 else Item(name=name, size_bytes=0, is_file=False)
+
+
+def _item(name: str, found: Any) -> Item:
     return Item(
-        name=_last(found["path"]),
+        name=name,
         size_bytes=int(found["size"]),
         is_file=True,
         modified_s=found["last_modified"].timestamp(),
     )
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _words(error: Exception) -> str:

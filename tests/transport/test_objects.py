@@ -6,14 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedpriv.errors import TransportError, UnreachableError
+from fedpriv.errors import TransportError, UnreachableError, UntrustedError
 from fedpriv.transport import Store, retrying
 
 INBOX = "eve@y.org/to/micu@x.org/inbox"
 LISTING = (
     "<?xml version='1.0'?><ListBucketResult><Name>b</Name><Prefix></Prefix><KeyCount>1</KeyCount>"
-    "<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{}</ListBucketResult>"
+    "<MaxKeys>1000</MaxKeys>{more}{listed}</ListBucketResult>"
 )
+MORE = "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>"
+NO_MORE = "<IsTruncated>false</IsTruncated>"
 OBJECT = (
     "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
     "<Size>1</Size></Contents>"
@@ -27,15 +29,20 @@ def bucket(monkeypatch):
     monkeypatch.setattr(retrying, "ATTEMPTS", 1)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    answers = SimpleNamespace(listed="", status=404)
+    answers = SimpleNamespace(listed="", pages=1, asked=0, status=404)
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self):
-            listing = LISTING.format(answers.listed).encode() if "list-type" in self.path else b""
+            listing = self.listing() if "list-type" in self.path else b""
             self.send_response(200 if listing else answers.status)
             self.send_header("Content-Length", str(len(listing)))
             self.end_headers()
             self.wfile.write(listing)
+
+        def listing(self):
+            answers.asked += 1
+            more = MORE if answers.asked < answers.pages else NO_MORE
+            return LISTING.format(listed=answers.listed.replace("PAGE", str(answers.asked)), more=more).encode()
 
         def log_message(self, *_):
             pass
@@ -67,3 +74,30 @@ def test_an_object_that_is_not_given_out_is_no_store_that_is_away(bucket, status
     with pytest.raises(TransportError) as caught:
         store.get("eve@y.org/identity.json", max_bytes=10)
     assert isinstance(caught.value, UnreachableError) == away
+
+
+@pytest.mark.parametrize("name", ["{:012d}", "folder-{}/x", "one-folder/{}", "one-name", "", "{}\u00e4"])
+def test_of_a_listing_without_end_no_more_is_asked_for_than_is_looked_at(bucket, name):
+    store, answers = bucket
+    answers.listed = "".join(OBJECT.format(f"study/{INBOX}/{name.format(number)}") for number in range(1000))
+    answers.pages = 40  # as if there were no end: the test has one
+    with pytest.raises(UntrustedError, match=rf"More than 4000 things lie in {INBOX}"):
+        store.entries(INBOX, most=4000)
+    assert answers.asked == 5
+
+
+def test_a_listing_takes_as_many_answers_as_the_server_makes_of_it(bucket):
+    store, answers = bucket
+    for listed, pages in ((3, 1), (1000, 1), (1000, 3)):
+        answers.listed = "".join(OBJECT.format(f"study/{INBOX}/PAGE-{number}") for number in range(listed))
+        answers.pages, answers.asked = pages, 0
+        assert len(store.entries(INBOX)) == listed * pages
+        assert answers.asked == pages
+
+
+def test_a_folder_is_listed_once_whatever_lies_in_it_or_has_its_name(bucket):
+    store, answers = bucket
+    below = ("", "b/", "b/1", "b/c/2", "a", "d/", "b")
+    answers.listed = "".join(OBJECT.format(f"study/{INBOX}/{name}") for name in below)
+    assert store.names(INBOX) == ["a", "b", "d"]
+    assert "b" not in [entry.name for entry in store.entries(INBOX)]
