@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from syft.sync.file_utils import compute_file_hashes
+from syft_datasets.dataset_manager import DATASET_COLLECTION_PREFIX
 from syft_job.job_ref import JobRef, JobStateNotFoundError
 from syft_job.models import JobState, JobStatus
 
@@ -63,13 +65,31 @@ class OwnerSession(Session):
                 self.client.approve_peer_request(email, verbose=False)
 
     def register_dataset(self, name: str, *, mock: Path, pointer: Path, summary: str) -> None:
-        """Register a dataset once: the mock folder for outsiders, a pointer file in place of the private data."""
+        """Register a dataset once: the mock folder for outsiders, a pointer file in place of the private data.
+
+        Of one that is registered, what the store lost of the mock side is put back as other things for everybody are.
+        """
         with quiet():
             if any(dataset.name == name for dataset in self.client.dataset_manager.get_all(self.settings.email)):
                 return
             self.client.create_dataset(
                 name, mock_path=mock, private_path=pointer, summary=summary, users="any", sync=False
             )
+
+    def _show_public(self) -> None:
+        super()._show_public()
+        with quiet():
+            datasets = self.client.dataset_manager.get_all(self.settings.email)
+        for dataset in datasets:
+            self._show_mock(dataset.name, self.client._collect_mock_files(dataset))
+
+    def _show_mock(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Put the mock files of a dataset where they are missing, or have another size: a look costs one listing."""
+        content, me, store = compute_file_hashes(dict(files)), self.settings.email, self.connection.store
+        folder = self.connection.owner_create_collection_folder(DATASET_COLLECTION_PREFIX, name, content, me)
+        lying = {entry.name: entry.size_bytes for entry in store.entries(folder)}
+        missing = {name: data for name, data in files.items() if lying.get(name) != len(data)}
+        self.connection.owner_upload_collection_files(DATASET_COLLECTION_PREFIX, name, content, missing)
 
     def jobs(self) -> list[JobRef]:
         """Return the jobs that pinned researchers submitted, in name order."""

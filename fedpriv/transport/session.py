@@ -211,8 +211,7 @@ class Session:
         self._tended_s = now
         self._keys.refresh()
         if self._shown.is_due(self.settings.email):
-            for name, data in self.settings.public.items():
-                self._show(f"{self.settings.email}/{name}", data)
+            self._show_public()
         self._each_peer.do(self._peers(), self._tend_to)
 
     def _tend_to(self, email: str) -> None:
@@ -227,6 +226,11 @@ class Session:
 
     def _bundle(self) -> str:
         return json.dumps(self._keys.bundle_message())
+
+    def _show_public(self) -> None:
+        """Put what everybody reads of us where it does not lie as it should."""
+        for name, data in self.settings.public.items():
+            self._show(f"{self.settings.email}/{name}", data)
 
     def _show(self, key: str, data: bytes) -> None:
         """Put what others read of us where it does not lie as it should."""

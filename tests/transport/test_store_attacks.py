@@ -160,6 +160,62 @@ def test_what_others_read_of_a_party_is_put_back_without_a_restart(tmp_path, mon
     assert bundle.read_bytes() == before
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("how", ["emptied", "set back", "half", "cut short"])
+def test_mock_data_that_a_store_lost_are_put_back(tmp_path, monkeypatch, how, is_restarted):
+    from tests.transport.conftest import make_pair
+
+    monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    pair = make_pair(tmp_path)
+    store, mock, pointer = tmp_path / "store", tmp_path / "mock", tmp_path / "pointer.json"
+    shutil.copytree(store, tmp_path / "older")
+    mock.mkdir()
+    for name in ("examples.jsonl", "schema.json"):
+        (mock / name).write_text(f"{name} is made up\n")
+    pointer.write_text("{}")
+    pair.owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    shown = store / OWNER / "collections"
+    before = {path: path.read_bytes() for path in shown.rglob("*") if path.is_file()}
+    if how in ("emptied", "set back"):
+        shutil.rmtree(store)
+        shutil.copytree(tmp_path / "older", store) if how == "set back" else store.mkdir()
+    else:
+        for path in (path for path in before if path.name == "examples.jsonl"):
+            path.unlink() if how == "half" else path.write_bytes(b"")
+    if is_restarted:
+        pair.owner = OwnerSession(pair.owner.settings)
+        pair.owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    pair.owner.poll()
+    assert {path: path.read_bytes() for path in shown.rglob("*") if path.is_file()} == before
+    pair.researcher.fetch_datasets(OWNER)
+    (dataset,) = pair.researcher.client.dataset_manager.get_all(OWNER)
+    assert sorted(path.name for path in dataset.mock_files) == ["examples.jsonl", "schema.json"]
+
+
+def test_of_mock_data_that_lie_there_nothing_is_sent_again(tmp_path, monkeypatch):
+    from tests.transport.conftest import make_pair
+
+    monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    pair = make_pair(tmp_path)
+    mock, pointer, asked = tmp_path / "mock", tmp_path / "pointer.json", []
+    mock.mkdir()
+    (mock / "examples.jsonl").write_text("made up\n")
+    pointer.write_text("{}")
+    pair.owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    pair.owner.poll()
+    store = type(pair.owner.connection.store)
+
+    def counted(name, does):
+        return lambda self, key, *rest, **named: (asked.append((name, key)), does(self, key, *rest, **named))[1]
+
+    for name in ("put", "get", "look", "entries"):
+        monkeypatch.setattr(store, name, counted(name, getattr(store, name)))
+    pair.owner.poll()
+    assert [name for name, key in asked if "/collections/" in key] == ["entries"]
+
+
 def test_what_both_took_is_deleted_and_a_box_does_not_grow(tmp_path, monkeypatch):
     from tests.transport.conftest import make_pair
 
