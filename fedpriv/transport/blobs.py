@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from syft.sync.peers.peer_store import PeerStore
 from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, TransportError, UntrustedError
 from fedpriv.files import file_sha256, sha256_hex, write_atomic
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef, Progress
+from fedpriv.transport.backing_off import BackingOff
 from fedpriv.transport.changed import CHANGED_FILE, MOST_NAMED, blob_of, changed_word, read_changed
 from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.pacing import Pace
@@ -29,9 +29,9 @@ from fedpriv.transport.under_way import Moved, move_all
 _ENVELOPE_BYTES = 64 * 1024
 _STATUS_BYTES = 64 * 1024
 _STATUS_STEP = 1024
-_SOONEST_SECONDS, _LATEST_SECONDS = 30.0, 3600.0
-"""After which an object that its recipient finds changed is looked at again: twice as long each time. It may not be
-true, and to look, and to put it back, costs the line that others use."""
+_LOOKED_SECONDS = 30.0
+"""After which an object that its recipient finds changed is looked at again, later and later. It may not be true, and
+to look, and to put it back, costs the line that others use."""
 T = TypeVar("T")
 
 
@@ -74,7 +74,7 @@ class BlobChannel:
         self._sent_in_parts: dict[str, set[str]] = {}
         self._on_the_way: Counter[tuple[str, str]] = Counter()
         self._changed: dict[str, dict[str, str]] = {}
-        self._looked: dict[tuple[str, str], tuple[float, float]] = {}
+        self._looking = BackingOff(_LOOKED_SECONDS)
         self._lock = threading.Lock()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -149,8 +149,7 @@ class BlobChannel:
             self._spool.forget(recipient, name)
         self._connection.store.delete(self._connection.key(recipient, "blobs", name))
         self._forget_parts(recipient, name)
-        for known in [key for key in list(self._looked) if key[0] == recipient and blob_of(key[1]) == name]:
-            self._looked.pop(known, None)
+        self._looking.forget(recipient, lambda place: blob_of(place) == name)
 
     def send_lost(self, recipient: str) -> list[str]:
         """Send again what the store lost or changed of our blobs to ``recipient``; return their names."""
@@ -176,7 +175,7 @@ class BlobChannel:
         for place, digest in read_changed(store, self._connection.key_from(recipient, CHANGED_FILE)).items():
             if blob_of(place) not in kept or self._on_the_way[recipient, blob_of(place)]:
                 continue
-            if not self._is_looked_at(recipient, place):
+            if not self._looking.is_due(recipient, place):
                 continue
             key = self._connection.key(recipient, *place.split("/"))
             try:
@@ -187,15 +186,6 @@ class BlobChannel:
             if is_changed:
                 with contextlib.suppress(TransportError):  # what cannot be deleted keeps no other blob waiting
                     store.delete(key)
-
-    def _is_looked_at(self, recipient: str, place: str) -> bool:
-        """Say whether it is time for another look at an object that is said to be changed."""
-        now = time.monotonic()
-        next_s, pause_s = self._looked.get((recipient, place), (now, _SOONEST_SECONDS))
-        if now < next_s:
-            return False
-        self._looked[recipient, place] = now + pause_s, min(2 * pause_s, _LATEST_SECONDS)
-        return True
 
     def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
         """Say whether as many parts lie on the store as a blob has; a small one has none."""

@@ -17,7 +17,10 @@ from fedpriv.files import write_atomic
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.session import STATE_FILE, Session, quiet, yaml_record
 from fedpriv.transport.session_settings import SessionSettings
-from fedpriv.transport.syncing import CODE
+from fedpriv.transport.syncing import CODE, Clock
+
+_MOCK_SECONDS = 300.0
+"""How often it is looked whether our mock data still lie on the store: all of them are read for it."""
 
 
 class OwnerSession(Session):
@@ -28,6 +31,7 @@ class OwnerSession(Session):
     def __init__(self, settings: SessionSettings) -> None:
         super().__init__(settings, owner=True)
         self._jobs: list[JobRef] | None = None
+        self._mock_shown = Clock(_MOCK_SECONDS)
 
     def poll(self) -> None:
         """Take what pinned researchers sent, and send them what changed for them."""
@@ -78,6 +82,8 @@ class OwnerSession(Session):
 
     def _show_public(self) -> None:
         super()._show_public()
+        if not self._mock_shown.is_due(self.settings.email):
+            return
         with quiet():
             datasets = self.client.dataset_manager.get_all(self.settings.email)
         for dataset in datasets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from syft_job.job_ref import JobRef
 
 from fedpriv.errors import UntrustedError
 from fedpriv.files import sha256_hex, write_folder
+from fedpriv.transport.backing_off import BackingOff
 from fedpriv.transport.connection import StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.prekeys import RenewedKeys
@@ -21,6 +23,7 @@ from fedpriv.transport.quarantine import Quarantine
 from fedpriv.transport.reading import BoxReader
 from fedpriv.transport.said import MAX_FILES, Proposed, SaidFile, said
 from fedpriv.transport.syncing import (
+    AGAIN_SECONDS,
     CODE,
     INBOX,
     REVIEW,
@@ -46,6 +49,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     _room: Room = PrivateAttr(default_factory=Room)
     _taken: list[JobRef] = PrivateAttr(default_factory=list)
     _tidying: Clock = PrivateAttr(default_factory=lambda: Clock(TIDY_SECONDS))
+    _again: BackingOff = PrivateAttr(default_factory=lambda: BackingOff(AGAIN_SECONDS))
     _reader: BoxReader = PrivateAttr()
 
     def taken(self) -> list[JobRef]:
@@ -141,11 +145,14 @@ class OwnerSyncer(DatasiteOwnerSyncer):
         self._touched[peer] = set()
 
     def _tidy(self, peer: str) -> None:
-        """Delete what ``peer`` took, and count as not delivered what the store lost."""
+        """Delete what ``peer`` took, and count as not delivered what the store lost, each file when it is its time."""
         lost = self._connection.tidy(peer, "outbox")
-        if lost:
-            facts = [f"delivered/{peer}/{name}" for names in lost.values() for name in names]
-            self._journal.forget([*facts, *(sent_fact(peer, "outbox", number) for number in lost)])
+        due = {name for name in {n for names in lost.values() for n in names} if self._again.is_due(peer, name)}
+        if due:
+            left = {sent_fact(peer, "outbox", n): [f for f in names if f not in due] for n, names in lost.items()}
+            sent = [fact for fact, names in left.items() if not names]
+            self._journal.forget([*(f"delivered/{peer}/{name}" for name in due), *sent])
+            self._journal.set({fact: json.dumps(names) for fact, names in left.items() if names})
             self._delivered.pop(peer, None)
             self._touched.pop(peer, None)
 

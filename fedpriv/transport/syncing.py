@@ -32,6 +32,9 @@ CODE = "code"
 
 TIDY_SECONDS = 30.0
 """How often a box of ours is looked through: what was taken is deleted, and what the store lost is sent again."""
+AGAIN_SECONDS = TIDY_SECONDS / 2
+"""After which the same thing may be sent again, later and later: a peer may say for ever that it has not got it. The
+first look that comes after that does it."""
 MAX_HELD_BYTES = 4 * 2**30
 """Of all that one peer sent, each file counted in whole blocks: a peer cannot fill the disk."""
 

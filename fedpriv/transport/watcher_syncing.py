@@ -13,6 +13,7 @@ from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import write_atomic
+from fedpriv.transport.backing_off import BackingOff
 from fedpriv.transport.connection import StoreConnection, sent_fact
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.prekeys import RenewedKeys
@@ -20,6 +21,7 @@ from fedpriv.transport.quarantine import Quarantine
 from fedpriv.transport.reading import BoxReader
 from fedpriv.transport.said import Changed, said
 from fedpriv.transport.syncing import (
+    AGAIN_SECONDS,
     REVIEW,
     TIDY_SECONDS,
     Clock,
@@ -44,6 +46,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
     _room: Room = PrivateAttr(default_factory=Room)
     _tidying: Clock = PrivateAttr(default_factory=lambda: Clock(TIDY_SECONDS))
     _acknowledging: Clock = PrivateAttr(default_factory=lambda: Clock(_ACKNOWLEDGE_SECONDS))
+    _again: BackingOff = PrivateAttr(default_factory=lambda: BackingOff(AGAIN_SECONDS))
     _reader: BoxReader = PrivateAttr()
 
     def bind(self, connection: StoreConnection, peers: RenewedKeys, quarantine: Quarantine) -> None:
@@ -60,9 +63,11 @@ class WatcherSyncer(DatasiteWatcherSyncer):
                 self.tidy(peer)
 
     def tidy(self, peer: str) -> None:
-        """Delete what ``peer`` took, and send it the jobs again that the store lost."""
+        """Delete what ``peer`` took, and send it the jobs again that the store lost, each when it is its time."""
         root = self.syftbox_folder / peer
         for number, names in self._connection.tidy(peer, "inbox").items():
+            if not all(self._again.is_due(peer, name) for name in names):  # one job, as we send them
+                continue
             for name in names:
                 folder = root / name
                 files = {
