@@ -16,6 +16,7 @@ from fedpriv.transport import (
     ResearcherSession,
     connection,
     create_transport_keys,
+    owner_session,
     owner_syncing,
     quarantine,
     syncing,
@@ -142,6 +143,7 @@ def test_what_others_read_of_a_party_is_put_back_without_a_restart(tmp_path, mon
 
     monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
     monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(owner_session, "_MOCK_SECONDS", 0.0)
     pair = make_pair(tmp_path)
     said = {"identity.json": b"{}", "fedpriv.json": b"{1}"}
     pair.owner = OwnerSession(replace(pair.owner.settings, public=said))
@@ -167,6 +169,7 @@ def test_mock_data_that_a_store_lost_are_put_back(tmp_path, monkeypatch, how, is
 
     monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
     monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(owner_session, "_MOCK_SECONDS", 0.0)
     pair = make_pair(tmp_path)
     store, mock, pointer = tmp_path / "store", tmp_path / "mock", tmp_path / "pointer.json"
     shutil.copytree(store, tmp_path / "older")
@@ -198,6 +201,7 @@ def test_of_mock_data_that_lie_there_nothing_is_sent_again(tmp_path, monkeypatch
 
     monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
     monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(owner_session, "_MOCK_SECONDS", 0.0)
     pair = make_pair(tmp_path)
     mock, pointer, asked = tmp_path / "mock", tmp_path / "pointer.json", []
     mock.mkdir()
