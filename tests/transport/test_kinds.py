@@ -22,9 +22,10 @@ from fedpriv.transport.objects import ObjectFiles
 from tests.transport.azure_server import KEY, AzureServer
 from tests.transport.conftest import OWNER, RESEARCHER, make_pair
 from tests.transport.drive_server import DriveServer
+from tests.transport.google_server import ACCOUNT_KEY, GoogleServer
 from tests.transport.webdav_server import WebdavServer
 
-KINDS = ["folder", "memory", "sftp", "s3", "azure", "gdrive", "webdav"]
+KINDS = ["folder", "memory", "sftp", "s3", "google", "azure", "gdrive", "webdav"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,20 @@ def s3(s3_server):
         for name, value in s3_server.credentials().items():
             patch.setenv(name, value)
         yield s3_server.url.replace("/study?", "/study/NAME?")
+
+
+@pytest.fixture(scope="module")
+def google(tmp_path_factory):
+    pytest.importorskip("obstore", reason='there is no client: pip install "fedpriv[gcs]"')
+    server = GoogleServer(tmp_path_factory.mktemp("google"))
+    try:
+        server.start()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", ACCOUNT_KEY)
+        yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="module")
