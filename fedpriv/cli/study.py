@@ -255,7 +255,7 @@ def set_(
     given = {key: value for key, value in changes.items() if value is not None}
     if not given:
         raise ConfigError("There is nothing to change", todo="give --alpha or --patience")
-    steering = Study.open(Researcher.open(home), name).steering.change(**given)
+    steering = Study.open(Researcher.open(home), name).adjust(**given)
     shown = {"alpha": steering.alpha, "patience": steering.patience_s}
     console.print(", ".join(f"{key} {value}" for key, value in shown.items() if value is not None) + ".")
 

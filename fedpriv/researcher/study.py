@@ -24,7 +24,7 @@ from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.own_thread import run_in_thread
 from fedpriv.researcher.researcher import Researcher
-from fedpriv.researcher.steering import SteeringFile
+from fedpriv.researcher.steering import Steering, SteeringFile
 from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.researcher.versions import require_same_protocol
@@ -295,6 +295,17 @@ class Study:
     def stop(self) -> None:
         """End the run, wherever it is; :meth:`resume` goes on from there."""
         self.steering.change(stopped=True)
+
+    def adjust(self, **changes: float) -> Steering:
+        """Change ``alpha`` or ``patience_s`` from the next round on, and return all that is asked for.
+
+        Raises
+        ------
+        StudyError
+            If the study is finished, or a value is out of range; nothing is changed then.
+        """
+        require_unfinished(self.folder)
+        return self.steering.change(**changes)
 
     def skip_round(self) -> int:
         """Leave the round at work without a sum, because a member of it is gone for good, and return its number.

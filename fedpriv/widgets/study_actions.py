@@ -127,7 +127,7 @@ def carry_out(study: Study, action: Action) -> str:  # noqa: PLR0911 - one for e
             return "The run ends as soon as it can; what is done is kept."
         case Adjust():
             changes = action.model_dump(exclude={"do"}, exclude_none=True)
-            study.steering.change(**changes)
+            study.adjust(**changes)
             return "From the next round on: " + ", ".join(f"{name} {value:g}" for name, value in changes.items())
         case Exclude():
             return study.exclude(action.domain, action.reason) or f"{action.domain} is not waited for any more."

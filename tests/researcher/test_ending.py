@@ -44,6 +44,7 @@ def files(study):
         lambda study: study.skip_round(),
         lambda study: study.pause(),
         lambda study: study.step(),
+        lambda study: study.adjust(alpha=1.0),
     ],
 )
 def test_nothing_of_it_is_changed(finished, change):
@@ -55,7 +56,7 @@ def test_nothing_of_it_is_changed(finished, change):
 
 @pytest.mark.parametrize(
     "action",
-    [{"do": "skip"}, {"do": "step"}],
+    [{"do": "skip"}, {"do": "step"}, {"do": "adjust", "alpha": 1.0}],
 )
 def test_nor_from_a_screen(finished, action):
     before, answers = files(finished), queue.Queue()
