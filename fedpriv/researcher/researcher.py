@@ -21,7 +21,14 @@ from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
 from fedpriv.study.versions import VERSIONS_FILE
-from fedpriv.transport import Store, TransportChoice, create_transport_keys, publish_identity, read_identity
+from fedpriv.transport import (
+    Store,
+    TransportChoice,
+    create_transport_keys,
+    publish_identity,
+    read_identity,
+    require_whole,
+)
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -95,6 +102,7 @@ class Researcher:
             raise ConfigError(f"{root} is no researcher's home", todo="run `fedpriv study init` first") from error
         except PlanError as error:
             raise ConfigError(error.what, todo=f"correct {root / CONFIG_FILE}") from error
+        require_whole(config.store)
         return cls(root=root, config=config, keys=IdentityKeys.load(root / "state" / "keys" / "identity.json"))
 
     @property
