@@ -39,6 +39,15 @@ for _class in (_UniqueKeyLoader, _Dumper):  # 2e-3 is a number in YAML 1.2 and J
     )
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Return text as a node; PyYAML writes one sign between single quotes that it reads as the end of a line."""
+    style = '"' if "\x85" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _refuse_what_a_plan_does_not_need(text: str) -> None:
     """Look at a text's structure as it is read: PyYAML needs hours for some deep ones of permitted size.
 

@@ -1,13 +1,13 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from study_plans import as_yaml, refusal
 
 from fedpriv.errors import PlanError
 from fedpriv.study.plan import parse_plan
-from fedpriv.study.yaml_text import MAX_PLAN_BYTES, load_yaml
+from fedpriv.study.yaml_text import MAX_PLAN_BYTES, dump_inline, dump_yaml, load_yaml
 
 
 @pytest.mark.parametrize("text", ["2e-3", "2.0e-3", "0.002", "2E-3", "2.e-3"])
@@ -87,3 +87,18 @@ def test_any_text_is_settings_or_a_sentence(pieces):
         assert isinstance(load_yaml("".join(pieces), source="plan.yaml"), dict)
     except PlanError as error:
         assert "plan.yaml" in error.what
+
+
+WORDS = st.text(st.characters() | st.sampled_from("\n\r\x85\u2028\u2029\ufeff\x00 :#'\"-"), max_size=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(WORDS, VALUES, max_size=3))
+@example({"title": "\x85", "a\x85b": ["\x85", "2e3"]})
+def test_what_is_written_is_read_as_the_same_value(value):
+    assert load_yaml(dump_yaml(value), source="plan.yaml") == value
+    assert load_yaml(f"a: {dump_inline(value)}\n", source="plan.yaml") == {"a": value}
