@@ -15,7 +15,14 @@ from typing import TypeVar
 
 from syft.sync.peers.peer_store import PeerStore
 
-from fedpriv.errors import FedprivError, MissingBlobError, SignatureError, TransportError, UntrustedError
+from fedpriv.errors import (
+    FedprivError,
+    MissingBlobError,
+    SignatureError,
+    TransportError,
+    UnreachableError,
+    UntrustedError,
+)
 from fedpriv.files import file_sha256, sha256_hex, write_atomic
 from fedpriv.study.messages import MAX_BLOB_BYTES, BlobRef, Progress
 from fedpriv.transport.backing_off import BackingOff
@@ -158,20 +165,29 @@ class BlobChannel:
             return []
         self._take_away_changed(recipient, kept)
         lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
-        lost = []
+        lost: list[str] = []
+        refused: TransportError | UntrustedError | None = None
         for name in kept:
             path = self._spool.path(recipient, name)
             with contextlib.suppress(FileNotFoundError):  # it was taken in the meantime
                 size = path.stat().st_size
                 if self._on_the_way[recipient, name] or (name in lying and self._has_parts(recipient, name, size)):
                     continue
-                self.send(recipient, name, path)
+                try:
+                    self.send(recipient, name, path)
+                except UnreachableError:
+                    raise
+                except (TransportError, UntrustedError) as error:  # it keeps no other blob waiting
+                    refused = refused or error
+                    continue
                 lost.append(name)
+        if refused is not None:
+            raise refused
         return lost
 
     def _take_away_changed(self, recipient: str, kept: Collection[str]) -> None:
         """Delete what ``recipient`` found changed, where it lies there as it was found: it counts as lost then."""
-        store, most = self._connection.store, max(self._part_bytes, MAX_INDEX_BYTES) + _ENVELOPE_BYTES
+        store = self._connection.store
         for place, digest in read_changed(store, self._connection.key_from(recipient, CHANGED_FILE)).items():
             if blob_of(place) not in kept or self._on_the_way[recipient, blob_of(place)]:
                 continue
@@ -179,13 +195,26 @@ class BlobChannel:
                 continue
             key = self._connection.key(recipient, *place.split("/"))
             try:
-                lying = store.get(key, max_bytes=most)
+                lying = store.get(key, max_bytes=self._most_bytes(recipient, place))
                 is_changed = lying is not None and sha256_hex(lying) == digest
             except UntrustedError:  # too large, or no file
                 is_changed = True
             if is_changed:
                 with contextlib.suppress(TransportError):  # what cannot be deleted keeps no other blob waiting
                     store.delete(key)
+
+    def _most_bytes(self, recipient: str, place: str) -> int:
+        """Return what the recipient takes of an object at the most: what is larger it did not read."""
+        kind, *rest = place.split("/")
+        try:
+            size = self._spool.path(recipient, blob_of(place)).stat().st_size if self._spool is not None else 0
+        except FileNotFoundError:  # it was taken in the meantime
+            size = 0
+        if kind == "parts":
+            size = min(self._part_bytes, max(size - int(rest[-1]) * self._part_bytes, 0))
+        elif size > self._part_bytes:
+            size = MAX_INDEX_BYTES
+        return size + _ENVELOPE_BYTES
 
     def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
         """Say whether as many parts lie on the store as a blob has; a small one has none."""

@@ -248,9 +248,10 @@ class StoreConnection(SyftboxPlatformConnection):
             self._listed[folder] = now, []  # also where there is too much
             found = self._store.entries(folder, most=_MOST_IN_A_BOX)
             numbers = [int(entry.name) for entry in found if _is_numbered(entry.name)]
+            numbers = numbers[: bisect.bisect_left(numbers, MOST_MESSAGES)]  # one left over would end the listing
             self._listed[folder] = now, numbers
             place = bisect.bisect_right(numbers, after)
-        return numbers[place] if place < len(numbers) and numbers[place] < MOST_MESSAGES else None
+        return numbers[place] if place < len(numbers) else None
 
     def acknowledge(self, peer: str, word: bytes) -> None:
         """Leave for ``peer`` what :func:`fedpriv.transport.taken.taken_message` made."""

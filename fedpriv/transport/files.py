@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from fedpriv.transport.retrying import is_transient
 
 _TEMPORARY = ".part-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""To go through a folder, which who may not list it may do, too."""
 _SEEN: set[str] = set()
 """Roots of stores that were there while this process ran."""
 
@@ -172,8 +175,13 @@ class FsspecFiles:
     def list(self, path: str, limit: int) -> list[Item]:
         self._require_root()
         if self._is_local:  # not by fsspec, which reads a folder to its end, whatever somebody put there
-            with _only_os_errors(), self._opened(path) as folder, os.scandir(folder) as entries:
-                return [item for entry in islice(entries, limit) if (item := _local_item(entry)) is not None]
+            with _only_os_errors(), self._opened(path) as folder:
+                readable = os.open(".", _FOLDER, dir_fd=folder)
+                try:
+                    with os.scandir(readable) as entries:
+                        return [item for entry in islice(entries, limit) if (item := _local_item(entry)) is not None]
+                finally:
+                    os.close(readable)
         with _only_os_errors():
             found = self._filesystem.ls(path, detail=True, refresh=True)
         return [_item(item) for item in found[:limit]]
@@ -222,16 +230,27 @@ class FsspecFiles:
         """
         if is_made:
             Path(self._root).mkdir(parents=True, exist_ok=True)
-        folder = os.open(self._root, _FOLDER)
+        folder = os.open(f"{self._root}/.", _STEP)  # "/.": what is mounted when it is used, is mounted
         try:
             for name in filter(None, path.removeprefix(self._root).split("/")):
-                if is_made:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, dir_fd=folder)
                 try:
-                    inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-                except NotADirectoryError as error:
-                    raise NotADirectoryError(error.errno, "a link, or no folder", name) from error
+                    try:
+                        inner = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=folder)
+                    except (
+                        FileNotFoundError
+                    ):  # not made first: NFS may refuse that where only the folders below are ours
+                        if not is_made:
+                            raise
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(name, dir_fd=folder)
+                        inner = os.open(name, _STEP | os.O_NOFOLLOW, dir_fd=folder)
+                except OSError as error:
+                    if error.errno not in (
+                        errno.ENOTDIR,
+                        errno.ELOOP,
+                    ):  # a link is the one on Linux, the other on macOS
+                        raise
+                    raise NotADirectoryError(errno.ENOTDIR, "a link, or no folder", name) from error
                 os.close(folder)
                 folder = inner
             yield folder

@@ -221,8 +221,8 @@ class Session:
             self.connection.journal.set({mark: self._keys.generation})
         elif self._shown.is_due(email):
             self._show(self.connection.key(email, "bundle.json"), self._bundle().encode())
-        self.blobs.send_lost(email)
         self._take_keys(email)
+        self.blobs.send_lost(email)
 
     def _bundle(self) -> str:
         return json.dumps(self._keys.bundle_message())

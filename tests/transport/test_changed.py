@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 
 import pytest
 
-from fedpriv.errors import MissingBlobError
+from fedpriv.errors import MissingBlobError, TransportError
 from fedpriv.files import sha256_hex
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.changed import MOST_NAMED, blob_of, changed_word, read_changed
@@ -49,12 +50,17 @@ def too_large(path):
     path.write_bytes(bytes(10**6))
 
 
+def somewhat_larger(path):
+    """By more than what an envelope adds, and by less than a large blob's objects have."""
+    path.write_bytes(bytes(90_000))
+
+
 def link(path):
     path.unlink()
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("what", [noise, one_bit, too_large, link], ids=lambda what: what.__name__)
+@pytest.mark.parametrize("what", [noise, one_bit, too_large, somewhat_larger, link], ids=lambda what: what.__name__)
 @pytest.mark.parametrize("size", [300, 5 * PART + 1], ids=["small", "in parts"])
 def test_each_object_of_a_blob_that_was_changed_is_put_back(pair, channels, tmp_path, what, size):
     owner, researcher = channels
@@ -72,6 +78,19 @@ def test_each_object_of_a_blob_that_was_changed_is_put_back(pair, channels, tmp_
         assert json.loads((pair.root / "store" / RESEARCHER / "to" / OWNER / "changed.json").read_text()) == {
             "objects": {}
         }
+
+
+def test_one_that_cannot_be_put_back_keeps_no_other_one_waiting(pair, channels, tmp_path):
+    owner, researcher = channels
+    owner.send(RESEARCHER, "a-1", b"one")
+    reference = owner.send(RESEARCHER, "b-1", b"two")
+    for name in ("a-1", "b-1"):
+        (left(pair) / "blobs" / name).unlink()
+    (left(pair) / "blobs" / "a-1" / "in").mkdir(parents=True)
+    with pytest.raises(TransportError, match="blobs/a-1"):
+        owner.send_lost(RESEARCHER)
+    assert researcher.receive(OWNER, reference, tmp_path / "got").read_bytes() == b"two"
+    shutil.rmtree(left(pair) / "blobs" / "a-1")
 
 
 def test_only_the_parts_that_were_changed_are_sent_again(pair, channels, tmp_path, monkeypatch):

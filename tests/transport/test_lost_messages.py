@@ -321,6 +321,19 @@ def test_what_a_listing_shows_and_is_not_there_is_passed_over(pair, monkeypatch)
     assert jobs(pair) == ["job-2"]
 
 
+def test_a_number_over_all_hides_no_message_behind_a_gap(pair, monkeypatch):
+    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    (box(pair, RESEARCHER) / f"{10**9 + 5:012d}").write_bytes(b"x")
+    submit(pair, "job-1")
+    pair.owner.poll()
+    (box(pair, RESEARCHER) / "000000000001").unlink()
+    submit(pair, "job-2")
+    (box(pair, RESEARCHER) / "000000000002").unlink()
+    submit(pair, "job-3")
+    pair.owner.poll()
+    assert jobs(pair) == ["job-1", "job-3"]
+
+
 # -- the word itself ---------------------------------------------------------------------------------------------------
 
 

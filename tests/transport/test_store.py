@@ -1,9 +1,17 @@
 import dataclasses
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from fedpriv.errors import ConfigError, TransportError, UnreachableError, UntrustedError
 from fedpriv.transport import Store
+
+_NOBODY = 65534
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -113,6 +121,42 @@ def test_a_folder_that_went_away_is_no_new_store(tmp_path):
     assert not folder.exists()
     (tmp_path / "elsewhere").rename(folder)
     assert store.get("a@x.org/version.json", max_bytes=9) == b"1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folders_that_may_be_gone_through_and_not_listed_or_written_in_are_enough():
+    """As an operator makes them for accounts of their own: the root is his, a folder for each party is the party's."""
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folders are nobody else's
+        (Path(root) / "a@x.org").mkdir()
+        os.chown(Path(root) / "a@x.org", _NOBODY, _NOBODY)
+        Path(root).chmod(0o711)
+        code = f"""
+import os
+from fedpriv.transport import Store
+store = Store.from_url({root!r})
+os.setuid({_NOBODY})
+store.put("a@x.org/to/b@x.org/peer", b"peer")
+assert store.get("a@x.org/to/b@x.org/peer", max_bytes=9) == b"peer"
+assert [entry.name for entry in store.entries("a@x.org/to/b@x.org")] == ["peer"]
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_of_a_party_is_not_made_where_it_is_there(tmp_path, monkeypatch):
+    """NFS says of one that others made that it may not be made, where an own disk says that it is there."""
+    store = Store.from_url(str(tmp_path / "store"))
+    store.put("a@x.org/version.json", b"1")
+    made = os.mkdir
+
+    def as_over_nfs(name, *arguments, **options):
+        if str(name).endswith("a@x.org"):
+            raise PermissionError(errno.EACCES, "not yours", str(name))
+        made(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", as_over_nfs)
+    store.put("a@x.org/to/b@x.org/peer", b"peer")
+    assert store.get("a@x.org/to/b@x.org/peer", max_bytes=9) == b"peer"
 
 
 def test_a_link_in_a_shared_folder_leads_nobody_into_files_of_its_own(tmp_path):
