@@ -48,13 +48,18 @@ class RequestDesk:
         """Say whether a job is a request that was received before."""
         return key_of(job) in self._studies
 
-    def receive(self, job: JobRef, code: Path) -> None:
+    def receive(self, job: JobRef, code: Path, *, refused: bool = False) -> None:
         """Keep a request, and decide about it as far as the policy does.
+
+        Parameters
+        ----------
+        refused : bool
+            Its researcher was told so before: it is not taken after all, when nobody waits for it any more.
 
         Raises
         ------
         RefusedError
-            If too many of the researcher's wait for the data owner.
+            If too many of the researcher's wait for the data owner, or it was refused before.
         FedprivError
             If it is no valid request.
         """
@@ -63,6 +68,8 @@ class RequestDesk:
             raise UntrustedError(
                 f"The plan's researcher is {request.plan.researcher.email}, not who sent it", kept="It was not kept"
             )
+        if refused and not self.domain.requests.holds(request.study):
+            raise RefusedError("The request was refused before", kept="It was not kept", todo="submit a new study")
         self._require_room(request, job.ds_email)
         if self.domain.requests.receive(request, job.ds_email):
             self.domain.ledger.append("request.received", study=request.study, researcher=job.ds_email)

@@ -249,7 +249,7 @@ class DomainService:
         code = self._session.code_folder(job)
         ticket = code / TICKET_FILE
         if not ticket.exists():
-            self._requests.receive(job, code)
+            self._requests.receive(job, code, refused=self._session.status(job) is JobStatus.REJECTED)
         elif self._session.status(job) in _SETTLED or self._tickets.handle(job, ticket):
             self._settled.add(key_of(job))
 

@@ -21,7 +21,7 @@ from fedpriv.study.validation import problems
 from fedpriv.widgets.builder_estimates import Estimates
 from fedpriv.widgets.model_child import FoundModel
 from fedpriv.widgets.plan_fields import changes_for
-from fedpriv.widgets.plan_text import SOURCE, Path, line_of, put
+from fedpriv.widgets.plan_text import SOURCE, Path, line_at, line_of, put
 
 MOST_TROUBLES = 8
 
@@ -72,19 +72,19 @@ def read_draft(text: str) -> Draft:
     try:
         values = load_yaml(text, source=SOURCE)
     except PlanError as error:
-        return Draft(text=text, values=None, plan=None, troubles=(_unreadable(error),))
+        return Draft(text=text, values=None, plan=None, troubles=(_unreadable(text, error),))
     try:
         return Draft(text=text, values=values, plan=parse_plan(text))
     except PlanError as error:
         return Draft(text=text, values=values, plan=None, troubles=_wrong(text, error))
 
 
-def _unreadable(error: PlanError) -> Trouble:
+def _unreadable(text: str, error: PlanError) -> Trouble:
     cause = error.__cause__
     if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
         mark = cause.problem_mark
         words = f"This is no YAML: {cause.problem or 'it cannot be read'} (column {mark.column + 1})"
-        return Trouble(line=mark.line + 1, path="", text=words)
+        return Trouble(line=line_at(text, mark), path="", text=words)
     return Trouble(line=0, path="", text=error.what)
 
 

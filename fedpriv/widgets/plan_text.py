@@ -52,13 +52,18 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int:
             pair = _pair(node, str(part))
             if pair is None:
                 break
-            line, node = pair[0].start_mark.line + 1, pair[1]
+            line, node = line_at(text, pair[0].start_mark), pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line + 1
+            line = line_at(text, node.start_mark)
         else:
             break
     return line
+
+
+def line_at(text: str, mark: yaml.Mark) -> int:
+    """Return the line of a mark, from 1, as an editor counts: to YAML three rare signs end a line, too."""
+    return text.count("\n", 0, mark.index) + 1
 
 
 def _put_one(text: str, path: Path, value: Any) -> str:

@@ -127,6 +127,23 @@ def test_many_bad_jobs_let_answers_out_first_and_do_not_fill_the_ledger(service,
     assert noted == [*range(1, 11), 16]
 
 
+def test_many_bad_jobs_hide_no_ticket_that_is_refused(service, two, code_request, ada, monkeypatch):
+    monkeypatch.setattr(refusals, "NOTED", 2)
+    service.letters.add(ADA, "request-1", code_request.files)
+    for number in range(5):
+        service.letters.add(ADA, f"bad-{number}", {"plan.yaml": "a: [\n"})
+    handled(service)
+
+    def refuse(ticket, digest):
+        raise RefusedError("not now")
+
+    service.work.carry_out = refuse
+    asked = ticket(code_request, kind="train", round=1)
+    service.letters.add(ADA, asked.name, {"ticket.json": sign(ada, "ticket", asked).to_bytes()})
+    handled(service)
+    assert [entry.kind for entry in two.ledger.entries()].count("ticket.refused") == 1
+
+
 def test_what_was_refused_is_not_told_again_after_a_restart(service, two):
     service.letters.add(EVE, "bad", {"plan.yaml": "a: [\n"})
     handled(service)

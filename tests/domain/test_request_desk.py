@@ -98,7 +98,10 @@ def test_a_flood_of_requests_ends_and_known_ones_are_known_after_a_restart(domai
     RequestDesk(domain=domain, notify=lambda sentence: None).receive(job, code)
     domain.reject(domain.requests.studies()[0], "no")
     (code / "plan.yaml").write_text(f"{plan}# 3\n")
+    with pytest.raises(RefusedError, match="refused before"):  # there is room now, but its researcher was told
+        desk.receive(job, code, refused=True)
     desk.receive(job, code)
+    desk.receive(job, code, refused=True)  # a data owner's own rejection of what is kept is another thing
 
 
 def test_telling_decisions_reads_no_request_and_a_damaged_one_holds_nobody_up(domain, job, code, code_request):

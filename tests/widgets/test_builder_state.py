@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedpriv.domain.trial import DryRun
@@ -42,6 +42,7 @@ def test_every_plan_s_text_is_read_as_it_is(plan):
 
 
 @given(plan=plans(), cut=st.integers(0, 3000), inside=st.text(max_size=5))
+@example(plan=parse_plan(as_yaml()), cut=60, inside="\x85\u2028\x85")
 def test_a_half_typed_text_is_kept_and_never_an_error(plan, cut, inside):
     whole = plan.to_yaml()
     text = whole[:cut] + inside + whole[cut + len(inside) :]

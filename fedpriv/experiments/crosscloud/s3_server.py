@@ -6,6 +6,7 @@ Every user may read the whole bucket and write below its own prefix only, as doc
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import socket
@@ -115,6 +116,8 @@ class S3Server:
             "-master.volumeSizeLimitMB=512",
             *ports,
         ]
+        # SeaweedFS takes the keys of its environment for an operator's, in place of those in the file.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with (self.folder / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program("setpriv"), "--pdeathsig", "TERM", *serve],
@@ -122,6 +125,7 @@ class S3Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                env=environment,
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
