@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fedpriv.errors import UnknownVersionError, UntrustedError
 from fedpriv.protection import IdentityKeys
-from fedpriv.protection.versions import parse_versions, signed_versions, spoken_versions
+from fedpriv.protection.versions import read_versions, signed_versions, spoken_versions
 from fedpriv.study import Identity
-from fedpriv.study.versions import MAX_VERSIONS_BYTES, VERSIONS_FILE, SpokenVersions, require_understanding
+from fedpriv.study.versions import MAX_VERSIONS_BYTES, VERSIONS_FILE, require_understanding
 from fedpriv.transport import Store
 
 
@@ -59,16 +59,8 @@ class VersionCheck:
         store = Store.from_url(self.store_url)
         said = {}
         for email, identity in asked.items():
-            said[email] = _said(store, identity, kept)
+            read = functools.partial(store.get, f"{email}/{VERSIONS_FILE}", max_bytes=MAX_VERSIONS_BYTES)
+            said[email] = read_versions(read, identity, kept=kept)
         self._understood -= set(asked)
         require_understanding(spoken_versions(self.keys.email), said, kept=kept)
         self._understood |= set(asked)
-
-
-def _said(store: Store, identity: Identity, kept: str) -> SpokenVersions | None:
-    try:
-        data = store.get(f"{identity.email}/{VERSIONS_FILE}", max_bytes=MAX_VERSIONS_BYTES)
-        return None if data is None else parse_versions(data, identity)
-    except UntrustedError as error:
-        todo = f"wait a minute: {identity.email} puts it back while it runs; else see who can write there"
-        raise UnknownVersionError(error.what, kept=kept, todo=todo) from error

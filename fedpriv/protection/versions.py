@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import fedpriv
-from fedpriv.errors import UntrustedError
+from fedpriv.errors import UnknownVersionError, UntrustedError
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import container, envelope, study_key
 from fedpriv.protection.keys import IdentityKeys, open_signed, sign
@@ -101,3 +101,28 @@ def parse_versions(data: bytes, identity: Identity) -> SpokenVersions:
     if spoken.member != identity.email:
         raise UntrustedError(f"{what} is about another party", kept="It was not used")
     return spoken
+
+
+def read_versions(read: Callable[[], bytes | None], identity: Identity, *, kept: str) -> SpokenVersions | None:
+    """Return what another party says of its software where it left it; None if nothing lies there.
+
+    *Guarantee* and *assumption*: those of :func:`parse_versions`.
+
+    Parameters
+    ----------
+    read : Callable[[], bytes or None]
+        Reads it from the store.
+    kept : str
+        What an error says was kept.
+
+    Raises
+    ------
+    UnknownVersionError
+        If it is not the party's, or cannot be read: somebody changed it.
+    """
+    try:
+        data = read()
+        return None if data is None else parse_versions(data, identity)
+    except UntrustedError as error:
+        todo = f"wait a minute: {identity.email} puts it back while it runs; else see who can write there"
+        raise UnknownVersionError(error.what, kept=kept, todo=todo) from error

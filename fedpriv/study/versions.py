@@ -54,9 +54,7 @@ class SpokenVersions(Section):
         )
 
 
-def require_understanding(
-    ours: SpokenVersions, theirs: Mapping[str, SpokenVersions | None], *, kept: str = "Nothing was sent"
-) -> None:
+def require_understanding(ours: SpokenVersions, theirs: Mapping[str, SpokenVersions | None], *, kept: str) -> None:
     """Refuse parties that speak another protocol than ours, and say who has to install what.
 
     Parameters
@@ -95,6 +93,6 @@ def _todo(known: list[SpokenVersions], silent: Iterable[str]) -> str:
     behind = sorted({spoken.member for spoken in known if spoken.apart(newest)} | set(silent))
     older = [spoken.member for spoken in known if spoken.member in behind and spoken.fedpriv == newest.fedpriv]
     builds = ", the same build of it," if older else ""
-    start = f"start {', '.join(silent)} and try again; if it is running, " if silent else ""
+    start = f"start {', '.join(silent)} and try again in a minute; if it says nothing then, " if silent else ""
     install = f"install fedpriv {newest.fedpriv}{builds} at {', '.join(behind)}, or one version at all"
     return f"{start}{install} (docs/upgrading.md)"

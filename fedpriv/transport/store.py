@@ -257,7 +257,7 @@ def require_whole(address: str) -> None:
     """
     if "://" not in address and not Path(address).expanduser().is_absolute():
         raise ConfigError(
-            f"The store {address} is a relative path, which is another folder wherever the service is started",
+            f"The store {address} is a relative path, which is another folder wherever fedpriv is started",
             kept="No store was made or called",
             todo="write the whole path, which begins with /; or an address such as sftp://user@host/folder",
         )

@@ -56,7 +56,7 @@ def test_a_party_that_says_nothing_is_not_there_yet_or_too_old():
     with pytest.raises(VersionError, match=r"sicu@x\.org does not say which version it runs") as caught:
         require_understanding(OURS, {"sicu@x.org": None}, kept="Nothing was run")
     assert caught.value.todo.startswith(
-        "start sicu@x.org and try again; if it is running, install fedpriv 0.2.0 at sicu@"
+        "start sicu@x.org and try again in a minute; if it says nothing then, install fedpriv 0.2.0 at sicu@"
     )
     assert caught.value.kept == "Nothing was run"
 
