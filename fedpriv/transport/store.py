@@ -17,9 +17,9 @@ _HALF = re.compile(r"[a-z][a-z0-9+]*:/*")
 """The beginning of an address in which a slash or two are missing."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,199}")
 _KINDS = {
-    "": "files:FsspecFiles",
-    "file": "files:FsspecFiles",
-    "memory": "files:FsspecFiles",
+    "": "folder:FolderFiles",
+    "file": "folder:FolderFiles",
+    "memory": "memory:MemoryFiles",
     "sftp": "sftp:SftpFiles",
     "s3": "objects:ObjectFiles",
     "gs": "objects:ObjectFiles",

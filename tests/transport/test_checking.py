@@ -11,7 +11,8 @@ from fedpriv.cli.main import app
 from fedpriv.errors import ConfigError, UnreachableError
 from fedpriv.transport import Store, checking
 from fedpriv.transport.checking import check_store
-from fedpriv.transport.files import FsspecFiles, Item
+from fedpriv.transport.files import Item
+from fedpriv.transport.folder import FolderFiles
 
 NAMES = [
     "reachable",
@@ -39,7 +40,7 @@ def states(findings):
 def broken(monkeypatch, **methods):
     """Let the local folder do some things otherwise."""
     for name, method in methods.items():
-        monkeypatch.setattr(FsspecFiles, name, method(getattr(FsspecFiles, name)))
+        monkeypatch.setattr(FolderFiles, name, method(getattr(FolderFiles, name)))
 
 
 def test_a_folder_is_fine_but_for_rights_and_nothing_of_the_check_stays(tmp_path):

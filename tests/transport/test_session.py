@@ -8,7 +8,7 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UnreachableError
-from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, files
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys, folder
 from fedpriv.transport import session as session_module
 from tests.transport.conftest import OWNER, RESEARCHER, settings
 
@@ -237,7 +237,7 @@ def test_an_acknowledgement_that_cannot_be_true_deletes_nothing_and_moves_no_num
 def test_a_session_makes_no_new_store_where_it_knew_one(pair, monkeypatch):
     """Of a process that starts while the share is not mounted: it has never seen the folder itself."""
     (pair.root / "store").rename(pair.root / "elsewhere")
-    monkeypatch.setattr(files, "_SEEN", set())
+    monkeypatch.setattr(folder, "_SEEN", set())
     for session in (pair.owner, pair.researcher):
         with pytest.raises(
             UnreachableError, match="mount the share; if a new store is to begin there, make the folder"

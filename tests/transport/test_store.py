@@ -173,6 +173,8 @@ def test_a_link_in_a_shared_folder_leads_nobody_into_files_of_its_own(tmp_path):
         with pytest.raises(TransportError, match="a link, or no folder"):
             store.put(key, b"public")
         assert store.get(key, max_bytes=99) is None
+        assert not store.exists(key)
+        assert store.stamp(key.rpartition("/")[0]) == 0
         store.delete(key)
         assert store.entries(key.rpartition("/")[0]) == []
         store.remove_folder(key.rpartition("/")[0])
