@@ -83,6 +83,7 @@ class BlobChannel:
         self._changed: dict[str, dict[str, str]] = {}
         self._looking = BackingOff(_LOOKED_SECONDS)
         self._lock = threading.Lock()
+        self._saying = threading.Lock()
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -350,25 +351,26 @@ class BlobChannel:
 
     def _say_changed(self, sender: str, place: str, digest: str) -> None:
         """Tell ``sender`` what lies in the place of one of its objects."""
-        with self._lock:
+        with self._saying:  # until it is put: a word with less in it, of another thread, could take its place
             named = self._changed.setdefault(sender, {})
             named.pop(place, None)
             named[place] = digest
             for oldest in list(named)[:-MOST_NAMED]:
                 del named[oldest]
-            word = changed_word(named)
-        self._connection.store.put(self._connection.key(sender, CHANGED_FILE), word)
+            self._say(sender, named)
 
     def _is_unchanged(self, sender: str, name: str) -> None:
         """Take back what was said of a blob that arrived: its sender looks at all that is named."""
-        with self._lock:
+        with self._saying:
             named = self._changed.get(sender, {})
             mended = [place for place in named if blob_of(place) == name]
             for place in mended:
                 del named[place]
-            word = changed_word(named)
-        if mended:
-            self._connection.store.put(self._connection.key(sender, CHANGED_FILE), word)
+            if mended:
+                self._say(sender, named)
+
+    def _say(self, sender: str, named: dict[str, str]) -> None:
+        self._connection.store.put(self._connection.key(sender, CHANGED_FILE), changed_word(named))
 
     # -- progress ------------------------------------------------------------------------------------------------
 

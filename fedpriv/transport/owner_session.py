@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,8 @@ class OwnerSession(Session):
         with quiet():
             datasets = self.client.dataset_manager.get_all(self.settings.email)
         for dataset in datasets:
-            self._show_mock(dataset.name, self.client._collect_mock_files(dataset))
+            files = self.client._collect_mock_files(dataset)
+            self._put_back(dataset.name, functools.partial(self._show_mock, dataset.name, files))
 
     def _show_mock(self, name: str, files: Mapping[str, bytes]) -> None:
         """Put the mock files of a dataset where they are missing, or have another size: a look costs one listing."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import yaml
@@ -25,7 +26,7 @@ from syft_job.models import JobState, JobSubmissionMetadata
 from syft_rds.client import SyftRDSClient
 from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 
-from fedpriv.errors import ConfigError, UnreachableError, UntrustedError
+from fedpriv.errors import ConfigError, HostKeyError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex
 from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
@@ -159,6 +160,7 @@ class Session:
         self._keys = peers
         self._tended_s: float | None = None
         self._shown = Clock(_SHOWN_SECONDS)
+        self._not_put_back: set[str] = set()
         self._each_peer = EachPeer(settings.on_refusal)
         self._refresh_peers()
 
@@ -230,10 +232,27 @@ class Session:
     def _show_public(self) -> None:
         """Put what everybody reads of us where it does not lie as it should."""
         for name, data in self.settings.public.items():
-            self._show(f"{self.settings.email}/{name}", data)
+            key = f"{self.settings.email}/{name}"
+            self._put_back(key, functools.partial(self._show, key, data))
+
+    def _put_back(self, what: str, put: Callable[[], None]) -> None:
+        """Put back a thing of ours; where that is refused, it is told once, and nothing else waits for it."""
+        try:
+            put()
+        except (UnreachableError, HostKeyError):
+            raise
+        except TransportError as error:
+            if what not in self._not_put_back:
+                self._not_put_back.add(what)
+                self.settings.on_refusal(self.settings.email, error.what)
+        else:
+            self._not_put_back.discard(what)
 
     def _show(self, key: str, data: bytes) -> None:
-        """Put what others read of us where it does not lie as it should."""
+        """Put what others read of us where it does not lie as it should.
+
+        *Guarantee*: what is put is what we signed. *Assumption*: none about the store, which may show others anything.
+        """
         try:
             lying = self.connection.store.get(key, max_bytes=len(data))
         except UntrustedError:  # it is larger, or no file

@@ -162,6 +162,29 @@ def test_what_others_read_of_a_party_is_put_back_without_a_restart(tmp_path, mon
     assert bundle.read_bytes() == before
 
 
+def test_what_cannot_be_put_back_is_told_once_and_keeps_nothing_else_waiting(tmp_path, monkeypatch):
+    from tests.transport.conftest import make_pair
+
+    monkeypatch.setattr(session_module, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_SHOWN_SECONDS", 0.0)
+    pair = make_pair(tmp_path)
+    said = {"fedpriv.json": b"{1}", "identity.json": b"{}"}
+    pair.owner = OwnerSession(replace(pair.owner.settings, public=said))
+    pair.owner.poll()
+    bundle = tmp_path / "store" / OWNER / "to" / RESEARCHER / "bundle.json"
+    for path in (bundle, *(tmp_path / "store" / OWNER / name for name in said)):
+        path.unlink()
+    (tmp_path / "store" / OWNER / "fedpriv.json" / "in").mkdir(parents=True)
+    submit(pair, "job-1")
+    for _ in range(3):
+        pair.owner.poll()
+    assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
+    assert (tmp_path / "store" / OWNER / "identity.json").read_bytes() == b"{}"
+    assert bundle.exists()
+    assert [reason for reason in pair.refusals if "fedpriv.json" in reason] == pair.refusals
+    assert len(pair.refusals) == 1
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 @pytest.mark.parametrize("how", ["emptied", "set back", "half", "cut short"])
 def test_mock_data_that_a_store_lost_are_put_back(tmp_path, monkeypatch, how, is_restarted):
