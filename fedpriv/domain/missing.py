@@ -8,8 +8,8 @@ _SECONDS = 120.0
 _LOOK_SECONDS = 5.0
 
 
-class MissingBlobs:
-    """When tickets were first found to lack a blob, and when they were looked at last. Nothing waits meanwhile."""
+class Missing:
+    """When tickets were first found to lack something, and when they were looked at last. Nothing waits meanwhile."""
 
     def __init__(self) -> None:
         self._first_s: dict[str, float] = {}
@@ -21,7 +21,7 @@ class MissingBlobs:
         return looked is not None and time.monotonic() - looked < _LOOK_SECONDS
 
     def may_still_come(self, ticket: str) -> bool:
-        """Note that a blob is missing; say whether it is worth waiting for it: not for ever, and not anew each time."""
+        """Note that something is missing; say whether to wait for it: not for ever, and not anew each time."""
         now = time.monotonic()
         self._looked_s[ticket] = now
         return now - self._first_s.setdefault(ticket, now) < _SECONDS

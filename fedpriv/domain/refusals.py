@@ -43,9 +43,9 @@ class Refusals:
             self.domain.ledger.append("job.refused", job=job, peer=peer, reason=reason, count=count)
             self.notify(f"refused {job}: {reason}")
 
-    def of_ticket(self, peer: str, ticket: Ticket, error: FedprivError) -> None:
-        """Note a ticket of a peer that was not carried out."""
-        if count := self._counted("ticket", peer, ticket.study):
+    def of_ticket(self, ticket: Ticket, error: FedprivError) -> None:
+        """Note a ticket that was not carried out; a study is one researcher's."""
+        if count := self._counted("ticket", ticket.study):
             facts = {"study": ticket.study, "ticket": ticket.kind, "round": ticket.round}
             self.domain.ledger.append("ticket.refused", **facts, reason=error.what, count=count)
             self.notify(f"study {ticket.study[:12]}: {ticket.kind} of round {ticket.round} not done: {error}")

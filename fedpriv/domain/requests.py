@@ -70,7 +70,7 @@ class RequestBook:
             True if it is new.
         """
         folder = self._folder / request.study
-        if (folder / "received.json").exists():
+        if self.holds(request.study):
             return False
         shutil.rmtree(folder / "bundle", ignore_errors=True)  # what a killed process left half written
         for name, text in request.files.items():
@@ -95,7 +95,7 @@ class RequestBook:
         ConfigError
             If there is none, or several begin so.
         """
-        if _WHOLE.fullmatch(study) and (self._folder / study / "received.json").exists():
+        if _WHOLE.fullmatch(study) and self.holds(study):
             return study  # without a look at all the others
         found = [known for known in self.studies() if known.startswith(study)] if study else []
         if len(found) != 1:

@@ -7,15 +7,11 @@ from collections.abc import Callable, Mapping
 from fedpriv.clinical import PreparedData, Record, Telling, load_mapping, prepare_examples, write_mock
 from fedpriv.clinical.harmonize import Progress, harmonize, silent
 from fedpriv.domain.domain import Domain
-from fedpriv.domain.versions import VersionCheck
 from fedpriv.files import write_json
-from fedpriv.protection import signed_identity
-from fedpriv.protection.versions import signed_versions
+from fedpriv.protection.shown import shown_to_all
 from fedpriv.study import CodeRequest, Identity
 from fedpriv.study.task import TaskChoice
-from fedpriv.study.versions import VERSIONS_FILE
-from fedpriv.transport import OwnerSession, SessionSettings, publish_identity
-from fedpriv.transport.identity import IDENTITY_FILE
+from fedpriv.transport import OwnerSession, SessionSettings, show_to_all
 
 
 def read_record(domain: Domain, on_progress: Progress = silent, *, again: bool = False) -> Record:
@@ -82,7 +78,7 @@ def connect(
     TransportError
         If the store cannot be reached.
     """
-    config, folder = domain.config, domain.folder
+    config, folder, shown = domain.config, domain.folder, shown_to_all(domain.keys)
     session = OwnerSession(
         SessionSettings(
             email=config.email,
@@ -92,11 +88,10 @@ def connect(
             pins={email: identity.transport_key for email, identity in researchers.items()},
             on_refusal=on_refusal,
             transport=config.transport,
-            public={VERSIONS_FILE: signed_versions(domain.keys), IDENTITY_FILE: signed_identity(domain.keys)},
+            public=shown,
         )
     )
-    VersionCheck(keys=domain.keys, store_url=config.store).publish()  # before the keys: who has them looks for it
-    publish_identity(config.store, config.email, signed_identity(domain.keys))
+    show_to_all(config.store, config.email, shown)
     return session
 
 

@@ -13,7 +13,7 @@ from syft_job.models import JobStatus
 from fedpriv.domain.announcer import Announcer
 from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.domain import Domain
-from fedpriv.domain.missing import MissingBlobs
+from fedpriv.domain.missing import Missing
 from fedpriv.domain.refusals import Refusals
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.study_works import StudyWorks
@@ -59,7 +59,7 @@ class TicketDesk:
     _session: OwnerSession = field(init=False)
     _researchers: Mapping[str, Identity] = field(init=False)
     _works: StudyWorks | None = None
-    _missing: MissingBlobs = field(default_factory=MissingBlobs)
+    _missing: Missing = field(default_factory=Missing)
     _progress: Newest[tuple[str, Progress]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -184,7 +184,7 @@ class TicketDesk:
         return self._works.of(stored, folder, self._session.blobs)
 
     def _failure(self, ticket: Ticket, digest: str, error: FedprivError) -> Result:
-        self.refusals.of_ticket(self.domain.requests.researcher(ticket.study), ticket, error)
+        self.refusals.of_ticket(ticket, error)
         work = self._works.opened(ticket.study) if self._works else None
         retired = work.context.key_room.retired_key() if work else ""
         return failure(ticket, digest, self.domain.config.email, error, retired_key=retired)

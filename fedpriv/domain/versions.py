@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fedpriv.protection import IdentityKeys
-from fedpriv.protection.versions import read_versions, signed_versions, spoken_versions
+from fedpriv.protection.versions import read_versions, spoken_versions
 from fedpriv.study import Identity
 from fedpriv.study.versions import MAX_VERSIONS_BYTES, VERSIONS_FILE, require_understanding
 from fedpriv.transport import Store
@@ -30,10 +30,6 @@ class VersionCheck:
     keys: IdentityKeys
     store_url: str
     _understood: set[str] = field(default_factory=set)
-
-    def publish(self) -> None:
-        """Say on the store what this software speaks."""
-        Store.from_url(self.store_url).put(f"{self.keys.email}/{VERSIONS_FILE}", signed_versions(self.keys))
 
     def require(self, parties: Iterable[Identity], *, kept: str, again: bool = False) -> None:
         """Refuse to work with parties that speak another protocol.

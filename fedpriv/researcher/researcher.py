@@ -14,21 +14,13 @@ from pydantic import Field
 
 from fedpriv.errors import ConfigError, ExistsError, InputError, PlanError
 from fedpriv.files import private_folder, write_atomic
-from fedpriv.protection import IdentityKeys, parse_identity, signed_identity
-from fedpriv.protection.versions import signed_versions
+from fedpriv.protection import IdentityKeys, parse_identity
+from fedpriv.protection.shown import shown_to_all
 from fedpriv.researcher.peers import PeersFile
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
-from fedpriv.study.versions import VERSIONS_FILE
-from fedpriv.transport import (
-    Store,
-    TransportChoice,
-    create_transport_keys,
-    publish_identity,
-    read_identity,
-    require_whole,
-)
+from fedpriv.transport import TransportChoice, create_transport_keys, read_identity, require_whole, show_to_all
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -140,8 +132,7 @@ class Researcher:
 
     def publish_identity(self) -> None:
         """Put our versions and our public keys on the store, where domains that pinned our fingerprint find them."""
-        Store.from_url(self.config.store).put(f"{self.config.email}/{VERSIONS_FILE}", signed_versions(self.keys))
-        publish_identity(self.config.store, self.config.email, signed_identity(self.keys))
+        show_to_all(self.config.store, self.config.email, shown_to_all(self.keys))
 
     def identity_of(self, email: str, pinned: str) -> Identity | None:
         """Return a domain's verified public keys, or None if it has not put them on the store yet.
@@ -157,7 +148,6 @@ class Researcher:
     def session(self, cohort: Mapping[str, Identity]) -> ResearcherSession:
         """Open a syft session with these domains."""
         from fedpriv.transport import ResearcherSession, SessionSettings
-        from fedpriv.transport.identity import IDENTITY_FILE
 
         return ResearcherSession(
             SessionSettings(
@@ -167,6 +157,6 @@ class Researcher:
                 keys_path=self.root / "state" / "keys" / "transport.json",
                 pins={email: identity.transport_key for email, identity in cohort.items()},
                 transport=self.config.transport,
-                public={VERSIONS_FILE: signed_versions(self.keys), IDENTITY_FILE: signed_identity(self.keys)},
+                public=shown_to_all(self.keys),
             )
         )

@@ -35,6 +35,10 @@ def _span(text: str) -> str:
     return text
 
 
+IDENTITY_FILE = "identity.json"
+"""A party's public keys on the store."""
+
+
 class Identity(Section):
     """A party's public keys; its fingerprint is what others pin.
 

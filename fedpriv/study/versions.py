@@ -54,7 +54,9 @@ class SpokenVersions(Section):
         )
 
 
-def require_understanding(ours: SpokenVersions, theirs: Mapping[str, SpokenVersions | None], *, kept: str) -> None:
+def require_understanding(
+    ours: SpokenVersions, theirs: Mapping[str, SpokenVersions | None], *, kept: str = "Nothing was sent"
+) -> None:
     """Refuse parties that speak another protocol than ours, and say who has to install what.
 
     Parameters

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedpriv.transport.choice import TransportChoice
-from fedpriv.transport.identity import create_transport_keys, publish_identity, read_identity
+from fedpriv.transport.identity import create_transport_keys, read_identity, show_to_all
 from fedpriv.transport.store import Store, checked_address, require_whole
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ __all__ = [
     "TransportChoice",
     "checked_address",
     "create_transport_keys",
-    "publish_identity",
     "read_identity",
     "require_whole",
+    "show_to_all",
 ]
 
 _LATER = {

@@ -1,7 +1,9 @@
 """What a reader says of blobs that lie on the store otherwise than they were left: their sender puts its copies back.
 
-A word names objects and the digests of what lies there. It is not signed: by a false one a sender takes away what it
-puts back at once, and whoever can write it where it lies can as well delete what it names.
+A word names objects and the digests of what lies there. It is not signed.
+
+*Guarantee*: by a word, whoever wrote it, a sender takes away nothing but what it puts back at once from its own copy.
+*Assumption*: it has that copy, and runs. Whoever can write a false word can as well delete what it names.
 """
 
 from __future__ import annotations

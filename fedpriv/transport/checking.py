@@ -22,6 +22,8 @@ State = Literal["ok", "warning", "failed"]
 _FOREIGN = "check-foreign"
 _VERSIONS, _VERSION_BYTES = 8, 300_000
 _LISTED = 5
+_PIECE_MB = 4
+"""Of one object, as of a part of a blob: a kind of store bounds what it reads at once."""
 _PATIENCE_SECONDS = 10.0
 _MUCH_CLOCK_SECONDS = 300.0
 """Clouds refuse requests that are signed a quarter of an hour off."""
@@ -272,15 +274,15 @@ class _Check:
         return Finding(name="clock", state="ok", found=f"{apart:.0f} s apart from this machine's", figures=figures)
 
     def throughput(self, megabytes: int) -> Finding:
-        """Send and fetch so many MB in one object."""
-        data = os.urandom(megabytes * 10**6)
+        """Send and fetch so many MB, in objects of as many as a study's have."""
+        pieces = [os.urandom(min(_PIECE_MB, megabytes - done) * 10**6) for done in range(0, megabytes, _PIECE_MB)]
         started = time.perf_counter()
-        key = self._put("large", data)
-        up = 8e-6 * len(data) / (time.perf_counter() - started)
+        keys = [self._put(f"large-{number}", piece) for number, piece in enumerate(pieces)]
+        up = 8 * megabytes / (time.perf_counter() - started)
         started = time.perf_counter()
-        got = self._reader.get(key, max_bytes=len(data))
-        down = 8e-6 * len(data) / (time.perf_counter() - started)
-        if got != data:
+        got = [self._reader.get(key, max_bytes=_PIECE_MB * 10**6) for key in keys]
+        down = 8 * megabytes / (time.perf_counter() - started)
+        if got != pieces:
             todo = "use another store"
             return Finding(name="throughput", state="failed", found="other bytes came back than were sent", todo=todo)
         words = f"{up:.0f} Mbit/s up, {down:.0f} Mbit/s down"

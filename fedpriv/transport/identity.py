@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder
+from fedpriv.study.messages import IDENTITY_FILE
 from fedpriv.transport.store import Store
 
-IDENTITY_FILE = "identity.json"
 MAX_IDENTITY_BYTES = 64 * 1024
 
 
@@ -37,9 +38,11 @@ def create_transport_keys(email: str, path: Path) -> str:
     return peers.public_key.identity_key_bytes.hex()
 
 
-def publish_identity(store_url: str, email: str, data: bytes) -> None:
-    """Put a party's signed identity where others find it; they trust it only by its pinned fingerprint."""
-    Store.from_url(store_url).put(f"{email}/{IDENTITY_FILE}", data)
+def show_to_all(store_url: str, email: str, files: Mapping[str, bytes]) -> None:
+    """Put what a party shows to everybody, such as its signed keys, where others find it."""
+    store = Store.from_url(store_url)
+    for name, data in files.items():
+        store.put(f"{email}/{name}", data)
 
 
 def read_identity(store_url: str, email: str) -> bytes | None:

@@ -50,7 +50,8 @@ class SftpFiles:
     """The files of one account on one server.
 
     *Guarantee*: nothing is sent to a server that does not prove the pinned host key, and only login by key is tried.
-    Neither OpenSSH's configuration nor an agent is asked.
+    Neither OpenSSH's configuration nor an agent is asked. *Assumption*: the fingerprint is the one that the server's
+    operator read out; nobody else writes to ``known_hosts``.
     """
 
     shows_at_once = True  # the rename that was answered was done on the server's own disk

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import httpx
 
 MOST_BYTES = 64 * 2**20
-"""Of one answer: four times the largest object that is asked for, and a listing of about a hundred thousand."""
+"""Of one answer: four times the largest object that is asked for, a file of mock data, and a long listing."""
 MOST_SECONDS = 300.0
 """Until the end of one answer: a part of a blob passes at 0.12 Mbit/s."""
 
 
 def bound(answer: httpx.Response) -> None:
     """Have an answer whose body was not read yet end with an error where it goes on for too long.
+
+    *Guarantee*: no more than ``MOST_BYTES`` of an answer are in memory. *Assumption*: the server sends something; else
+    the client's own time for a read ends it.
 
     Raises
     ------

@@ -1,11 +1,11 @@
 from fedpriv.domain import missing
-from fedpriv.domain.missing import MissingBlobs
+from fedpriv.domain.missing import Missing
 
 
 def test_a_ticket_waits_a_while_and_is_looked_at_now_and_then(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(missing.time, "monotonic", lambda: now[0])
-    blobs = MissingBlobs()
+    blobs = Missing()
     assert not blobs.is_too_early("a")
     assert blobs.may_still_come("a")
     assert blobs.is_too_early("a")

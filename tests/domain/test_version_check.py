@@ -5,6 +5,7 @@ import pytest
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import SignatureError, UnknownVersionError, VersionError
 from fedpriv.protection import IdentityKeys, container
+from fedpriv.protection.versions import signed_versions
 from fedpriv.study.versions import VERSIONS_FILE
 from fedpriv.transport import Store
 
@@ -14,13 +15,13 @@ def check(domain):
     return VersionCheck(keys=domain.keys, store_url=domain.config.store)
 
 
-@pytest.fixture
-def theirs(domain, ada):
-    return VersionCheck(keys=ada, store_url=domain.config.store)
+def say(domain, keys):
+    """Have a party say what it speaks."""
+    Store.from_url(domain.config.store).put(f"{keys.email}/{VERSIONS_FILE}", signed_versions(keys))
 
 
-def test_who_says_the_same_is_understood_and_not_asked_again(check, theirs, ada, domain):
-    theirs.publish()
+def test_who_says_the_same_is_understood_and_not_asked_again(check, ada, domain):
+    say(domain, ada)
     check.require([ada.identity], kept="Nothing was run")
     Store.from_url(domain.config.store).delete(f"{ada.email}/{VERSIONS_FILE}")
     check.require([ada.identity], kept="Nothing was run")
@@ -30,21 +31,21 @@ def test_who_says_the_same_is_understood_and_not_asked_again(check, theirs, ada,
         check.require([ada.identity], kept="Nothing was run")
 
 
-def test_who_is_apart_is_refused_until_it_says_otherwise(check, theirs, ada, monkeypatch):
+def test_who_is_apart_is_refused_until_it_says_otherwise(check, ada, domain, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(container, "VERSION", "9")
-        theirs.publish()
+        say(domain, ada)
     with pytest.raises(VersionError, match="container 9, not 4") as caught:
         check.require([ada.identity], kept="Nothing was run")
     assert not isinstance(caught.value, UnknownVersionError)
     assert caught.value.kept == "Nothing was run"
-    theirs.publish()
+    say(domain, ada)
     check.require([ada.identity], kept="Nothing was run")
 
 
 def test_a_statement_of_somebody_else_in_its_place_is_refused(check, domain, ada):
     stranger = IdentityKeys.create(ada.email, "ada", "11" * 32)
-    VersionCheck(keys=stranger, store_url=domain.config.store).publish()
+    say(domain, stranger)
     with pytest.raises(UnknownVersionError, match=r"ada@y\.org puts it back while it runs") as caught:
         check.require([ada.identity], kept="Nothing was run")
     assert isinstance(caught.value.__cause__, SignatureError)

@@ -5,12 +5,12 @@ import pytest
 from fedpriv.errors import SignatureError, StudyError
 from fedpriv.protection import IdentityKeys, signed_identity
 from fedpriv.researcher import connecting
-from fedpriv.transport import publish_identity
+from fedpriv.transport import show_to_all
 
 
 def test_other_keys_on_the_store_than_the_plan_pins_stop_the_submission(researcher, study):
     stranger = IdentityKeys.create("micu@x.org", "micu", "11" * 32)
-    publish_identity(researcher.config.store, "micu@x.org", signed_identity(stranger))
+    show_to_all(researcher.config.store, "micu@x.org", {"identity.json": signed_identity(stranger)})
     with pytest.raises(SignatureError, match="not the pinned ones"):
         study.submit()
     assert not study.folder.is_submitted

@@ -8,7 +8,7 @@ whether Google takes them is not tried.
 import http.client
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,7 +21,6 @@ _OF_ONE_HOP = {"authorization", "connection", "host", "transfer-encoding"}
 @dataclass
 class GoogleServer:
     folder: Path
-    asked: list[str] = field(default_factory=list)
 
     @property
     def url(self):
@@ -45,7 +44,6 @@ class GoogleServer:
             protocol_version = "HTTP/1.1"
 
             def _pass_on(self):
-                server.asked.append(f"{self.command} {self.path}")
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_ONE_HOP}
                 behind = http.client.HTTPConnection("127.0.0.1", server._behind.port, timeout=60)

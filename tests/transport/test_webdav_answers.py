@@ -1,6 +1,5 @@
 """Whatever a WebDAV server answers, and for however long: it is an error of the store, and takes no memory."""
 
-import contextlib
 import gzip
 import http.server
 import threading
@@ -90,7 +89,6 @@ def test_a_little_that_becomes_much_is_not_unpacked(server, store):
         b"<html><p>Log in to the guest network</html>",
         HEAD,
         HEAD + b"<d:response/></d:multistatus>",
-        HEAD + b"<d:response><d:href>/x/a</d:href></d:response></d:multistatus>",
         HEAD + b"<d:response><d:href/><d:propstat><d:status>x</d:status></d:propstat></d:response></d:multistatus>",
         HEAD + b"<d:response><d:href>/x/a/k</d:href><d:propstat><d:prop><d:getcontentlength>x</d:getcontentlength>"
         b"<d:getlastmodified>x</d:getlastmodified></d:prop></d:propstat></d:response></d:multistatus>",
@@ -100,5 +98,12 @@ def test_a_little_that_becomes_much_is_not_unpacked(server, store):
 def test_what_is_no_listing_is_an_error_of_the_store(server, store, body):
     server.pieces = [body] if body else []
     for ask in (lambda: store.entries("a"), lambda: store.look("a/k")):
-        with contextlib.suppress(TransportError):
+        with pytest.raises(TransportError):
             ask()
+
+
+def test_a_folder_that_names_itself_alone_is_empty(server, store):
+    server.pieces = [HEAD + b"<d:response><d:href>/x/a</d:href></d:response></d:multistatus>"]
+    assert store.entries("a") == []
+    with pytest.raises(TransportError):
+        store.look("a/k")
