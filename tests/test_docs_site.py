@@ -186,6 +186,16 @@ def test_every_command_of_the_pages_exists():
     assert not [f"{name}: {what}" for name, command in found if (what := unknown(command))]
 
 
+def test_every_command_that_the_program_names_exists():
+    """In errors, in what it prints, and on the pages that it makes."""
+    named = re.compile(r"(?:`|<code>)(fedpriv [a-z]+ [a-z-][^`<\n]*)(?:`|</code>)")  # else it is chosen as it runs
+    files = [path for path in (ROOT / "fedpriv").rglob("*") if path.suffix in {".py", ".html", ".js"}]
+    found = [(path.name, command) for path in files for command in named.findall(path.read_text("utf-8"))]
+    assert len(found) > 60
+    assert "report.html" in {name for name, _ in found}
+    assert not [f"{name}: {what}" for name, command in found if (what := unknown(command))]
+
+
 @pytest.mark.parametrize(
     ("command", "what"),
     [
