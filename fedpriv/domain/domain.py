@@ -19,7 +19,7 @@ from fedpriv.errors import RefusedError, SignatureError, TransportError, Unreach
 from fedpriv.files import private_folder, read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
-from fedpriv.transport import create_transport_keys, read_identity
+from fedpriv.transport import checked_address, create_transport_keys, read_identity
 
 _LEDGER_LABEL = b"fedpriv 2 ledger\n"
 
@@ -46,15 +46,18 @@ class Domain:
     def create(cls, root: Path, config: DomainConfig) -> Domain:
         """Make a domain: its folder, its keys, the first entry of its ledger.
 
+        A store's relative path counts from the current folder, once: ``domain.yaml`` has the whole one.
+
         Raises
         ------
         ExistsError
             If there is one already.
         ConfigError
-            If root would make it in another user's folder.
+            If the store's address cannot be one, or root would make it in another user's folder; nothing is made.
         """
         folder = DomainFolder(root.resolve())
         require_place(folder.root)
+        config = config.model_copy(update={"store": checked_address(config.store)})
         folder.create(config)
         return cls._with_new_keys(folder, config)
 

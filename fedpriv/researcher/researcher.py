@@ -20,7 +20,14 @@ from fedpriv.researcher.peers import PeersFile
 from fedpriv.study import Identity, load_yaml, validate_section
 from fedpriv.study.names import Email, Slug
 from fedpriv.study.section import Section
-from fedpriv.transport import TransportChoice, create_transport_keys, read_identity, require_whole, show_to_all
+from fedpriv.transport import (
+    TransportChoice,
+    checked_address,
+    create_transport_keys,
+    read_identity,
+    require_whole,
+    show_to_all,
+)
 
 if TYPE_CHECKING:
     from fedpriv.transport import ResearcherSession
@@ -59,16 +66,19 @@ class Researcher:
 
     @classmethod
     def create(cls, root: Path, config: ResearcherConfig) -> Researcher:
-        """Make a researcher's home with new keys.
+        """Make a researcher's home with new keys; a store's relative path counts from the current folder, once.
 
         Raises
         ------
         ExistsError
             If there is one already; it is left as it is.
+        ConfigError
+            If the store's address cannot be one; nothing is made.
         """
         root = root.resolve()
         if (root / CONFIG_FILE).exists():
             raise ExistsError(f"{root} is a researcher's home already", kept="It was left as it is")
+        config = config.model_copy(update={"store": checked_address(config.store)})
         private_folder(root / "state")
         transport_key = create_transport_keys(config.email, root / "state" / "keys" / "transport.json")
         keys = IdentityKeys.create(config.email, config.name, transport_key)

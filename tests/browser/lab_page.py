@@ -121,8 +121,13 @@ class NotebookPage:
         """Run every cell, and return the text of the first error if there is one."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.wait_until_idle()
-        errors = self.page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
-        return errors.first.inner_text() if errors.count() else ""
+        return self.page.evaluate(  # the page itself shows an error like anything that a cell wrote to stderr
+            """() => {
+                const cells = window.jupyterapp.shell.currentWidget.content.model.toJSON().cells;
+                const errors = cells.flatMap((cell) => cell.outputs ?? []).filter((put) => put.output_type === 'error');
+                return errors.length ? `${errors[0].ename}: ${errors[0].evalue}` : '';
+            }"""
+        )
 
     def restart(self):
         """Restart the kernel as a person would, without the question."""

@@ -22,6 +22,13 @@ def test_a_second_init_changes_nothing(domain):
     assert {p: p.read_bytes() for p in domain.folder.root.rglob("*") if p.is_file()} == before
 
 
+def test_a_new_domain_keeps_a_relative_store_with_its_whole_path(domain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Domain.create(tmp_path / "another", domain.config.model_copy(update={"store": "shared/store"}))
+    monkeypatch.chdir("/")
+    assert Domain.open(tmp_path / "another").config.store == str(tmp_path / "shared" / "store")
+
+
 def test_everything_secret_is_private(domain):
     assert stat.S_IMODE(domain.folder.state.stat().st_mode) == 0o700
     for path in (domain.folder.identity_path, domain.folder.transport_keys_path, domain.folder.ledger_path):

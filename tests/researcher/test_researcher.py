@@ -3,7 +3,7 @@
 import pytest
 
 from fedpriv.errors import ConfigError
-from fedpriv.researcher.researcher import Researcher
+from fedpriv.researcher.researcher import Researcher, ResearcherConfig
 
 
 @pytest.fixture
@@ -20,3 +20,16 @@ def test_a_store_that_is_another_one_in_another_folder_is_refused(home):
         Researcher.open(home)
     path.write_text(text)
     assert Researcher.open(home).config.store == store
+
+
+def test_a_new_home_keeps_a_relative_store_with_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = Researcher.create(tmp_path / "home", ResearcherConfig(name="ada", email="ada@y.org", store="store"))
+    monkeypatch.chdir("/")
+    assert Researcher.open(tmp_path / "home").config.store == made.config.store == str(tmp_path / "store")
+
+
+def test_a_home_with_a_store_that_cannot_be_one_is_not_made(tmp_path):
+    with pytest.raises(ConfigError, match="the kind ftp is unknown"):
+        Researcher.create(tmp_path / "home", ResearcherConfig(name="ada", email="ada@y.org", store="ftp://host/x"))
+    assert list(tmp_path.iterdir()) == []
