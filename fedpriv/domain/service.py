@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from fedpriv.domain.request_desk import RequestDesk, key_of
 from fedpriv.domain.runner import check_machine
 from fedpriv.domain.sandbox import Sandbox
 from fedpriv.domain.starting import connect, prepare_data, read_record, register_dataset
-from fedpriv.domain.stopping import Stop, stop_on_signals
+from fedpriv.domain.stopping import Stop, Stopping
 from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.ticket_desk import TicketDesk
 from fedpriv.domain.trouble import Trouble, is_of_the_machine, place_of, unforeseen
@@ -75,6 +74,7 @@ class DomainService:
     _versions: VersionCheck = field(init=False)
     _mark: MarkKeeper = field(init=False)
     _marking: Newest[None] = field(init=False)
+    _stopping: Stopping = field(default_factory=Stopping)
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _asked_again: Clock = field(default_factory=lambda: Clock(_VERSION_SECONDS))
 
@@ -92,6 +92,7 @@ class DomainService:
             announcer=self._announcer,
             refusals=self._refusals,
             versions=self._versions,
+            stopping=self._stopping,
             on_result=lambda: self._marking.put(None),
         )
 
@@ -118,19 +119,19 @@ class DomainService:
         with folder_lock(lock, holder=f"The domain {self.domain.config.name}", todo="stop that process first"):
             if dead is not None:
                 self.notify(f"the last service (process {dead}) did not stop in order; going on where it was")
-            asked = stop_on_signals(parent)
+            self._stopping.listen(parent)
             with serving(self.domain, self.vitals) as endpoint:
                 self._announcer.log.event("service.started", pid=os.getpid(), port=endpoint and endpoint.port)
-                self._serve(once, asked)
+                self._serve(once)
 
-    def _serve(self, once: bool, asked: threading.Event) -> None:
+    def _serve(self, once: bool) -> None:
         try:
             self._start()
             self._loop(once)
         except Stop:
             self.notify("stopped")
         except Exception as error:
-            if not asked.is_set():
+            if not self._stopping.is_asked:
                 self._announcer.log.event("service.failed", level="error", error=type(error).__name__)
                 raise
             self.notify("stopped")  # DuckDB, say, tells of a stopped query as an error of its own
@@ -189,7 +190,9 @@ class DomainService:
                     self._session.publish()
                 pause = self._pause()
             except (FedprivError, OSError) as error:
+                self._stopping.check()
                 mark, pause = None, self._trouble.met(error)
+            self._stopping.check()
             if once:
                 return
             if mark is None:
@@ -216,6 +219,7 @@ class DomainService:
     def _handle_jobs(self) -> None:
         refused, waiting = 0, Counter[str]()
         for job in self._session.jobs():
+            self._stopping.check()
             if self._is_done_with(job) or waiting[job.ds_email] == _MOST_WAITING:
                 continue
             try:
@@ -255,6 +259,7 @@ class DomainService:
 
     def _refuse(self, job: JobRef, error: FedprivError) -> None:
         """Answer a job that is no job; what was refused before a restart is not told again."""
+        self._stopping.check()
         if self._session.status(job) is not JobStatus.REJECTED:
             self._refusals.of_job(job.ds_email, job.job_name, error.what)
             self._session.answer(job, JobStatus.REJECTED, {}, reason=str(error)[:500])

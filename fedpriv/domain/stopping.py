@@ -13,25 +13,36 @@ class Stop(BaseException):
     """Raised in the main thread by SIGTERM and SIGINT, so that everything is put away on the way out."""
 
 
-def stop_on_signals(parent: int | None) -> threading.Event:
-    """Have SIGTERM and SIGINT raise :class:`Stop`, and also the end of the process ``parent``.
+class Stopping:
+    """Whether this process was told to end.
 
-    Returns
-    -------
-    threading.Event
-        Set from then on: a library in whose midst it was raised may turn it into an error of its own.
+    A library in whose midst :class:`Stop` was raised may swallow it, or turn it into an error of its own, as DuckDB
+    does: who handles errors asks here first, so that none of them is taken for one of the work.
     """
-    asked = threading.Event()
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
-        raise Stop
+    def __init__(self) -> None:
+        self._asked = threading.Event()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    if parent is not None:
-        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    return asked
+    @property
+    def is_asked(self) -> bool:
+        return self._asked.is_set()
+
+    def listen(self, parent: int | None) -> None:
+        """Have SIGTERM and SIGINT raise :class:`Stop` from now on, and also the end of the process ``parent``."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._asked.set()
+            raise Stop
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        if parent is not None:
+            threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+    def check(self) -> None:
+        """Raise :class:`Stop` again if it was raised."""
+        if self.is_asked:
+            raise Stop
 
 
 def _end_with_parent(parent: int) -> None:

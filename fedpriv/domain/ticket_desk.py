@@ -15,6 +15,7 @@ from fedpriv.domain.approval import limits_now, opens_in
 from fedpriv.domain.domain import Domain
 from fedpriv.domain.missing import Missing
 from fedpriv.domain.refusals import Refusals
+from fedpriv.domain.stopping import Stopping
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.tickets import StudyWork, failure
@@ -47,6 +48,8 @@ class TicketDesk:
         Told what was not carried out.
     versions : VersionCheck
         Asked whether all parties of a ticket understand each other.
+    stopping : Stopping
+        Asked before an error is answered.
     on_result : Callable[[], None]
         Called before a result goes out.
     """
@@ -55,6 +58,7 @@ class TicketDesk:
     announcer: Announcer
     refusals: Refusals
     versions: VersionCheck
+    stopping: Stopping
     on_result: Callable[[], None]
     _session: OwnerSession = field(init=False)
     _researchers: Mapping[str, Identity] = field(init=False)
@@ -184,6 +188,7 @@ class TicketDesk:
         return self._works.of(stored, folder, self._session.blobs)
 
     def _failure(self, ticket: Ticket, digest: str, error: FedprivError) -> Result:
+        self.stopping.check()
         self.refusals.of_ticket(ticket, error)
         work = self._works.opened(ticket.study) if self._works else None
         retired = work.context.key_room.retired_key() if work else ""
