@@ -251,6 +251,7 @@ study stop ward
 
 ELSEWHERE = {
     "audit leakage": "cli/test_audit_command.py",
+    "bench data": "experiments/test_data_bench.py",
     "bench domain": "experiments/test_domain_bench.py",
     "bench figures": "experiments/comparison/test_figures_bench.py",
     "bench protection": "experiments/test_protection_bench.py",
@@ -272,7 +273,6 @@ REFUSED = {"study skip icu": "The study is finished", "domain accept-loss micu":
 
 NOT_RUN = {
     "bench crosscloud": "takes half an hour and root; tests/experiments/crosscloud runs its parts",
-    "bench data": "takes a minute; tests/experiments/test_data_bench.py runs its parts",
     "bench figures --mimic": "is the same with a hospital's tables in place of made-up ones",
     "bench training --tables": "is the same with a hospital's tables in place of made-up ones",
     "bench flower": "needs Flower's own environment; tests/flower runs what it measures",
@@ -416,3 +416,5 @@ def test_every_command_of_the_pages_is_run_by_a_test():
             if missing or (name not in done and not all(f'"{word}"' in source for word in name.split())):
                 left.append(f"{page.name}: {command}")
     assert left == []
+    assert all((ROOT / "tests" / file).is_file() for file in ELSEWHERE.values())
+    assert all((ROOT / path).exists() for why in NOT_RUN.values() for path in re.findall(r"tests/[\w/.]+\w", why))
