@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,9 +78,18 @@ class OwnerSession(Session):
         with quiet():
             if any(dataset.name == name for dataset in self.client.dataset_manager.get_all(self.settings.email)):
                 return
+            self._clear_dataset(name)
             self.client.create_dataset(
                 name, mock_path=mock, private_path=pointer, summary=summary, users="any", sync=False
             )
+
+    def _clear_dataset(self, name: str) -> None:
+        """Remove what a kill or a full disk left of a registering: syft would refuse for ever to write over it."""
+        storage = self.client.dataset_manager.storage
+        for version in storage.target_protocol_versions_for_peers(None):
+            ref = storage.new_dataset_ref(name, version)
+            for folder in (storage.public_dataset_dir(ref), storage.private_dataset_dir(ref)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _show_public(self) -> None:
         super()._show_public()

@@ -1,5 +1,6 @@
 """Jobs, answers and datasets between two real syft sessions."""
 
+import errno
 import json
 import stat
 from dataclasses import replace
@@ -133,6 +134,30 @@ def test_outsiders_see_the_mock_side_only(pair):
     (dataset,) = pair.researcher.client.dataset_manager.get_all(OWNER)
     assert [path.name for path in dataset.mock_files] == ["examples.jsonl"]
     assert "pointer" not in json.dumps([str(p) for p in (pair.root / RESEARCHER).rglob("*")])
+
+
+@pytest.mark.parametrize("broken_at", ["_copy_private_data", "write_dataset_metadata", "write_private_config"])
+def test_a_registering_that_a_full_disk_ended_is_done_once_there_is_room(pair, monkeypatch, broken_at):
+    mock, pointer = pair.root / "mock", pair.root / "pointer.json"
+    mock.mkdir()
+    (mock / "examples.jsonl").write_text("made up")
+    pointer.write_text("{}")
+    storage = type(pair.owner.client.dataset_manager.storage)
+
+    def full(self, ref, *_):
+        self.metadata_path(ref).touch()  # what was begun of a file
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, broken_at, full)
+        with pytest.raises(OSError, match="No space"):
+            pair.owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    owner = OwnerSession(pair.owner.settings)
+    owner.register_dataset("mimic-iii", mock=mock, pointer=pointer, summary="a shard")
+    owner.poll()
+    pair.researcher.fetch_datasets(OWNER)
+    (dataset,) = pair.researcher.client.dataset_manager.get_all(OWNER)
+    assert [path.name for path in dataset.mock_files] == ["examples.jsonl"]
 
 
 def test_nothing_readable_but_mocks_and_public_keys_lies_on_the_store(pair):
