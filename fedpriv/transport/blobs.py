@@ -79,6 +79,7 @@ class BlobChannel:
         self._pace = Pace(upload_limit_mbit)
         self._part_bytes = part_bytes
         self._sent_in_parts: dict[str, set[str]] = {}
+        self._digests: dict[tuple[str, str], str] = {}
         self._on_the_way: Counter[tuple[str, str]] = Counter()
         self._changed: dict[str, dict[str, str]] = {}
         self._looking = BackingOff(_LOOKED_SECONDS)
@@ -111,6 +112,7 @@ class BlobChannel:
                 self._spool.keep(recipient, name, data)
             source = Source.of(data, part_bytes=self._part_bytes)
             reference = BlobRef(name=name, size_bytes=source.size_bytes, sha256=source.sha256)
+            self._digests[recipient, name] = source.sha256
             if source.size_bytes > self._part_bytes:
                 content = self._send_parts(recipient, reference, source, on_moved or _nobody)
             else:
@@ -155,6 +157,7 @@ class BlobChannel:
         """Delete a blob of ours that its recipient has taken, with its parts."""
         if self._spool is not None:
             self._spool.forget(recipient, name)
+        self._digests.pop((recipient, name), None)
         self._connection.store.delete(self._connection.key(recipient, "blobs", name))
         self._forget_parts(recipient, name)
         self._looking.forget(recipient, lambda place: blob_of(place) == name)
@@ -171,8 +174,7 @@ class BlobChannel:
         for name in kept:
             path = self._spool.path(recipient, name)
             with contextlib.suppress(FileNotFoundError):  # it was taken in the meantime
-                size = path.stat().st_size
-                if self._on_the_way[recipient, name] or (name in lying and self._has_parts(recipient, name, size)):
+                if self._on_the_way[recipient, name] or (name in lying and self._has_parts(recipient, name, path)):
                     continue
                 try:
                     self.send(recipient, name, path)
@@ -217,16 +219,20 @@ class BlobChannel:
             size = MAX_INDEX_BYTES
         return size + _ENVELOPE_BYTES
 
-    def _has_parts(self, recipient: str, name: str, size_bytes: int) -> bool:
-        """Say whether as many parts lie on the store as a blob has; a small one has none."""
+    def _has_parts(self, recipient: str, name: str, path: Path) -> bool:
+        """Say whether the parts of a blob lie on the store, by their names; a small one has none.
+
+        Their number does not tell: whoever else writes there may have put other things beside them.
+        """
+        size_bytes, digest = path.stat().st_size, self._digests.get((recipient, name))
         if size_bytes <= self._part_bytes:
             return True
-        store, folder = self._connection.store, self._connection.key(recipient, "parts")
-        with self._lock:
-            versions = self._versions(recipient, name)
-        return sum(len(store.entries(f"{folder}/{version}")) for version in versions) >= -(
-            -size_bytes // self._part_bytes
-        )
+        if digest is None:  # once, after a start
+            digest = self._digests[recipient, name] = file_sha256(path)
+        reference = BlobRef(name=name, size_bytes=size_bytes, sha256=digest)
+        folder = self._connection.key(recipient, "parts", _parts_name(reference))
+        lying = {entry.name for entry in self._connection.store.entries(folder)}
+        return all(_part_name(number) in lying for number in range(-(-size_bytes // self._part_bytes)))
 
     def _versions(self, recipient: str, name: str) -> set[str]:
         """Return the folders of a blob's parts; the store is asked once, later on the names are known."""

@@ -112,6 +112,27 @@ def test_only_the_parts_that_were_changed_are_sent_again(pair, channels, tmp_pat
     assert sorted(key[-5:] for key in names if "/parts/" in key) == ["00001", "00003"]
 
 
+@pytest.mark.parametrize("is_started_again", [False, True])
+@pytest.mark.parametrize("moved_to", ["{parts}/99999", "{parts}.x/00002", "update-1.0123456789abcdef/00002"])
+def test_what_somebody_puts_beside_the_parts_stands_for_none_of_them(
+    pair, channels, tmp_path, moved_to, is_started_again
+):
+    owner, researcher = channels
+    data = os.urandom(5 * PART)
+    reference = owner.send(RESEARCHER, NAME, data)
+    (parts,) = (left(pair) / "parts").iterdir()
+    elsewhere = parts.parent / moved_to.format(parts=parts.name)
+    elsewhere.parent.mkdir(exist_ok=True)
+    (parts / "00002").rename(elsewhere)
+    if is_started_again:
+        owner = BlobChannel(
+            owner._connection, pair.owner.client.peer_manager.peer_store, spool=owner._spool, part_bytes=PART
+        )
+    assert owner.send_lost(RESEARCHER) == [NAME]
+    assert researcher.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
+    assert owner.send_lost(RESEARCHER) == []
+
+
 def test_a_false_word_takes_nothing_away_for_good(pair, channels, tmp_path):
     owner, researcher = channels
     data = os.urandom(300)
