@@ -6,9 +6,11 @@ libraries need forty, and need versions that exclude each other. It finds creden
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fedpriv.errors import ConfigError
@@ -27,6 +29,9 @@ _CLIENT: ClientConfig = {
 }
 _PAGE = 1000
 """Objects that a server lists in one answer: S3 and Google no more, Azure up to five times as many."""
+_PIECE_BYTES = 256 * 1024
+_LISTED_SECONDS = 120.0
+"""Until the end of a listing, however many answers it has."""
 _METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|metadata\.azure", re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d{3})")
 _QUERY = re.compile(r"\?\S+")
@@ -87,24 +92,38 @@ class ObjectFiles:
             self._obstore.put(self._store, path, data, use_multipart=False)
 
     def read(self, path: str, limit: int) -> bytes:
+        data = bytearray()
         with self._plain_errors():
-            found = self._obstore.get(self._store, path)
-            if found.meta["size"] > limit:  # whoever asks wants to know that, not the rest
-                found = self._obstore.get(self._store, path, options={"range": (0, limit)})
-            return bytes(found.bytes())[:limit]
+            # Piece by piece, and no more than is wanted: what a server says of the size need not be so.
+            for piece in self._obstore.get(self._store, path).stream(min_chunk_size=_PIECE_BYTES):
+                data += piece
+                if len(data) >= limit:
+                    break
+        return bytes(data[:limit])
 
     def list(self, path: str, limit: int) -> list[Item]:
-        # Page by page, and no more than are wanted: a server can say without end that there are others. The library
-        # does so only where what lies in folders comes along. Boxes have none, and a party's parts and mock data few.
-        found: list[Item] = []
-        with self._plain_errors():
-            for page in self._obstore.list(self._store, path or None, chunk_size=_PAGE):
-                found += (_item_in(path, item) for item in page)
-                if len(found) >= limit:
-                    return found[:limit]
+        # asyncio's loop has a thread of its own: in a notebook the one that asks may have a loop already.
+        with self._plain_errors(), ThreadPoolExecutor(1, thread_name_prefix="listing") as beside:
+            found = beside.submit(asyncio.run, self._listed(path, limit)).result()
+        if len(found) >= limit:
+            return found[:limit]
         # Each folder once, and not also as the empty object that some servers and consoles keep in its name.
         named = {item.name: item for item in sorted(found, key=lambda item: not item.is_file)}
         return [item for name, item in named.items() if name]
+
+    async def _listed(self, path: str, limit: int) -> list[Item]:
+        """List page by page, and no more than is wanted: a server can say without end that there are others.
+
+        The library does so only where what lies in folders comes along. Boxes have none, and a party's parts and mock
+        data few. Over pages without any object it goes on by itself: only its asynchronous half can be told to end.
+        """
+        found: list[Item] = []
+        async with asyncio.timeout(_LISTED_SECONDS):
+            async for page in self._obstore.list(self._store, path or None, chunk_size=_PAGE):
+                found += (_item_in(path, item) for item in page)
+                if len(found) >= limit:
+                    break
+        return found
 
     def look(self, path: str) -> Item:
         with self._plain_errors():
@@ -131,6 +150,8 @@ class ObjectFiles:
         where, cloud = self._address.shown, self._address.cloud
         try:
             yield
+        except TimeoutError as error:
+            raise unreachable(where, f"its listing does not end within {_LISTED_SECONDS:.0f} s") from error
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
                 raise OSError(f"there is no bucket {where}") from error

@@ -1,5 +1,6 @@
 """What a bucket says of one peer's objects keeps nobody else waiting: only the bucket itself can be away."""
 
+import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedpriv.errors import TransportError, UnreachableError, UntrustedError
-from fedpriv.transport import Store, retrying
+from fedpriv.transport import Store, objects, retrying
 
 INBOX = "eve@y.org/to/micu@x.org/inbox"
 LISTING = (
@@ -29,15 +30,24 @@ def bucket(monkeypatch):
     monkeypatch.setattr(retrying, "ATTEMPTS", 1)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    answers = SimpleNamespace(listed="", pages=1, asked=0, status=404)
+    answers = SimpleNamespace(listed="", pages=1, asked=0, status=404, endless=0, given=0)
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self):
             listing = self.listing() if "list-type" in self.path else b""
-            self.send_response(200 if listing else answers.status)
-            self.send_header("Content-Length", str(len(listing)))
+            partial = 206 if "Range" in self.headers else 200
+            self.send_response(partial if listing or answers.endless else answers.status)
+            self.send_header("Content-Length", str(len(listing) or answers.endless))
+            if answers.endless:
+                self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+                if asked := self.headers.get("Range"):
+                    self.send_header("Content-Range", f"{asked.replace('=', ' ')}/{answers.endless}")
             self.end_headers()
             self.wfile.write(listing)
+            with contextlib.suppress(OSError):  # whoever asked has enough
+                while answers.given < answers.endless:
+                    self.wfile.write(bytes(2**20))
+                    answers.given += 2**20
 
         def listing(self):
             answers.asked += 1
@@ -84,6 +94,23 @@ def test_of_a_listing_without_end_no_more_is_asked_for_than_is_looked_at(bucket,
     with pytest.raises(UntrustedError, match=rf"More than 4000 things lie in {INBOX}"):
         store.entries(INBOX, most=4000)
     assert answers.asked == 5
+
+
+def test_a_listing_of_nothing_that_does_not_end_is_given_up(bucket, monkeypatch):
+    store, answers = bucket
+    monkeypatch.setattr(objects, "_LISTED_SECONDS", 1.0)
+    answers.pages = 100_000  # as if there were no end: the test has one
+    with pytest.raises(UnreachableError, match="its listing does not end within 1 s"):
+        store.entries(INBOX)
+    assert 0 < answers.asked < answers.pages
+
+
+def test_of_an_object_that_does_not_end_little_more_is_taken_than_is_asked_for(bucket):
+    store, answers = bucket
+    answers.endless = 2**28
+    with pytest.raises(UntrustedError, match="larger than 1000 bytes"):
+        store.get("eve@y.org/identity.json", max_bytes=1000)
+    assert answers.given < answers.endless // 4
 
 
 def test_a_listing_takes_as_many_answers_as_the_server_makes_of_it(bucket):
