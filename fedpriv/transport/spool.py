@@ -37,11 +37,13 @@ class Spool:
             return
         link = path.with_name(f".{uuid.uuid4().hex}")
         try:
-            os.link(data, link)
-        except OSError:  # on another disk, or one that has no links
-            _copy(data, link)
-        link.replace(path)
-        link.unlink(missing_ok=True)  # rename does nothing where both are links of one file
+            try:
+                os.link(data, link)
+            except OSError:  # on another disk, or one that has no links
+                _copy(data, link)
+            link.replace(path)
+        finally:  # rename does nothing where both are links of one file; half a copy takes space on a full disk
+            link.unlink(missing_ok=True)
 
     def forget(self, recipient: str, name: str) -> None:
         """Remove a copy; one that is not there is no error."""

@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 
 import pytest
 
@@ -6,6 +8,7 @@ from fedpriv.errors import MissingBlobError, SignatureError, UntrustedError
 from fedpriv.files import write_atomic
 from fedpriv.study import Progress
 from fedpriv.transport import OwnerSession
+from fedpriv.transport.spool import Spool
 from tests.transport.conftest import OWNER, RESEARCHER
 
 
@@ -85,6 +88,26 @@ def test_a_file_is_linked_and_what_is_kept_does_not_follow_the_one_that_takes_it
     pair.owner.blobs.send(RESEARCHER, "update-1", kept)
     assert kept.read_bytes() == b"a" * 1000
     assert [p.name for p in kept.parent.iterdir()] == ["update-1"]
+
+
+def test_a_copy_that_a_full_disk_does_not_take_leaves_nothing(tmp_path, monkeypatch):
+    path, spool = tmp_path / "update.safetensors", Spool(tmp_path / "spool")
+    path.write_bytes(b"a" * 1000)
+
+    def no_links(*_):
+        raise PermissionError
+
+    def full(read, write):
+        write.write(read.read(500))
+        write.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", no_links)
+        patched.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(OSError, match="No space"):
+            spool.keep(RESEARCHER, "update-1", path)
+    assert list((tmp_path / "spool" / RESEARCHER).iterdir()) == []
 
 
 def test_progress_is_always_as_long(pair):
