@@ -121,8 +121,8 @@ class OwnerSyncer(DatasiteOwnerSyncer):
                     f"The job {job.name} was changed after it was submitted", kept="The first version stands"
                 )
             return
-        self._room.take(target.parent, {target / name: data for name, data in named.items()}, what="jobs")
-        write_folder(target, named, staging=staging_folder(self.syftbox_folder))
+        with self._room.take(target.parent, {target / name: data for name, data in named.items()}, what="jobs"):
+            write_folder(target, named, staging=staging_folder(self.syftbox_folder))
         name, version, peer = job.name, job.parent.name.removeprefix("v"), job.parent.parent.name
         self._taken.append(JobRef(datasite_email=self.email, ds_email=peer, job_name=name, protocol_version=version))
 

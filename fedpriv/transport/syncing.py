@@ -12,11 +12,12 @@ message format and folders, and replace the handling:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from syft.sync.peers.peer_store import PeerStore
@@ -122,8 +123,11 @@ class Room:
     def __init__(self) -> None:
         self._held: dict[Path, int] = {}
 
-    def take(self, folder: Path, files: Mapping[Path, bytes], *, what: str) -> None:
-        """Count files that are about to be written below a peer's ``folder``; one that is there is replaced.
+    @contextlib.contextmanager
+    def take(self, folder: Path, files: Mapping[Path, bytes], *, what: str) -> Iterator[None]:
+        """Count files that the block writes below a peer's ``folder``; one that is there is replaced.
+
+        Where it does not, on a full disk, all is counted again: else each attempt would count what never came.
 
         Raises
         ------
@@ -139,6 +143,8 @@ class Room:
                 kept="The new ones were not taken; all others stand",
                 todo="move old ones away, and ask the peer why there are so many",
             )
+        del self._held[folder]
+        yield
         self._held[folder] = after
 
 

@@ -125,9 +125,9 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             if files_above or (datasite / path).is_dir():
                 raise UntrustedError("A file would lie where a folder is, or below a file", kept="Nothing was written")
         files = {datasite / path: data for path, data in writes.items()}
-        self._room.take(datasite / below, files, what="results")
-        for path, data in files.items():
-            write_atomic(path, data)
+        with self._room.take(datasite / below, files, what="results"):
+            for path, data in files.items():
+                write_atomic(path, data)
 
     def push_job(self, recipient: str, job: Path, files: Mapping[str, bytes]) -> None:
         """Send the files of the job folder ``job`` (below our copy of the recipient's datasite) in one message."""

@@ -18,6 +18,7 @@ from fedpriv.transport import (
     create_transport_keys,
     owner_syncing,
     reading,
+    syncing,
     watcher_syncing,
 )
 from fedpriv.transport.messages import Address, pack_message
@@ -183,7 +184,29 @@ def test_what_a_full_disk_did_not_take_is_taken_when_there_is_room(pair, monkeyp
     assert pair.owner._owner_syncer._reader._gaps(RESEARCHER) == []
 
 
-def refuse_for_space(*_):
+def test_attempts_that_a_full_disk_ends_do_not_count_as_what_a_peer_sent(pair, monkeypatch):
+    monkeypatch.setattr(syncing, "MAX_HELD_BYTES", 10 * 4096)
+    submit(pair, "job-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner_syncing, "write_folder", refuse_for_space)
+        for _ in range(10):
+            with pytest.raises(OSError, match="No space"):
+                pair.owner.receive()
+    pair.owner.poll()
+    assert jobs(pair) == ["job-1"]
+    pair.owner.answer(pair.owner.jobs()[0], JobStatus.DONE, {"result.json": b"1"})
+    pair.owner.poll()
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher_syncing, "write_atomic", refuse_for_space)
+        for _ in range(10):
+            with pytest.raises(OSError, match="No space"):
+                pair.researcher.poll()
+    pair.researcher.poll()
+    assert pair.researcher.output(OWNER, "job-1", "result.json") == b"1"
+    assert pair.refusals == pair.researcher.refused() == []
+
+
+def refuse_for_space(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
