@@ -129,6 +129,7 @@ class DomainService:
             self._start()
             self._loop(once)
         except Stop:
+            self._stopping.end()
             self.notify("stopped")
         except Exception as error:
             if not self._stopping.is_asked:
@@ -136,6 +137,7 @@ class DomainService:
                 raise
             self.notify("stopped")  # DuckDB, say, tells of a stopped query as an error of its own
         finally:
+            self._stopping.end()
             self.vitals.stopped()
             self._tickets.close()
             self._announcer.state("stopped")

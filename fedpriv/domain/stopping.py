@@ -21,7 +21,7 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._asked, self._is_ending = threading.Event(), False
 
     @property
     def is_asked(self) -> bool:
@@ -32,12 +32,18 @@ class Stopping:
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             self._asked.set()
-            raise Stop
+            if not self._is_ending:
+                raise Stop
 
+        self._is_ending = False
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         if parent is not None:
             threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+    def end(self) -> None:
+        """Raise nothing any more: whoever is told twice puts everything away all the same."""
+        self._is_ending = True
 
     def check(self) -> None:
         """Raise :class:`Stop` again if it was raised."""

@@ -48,6 +48,21 @@ def test_a_query_that_is_stopped_ends_the_service_in_order(domain, monkeypatch, 
     assert domain.status()["state"] == "stopped"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_is_told_twice_ends_in_order(domain, monkeypatch, number):
+    def tell(*_):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+
+    monkeypatch.setattr("fedpriv.domain.service.read_record", tell)
+    said = []
+    service = DomainService(domain=domain, notify=lambda what: (said.append(what), tell()))
+    monkeypatch.setattr(service._tickets, "close", tell)
+    service.run()
+    assert said == ["stopped"]
+    assert domain.status()["state"] == "stopped"
+
+
 def query(*_):
     """Stop this process in the midst of a query: DuckDB makes an error of its own of what the handler raises."""
 
