@@ -161,7 +161,8 @@ class RenewedKeys(PeerStore):
 def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[dict[str, Any], int]:
     """Return a peer's keys out of what it left on the store, and their generation.
 
-    *Guarantee*: they were signed by the pinned identity key, and no older generation than one that was seen comes back.
+    *Guarantee*: they were signed by the pinned identity key, envelopes can be made with them, and no older generation
+    than one that was seen comes back.
     *Assumption*: the pin is right, and at first contact the store shows the newest.
 
     Parameters
@@ -182,7 +183,11 @@ def checked_bundle(message: Any, *, email: str, pin: str, newest: int) -> tuple[
     try:
         bundle, generation = message["public_encryption_bundle"], message.get("generation", 0)
         # reading it checks the signatures of its keys, too
-        key = syc.SyftPublicKeyBundle.from_did_document(bundle).identity_key_bytes.hex()
+        keys = syc.SyftPublicKeyBundle.from_did_document(bundle)
+        key = keys.identity_key_bytes.hex()
+        # A peer can sign keys with which nobody has a secret (points of small order): no envelope could be made.
+        anybody = syc.SyftRecoveryKey.generate().derive_keys()
+        syc.encrypt_message(email, anybody, [syc.EncryptionRecipient(email, keys)], b"")
     except Exception as error:  # syft's native module raises plain exceptions of many kinds
         raise SignatureError(f"The encryption bundle of {email} on the store cannot be read", kept=kept) from error
     if key != pin:

@@ -1,5 +1,6 @@
 """Prekeys are renewed: what is under way still opens, what a store kept does not open later, none comes back."""
 
+import base64
 import json
 import shutil
 import stat
@@ -7,8 +8,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from syft.sync.peers.peer import Peer
 from syft.sync.peers.peer_store import PeerStore
+from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError
 from fedpriv.transport import OwnerSession, create_transport_keys, prekeys
@@ -166,6 +169,40 @@ def test_a_changed_bundle_message_is_refused(two, change):
             message = [message]
     with pytest.raises(SignatureError):
         checked_bundle(message, email=OWNER, pin=pin, newest=0)
+
+
+def small_order(session, other, kid, point):
+    """Sign a key of a peer that makes no secret with any other one, as its owner can, and leave it for ``other``."""
+    peers, jwks = session.client.peer_manager.peer_store, json.loads(session.settings.keys_path.read_text())
+    identity = jwks["keys_jwk"]["identity_key"]["d"]
+    signing = Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(identity + "=="))
+    message = peers.bundle_message()
+    for key in (found["publicKeyJwk"] for found in message["public_encryption_bundle"]["keyAgreement"]):
+        if key["kid"] == kid:
+            for name, data in (("x", point), ("signature", signing.sign(point))):
+                key[name] = base64.urlsafe_b64encode(data).decode().rstrip("=")
+    session.connection.write_encryption_bundle(other, json.dumps(message))
+
+
+@pytest.mark.parametrize("kid", ["identity-dh", "signed-prekey"])
+@pytest.mark.parametrize(
+    "point",
+    ["00" * 32, "01" + "00" * 31, "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"],
+    ids=["zero", "one", "order 8"],
+)
+def test_keys_that_no_envelope_can_be_made_with_are_refused_and_end_nobody(eager, kid, point):
+    exchange(eager, "job-1")
+    for session, me, other in ((eager.owner, OWNER, RESEARCHER), (eager.researcher, RESEARCHER, OWNER)):
+        small_order(session, other, kid, bytes.fromhex(point))
+        message = json.loads((eager.root / "store" / me / "to" / other / "bundle.json").read_text())
+        with pytest.raises(SignatureError, match="cannot be read"):
+            checked_bundle(message, email=me, pin=session._keys.public_key.identity_key_bytes.hex(), newest=0)
+    eager.owner.poll()
+    eager.owner.answer(eager.owner.jobs()[0], JobStatus.DONE, {"result.json": b"{}"})
+    eager.owner.poll()
+    eager.researcher.poll()
+    assert eager.researcher.output(OWNER, "job-1", "result.json") == b"{}"
+    assert [reason for reason in eager.refusals if "cannot be read" in reason], "told"
 
 
 @pytest.fixture
