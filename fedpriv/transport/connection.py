@@ -175,8 +175,15 @@ class StoreConnection(SyftboxPlatformConnection):
         """Nothing to do: whoever can read the store can read our version."""
 
     def _read_version(self, email: str) -> VersionInfo | None:
-        data = self._store.get(f"{email}/version.json", max_bytes=MAX_CONTROL_BYTES)
-        return None if data is None else VersionInfo.from_json(data.decode("utf-8", errors="replace"))
+        """Return what syft of a party says of itself; None, as where it says nothing, for what is no such thing.
+
+        Nothing depends on it: who understands whom is asked of :mod:`fedpriv.study.versions`.
+        """
+        try:
+            data = self._store.get(f"{email}/version.json", max_bytes=MAX_CONTROL_BYTES)
+            return None if data is None else VersionInfo.from_json(data.decode("utf-8", errors="replace"))
+        except (UntrustedError, ValueError):
+            return None
 
     def write_encryption_bundle(self, peer_email: str, bundle_json: str) -> None:
         self._store.put(self.key(peer_email, "bundle.json"), bundle_json.encode())

@@ -8,10 +8,10 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.errors import SignatureError, UntrustedError
-from fedpriv.transport import OwnerSession
+from fedpriv.transport import OwnerSession, ResearcherSession, create_transport_keys
 from fedpriv.transport import session as sessions
 from fedpriv.transport.messages import Address, pack_message, padded, unpack_message
-from tests.transport.conftest import OWNER, RESEARCHER
+from tests.transport.conftest import OWNER, RESEARCHER, settings
 
 JOB = f"app_data/job/inbox/{RESEARCHER}/v1/job-1"
 REVIEW = f"app_data/job/review/{RESEARCHER}/v1/job-1"
@@ -195,3 +195,16 @@ def test_a_folder_in_an_answer_s_place_is_refused(pair):
     pair.researcher.poll()
     with pytest.raises(UntrustedError, match="a folder for result"):
         pair.researcher.output(OWNER, "job-1", "result.json")
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"[" * 100_000, b"{}", b"null", b"\xff", bytes(2**21)], ids=len)
+def test_who_asks_to_be_a_peer_and_says_nonsense_of_its_version_becomes_one(tmp_path, said):
+    keys = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in (OWNER, RESEARCHER)}
+    owner = OwnerSession(settings(tmp_path, OWNER, {RESEARCHER: keys[RESEARCHER]}))
+    researcher = ResearcherSession(settings(tmp_path, RESEARCHER, {OWNER: keys[OWNER]}))
+    for email in (OWNER, RESEARCHER):
+        (tmp_path / "store" / email / "version.json").write_bytes(said)
+    researcher.connect(OWNER)
+    owner.poll()
+    assert owner.is_connected(RESEARCHER)
+    assert researcher.connect(OWNER)
