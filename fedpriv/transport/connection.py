@@ -192,6 +192,16 @@ class StoreConnection(SyftboxPlatformConnection):
         """Nothing to do: the bundle is public and pinned by fingerprint."""
 
     def read_peer_encryption_bundle(self, peer_email: str) -> str | None:
+        """Return the peer's bundle for syft, which looks at all peers at once; None also where it is not the peer's.
+
+        Who of them it is, and why, :meth:`peer_bundle` says: one peer's keys keep no other one from being met.
+        """
+        try:
+            return self.peer_bundle(peer_email)
+        except UntrustedError:
+            return None
+
+    def peer_bundle(self, peer_email: str) -> str | None:
         """Return the peer's bundle if it holds the pinned identity key, never one of anybody else or an older one.
 
         Raises

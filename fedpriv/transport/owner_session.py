@@ -63,9 +63,18 @@ class OwnerSession(Session):
         return self._syncer
 
     def _connect(self, email: str) -> None:
-        """Make a pinned researcher our peer, if it asks to be."""
+        """Make a pinned researcher our peer, if it asks to be.
+
+        Raises
+        ------
+        UntrustedError
+            If what lies there as its keys is not its own.
+        """
         self._refresh_peers()
-        requested = {peer.email for peer in self.client.peer_manager.requested_by_peer_peers}
+        manager = self.client.peer_manager
+        requested = {peer.email for peer in manager.requested_by_peer_peers}
+        if email in requested.union(peer.email for peer in manager.approved_peers):
+            self.connection.peer_bundle(email)
         if email in requested:
             with quiet():
                 self.client.approve_peer_request(email, verbose=False)

@@ -45,11 +45,19 @@ class ResearcherSession(Session):
         return [self._refused.popleft() for _ in range(len(self._refused))]
 
     def connect(self, email: str) -> bool:
-        """Ask the domain ``email`` to be our peer; return whether it agreed already."""
+        """Ask the domain ``email`` to be our peer; return whether it agreed already.
+
+        Raises
+        ------
+        UntrustedError
+            If what lies there as its keys is not its own.
+        """
         if not self.is_connected(email):
             with quiet():
                 self.client.add_peer(email, verbose=False, sync=False)
             self._refresh_peers()
+        if not self.is_connected(email):
+            self.connection.peer_bundle(email)
         return self.is_connected(email)
 
     def poll(self) -> None:

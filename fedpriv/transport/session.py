@@ -271,7 +271,7 @@ class Session:
         UntrustedError
             If they are not the peer's; they are not used.
         """
-        text = self.connection.read_peer_encryption_bundle(email)
+        text = self.connection.peer_bundle(email)
         bundle = None if text is None else json.loads(text)["public_encryption_bundle"]
         held = self._keys.get_cached_peer(email)
         if bundle is not None and held is not None and bundle != held.public_encryption_bundle:

@@ -208,3 +208,33 @@ def test_who_asks_to_be_a_peer_and_says_nonsense_of_its_version_becomes_one(tmp_
     owner.poll()
     assert owner.is_connected(RESEARCHER)
     assert researcher.connect(OWNER)
+
+
+@pytest.mark.parametrize("is_asked_first", [True, False])
+def test_keys_that_are_none_keep_nobody_else_from_becoming_a_peer(tmp_path, is_asked_first):
+    domains, researchers, told = (OWNER, "evil@x.org"), (RESEARCHER, "eve@y.org"), []
+    keys = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in domains + researchers}
+    given = settings(
+        tmp_path, OWNER, {email: keys[email] for email in researchers}, lambda *refusal: told.append(refusal)
+    )
+    owner = OwnerSession(given)
+    theirs = settings(tmp_path, RESEARCHER, {email: keys[email] for email in domains})
+    researcher = ResearcherSession(theirs)
+    ResearcherSession(settings(tmp_path, "eve@y.org", {OWNER: keys[OWNER]})).connect(OWNER)
+    if is_asked_first:  # while their keys are not there
+        (tmp_path / "store" / "eve@y.org" / "to" / OWNER / "bundle.json").unlink()
+        owner.poll()
+        assert not researcher.connect("evil@x.org")
+    for evil, other in (("eve@y.org", OWNER), ("evil@x.org", RESEARCHER)):
+        place = tmp_path / "store" / evil / "to" / other / "bundle.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"{")
+    with pytest.raises(UntrustedError, match="encryption bundle of evil"):
+        researcher.connect("evil@x.org")
+    researcher.connect(OWNER)
+    owner.poll()
+    assert researcher.connect(OWNER)
+    assert owner.is_connected(RESEARCHER)
+    assert {email for email, _ in told} == {"eve@y.org"}
+    OwnerSession(given).poll()
+    assert ResearcherSession(theirs).connect(OWNER)
