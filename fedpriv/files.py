@@ -184,7 +184,7 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def parse_json(data: bytes, *, source: str, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Parse JSON of at most ``max_bytes``; NaN and infinities are refused.
+    """Parse JSON of at most ``max_bytes``; NaN, infinities and halves of surrogate pairs are refused.
 
     Raises
     ------
@@ -198,7 +198,11 @@ def parse_json(data: bytes, *, source: str, max_bytes: int = MAX_JSON_BYTES) -> 
         raise ValueError(f"{token} is not a JSON number")
 
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=refuse)  # of bytes it would guess the encoding
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=refuse)  # of bytes it would guess the encoding
+        if "\\ud" in text.lower():  # half of a surrogate pair is in no text: it could be neither signed nor shown
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise UntrustedError(f"{source} is not JSON ({error})", kept="It was not used") from error
 

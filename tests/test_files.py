@@ -78,10 +78,17 @@ def test_numbers_that_json_lacks_are_refused(number, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "{", "", "[" * 200_000, "\xff"])
+HALVES = ['"\\ud800"', '{"\\uDBFF": 1}', '["a", {"b": "\\udc00x"}]']
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "{", "", "[" * 200_000, "\xff", *HALVES])
 def test_what_is_not_strict_json_is_refused(text):
     with pytest.raises(UntrustedError, match="It was not used"):
         parse_json(text.encode("latin-1"), source="the header")
+
+
+def test_both_halves_of_a_pair_are_a_character_and_what_looks_like_a_half_is_text():
+    assert parse_json(b'["\\ud83d\\ude00", "\\\\ud800"]', source="it") == ["\U0001f600", "\\ud800"]
 
 
 def test_json_beyond_its_limit_is_not_read(tmp_path):

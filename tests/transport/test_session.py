@@ -247,8 +247,11 @@ def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
     assert pair.researcher.output(OWNER, "job-3", "result.json") == b"3"
 
 
+HALF_A_PAIR = b'{"word": {"sender": "\\ud800", "recipient": "x", "box": "inbox", "number": 1}}'
+
+
 @pytest.mark.parametrize(
-    "said", [b"[1]", b'{"inbox": "9"}', b'{"inbox": -4}', b'{"inbox": 1e30}', b'{"inbox": 999999999999}']
+    "said", [b"[1]", b'{"inbox": "9"}', b'{"inbox": -4}', b'{"inbox": 1e30}', b'{"inbox": 999999999999}', HALF_A_PAIR]
 )
 def test_an_acknowledgement_that_cannot_be_true_deletes_nothing_and_moves_no_number(pair, said):
     store = pair.researcher.connection.store
