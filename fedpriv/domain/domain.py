@@ -101,7 +101,7 @@ class Domain:
         folder = DomainFolder(root.resolve())
         require_owner(folder.root, state=folder.state)
         config = folder.load_config()
-        return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path))
+        return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path, email=config.email))
 
     @functools.cached_property
     def ledger(self) -> Ledger:

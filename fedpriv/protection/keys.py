@@ -171,8 +171,8 @@ class IdentityKeys:
         write_json(path, {**body, "digest": _file_digest(body)})
 
     @classmethod
-    def load(cls, path: Path) -> IdentityKeys:
-        """Read keys that :meth:`save` wrote.
+    def load(cls, path: Path, *, email: str | None = None) -> IdentityKeys:
+        """Read keys that :meth:`save` wrote; with ``email``, those of this address.
 
         *Guarantee*: a file that others could read, or that changed by accident, is refused.
         *Assumption*: the digest finds accidents, not a person who may write the file.
@@ -180,7 +180,7 @@ class IdentityKeys:
         Raises
         ------
         ConfigError
-            If the file is missing, readable by others, damaged, or of another version.
+            If the file is missing, readable by others, damaged, of another version, or of another address.
         """
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -208,6 +208,10 @@ class IdentityKeys:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"the key file {path} holds no usable keys", todo=_RENEW) from error
+        if email not in (None, keys.email):
+            what = f"the keys in {path} are those of {keys.email}, not of {email}"
+            todo = f"write {keys.email} as the address again; another address needs a new folder with keys of its own"
+            raise ConfigError(what, kept="Nothing was changed", todo=todo)
         _ = keys.identity
         return keys
 

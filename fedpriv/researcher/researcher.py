@@ -105,7 +105,8 @@ class Researcher:
         except PlanError as error:
             raise ConfigError(error.what, todo=f"correct {root / CONFIG_FILE}") from error
         require_whole(config.store)
-        return cls(root=root, config=config, keys=IdentityKeys.load(root / "state" / "keys" / "identity.json"))
+        keys = IdentityKeys.load(root / "state" / "keys" / "identity.json", email=config.email)
+        return cls(root=root, config=config, keys=keys)
 
     @property
     def studies(self) -> Path:

@@ -49,6 +49,13 @@ def test_a_wrong_setting_is_named_by_its_path(domain):
         Domain.open(domain.folder.root)
 
 
+def test_another_address_than_that_of_the_keys_is_refused(domain):
+    path = domain.folder.config_path
+    path.write_text(path.read_text().replace(f"email: {domain.config.email}", "email: other@x.org"))
+    with pytest.raises(ConfigError, match=rf"are those of {domain.config.email}, not of other@x.org.*Next: write"):
+        Domain.open(domain.folder.root)
+
+
 def test_a_folder_without_a_domain_is_named(tmp_path):
     with pytest.raises(ConfigError, match="is no domain"):
         Domain.open(tmp_path)

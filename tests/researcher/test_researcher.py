@@ -22,6 +22,14 @@ def test_a_store_that_is_another_one_in_another_folder_is_refused(home):
     assert Researcher.open(home).config.store == store
 
 
+def test_another_address_than_that_of_the_keys_is_refused(home):
+    path = home / "researcher.yaml"
+    email = Researcher.open(home).config.email
+    path.write_text(path.read_text().replace(f"email: {email}", "email: other@x.org"))
+    with pytest.raises(ConfigError, match=rf"are those of {email}, not of other@x.org.*Next: write"):
+        Researcher.open(home)
+
+
 def test_a_new_home_keeps_a_relative_store_with_its_whole_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = Researcher.create(tmp_path / "home", ResearcherConfig(name="ada", email="ada@y.org", store="store"))
