@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,6 +17,7 @@ from fedpriv.errors import ConfigError, ExistsError
 from fedpriv.protection import fingerprint_words
 from fedpriv.study import validate_section
 from fedpriv.study.plan import MemberChoice
+from fedpriv.study.validation import in_words
 from fedpriv.transport import checked_address
 
 console = Console()
@@ -150,7 +152,8 @@ def parse_pin(text: str) -> MemberChoice:
     email, _, fingerprint = text.partition("=")
     try:
         return MemberChoice(email=email.strip(), fingerprint=fingerprint.replace(" ", "").strip().lower())
-    except ValueError as error:
+    except ValidationError as error:
         raise ConfigError(
-            f"{text!r} is not EMAIL=FINGERPRINT", todo="copy the 64 hex digits that the other party's init printed"
+            f"{text!r} is not EMAIL=FINGERPRINT ({in_words(error)})",
+            todo="write the address in lower case, and the 64 hex digits that the other party's init printed",
         ) from error

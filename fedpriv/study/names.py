@@ -7,12 +7,24 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
-Email = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$")]
+_EMAIL, _SLUG, _SHA256 = (
+    r"^[a-z0-9][a-z0-9._+-]{0,63}@[a-z0-9][a-z0-9.-]{0,127}$",
+    r"^[a-z0-9][a-z0-9-]{0,47}$",
+    r"^[0-9a-f]{64}$",
+)
+FORMS = {
+    _EMAIL: "an address in lower case, such as heart@north.example",
+    _SLUG: "a name of at most 48 lower-case letters, digits and dashes",
+    _SHA256: "64 digits of 0-9 and a-f",
+}
+"""What each pattern asks for, for people."""
+
+Email = Annotated[str, StringConstraints(pattern=_EMAIL)]
 """Lower-case and without any character that means something in a path, a shell or HTML: emails become folder names."""
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Slug = Annotated[str, StringConstraints(pattern=_SLUG)]
+Sha256 = Annotated[str, StringConstraints(pattern=_SHA256)]
+Fingerprint = Annotated[str, StringConstraints(pattern=_SHA256)]
 
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """What Unicode calls printable although nothing is seen: fillers, blanks and variation selectors."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fedpriv.errors import PlanError
+from fedpriv.study.names import FORMS
 
 SectionT = TypeVar("SectionT", bound="BaseModel")
 
@@ -40,8 +41,10 @@ def problems(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
     return [(problem["loc"], _problem_in_words(problem)) for problem in error.errors(include_url=False)]
 
 
-def _problem_in_words(problem: Any) -> str:
-    path = " > ".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"]) or "the whole"
+def _problem_in_words(problem: Any) -> str:  # noqa: PLR0911 - one for each kind of problem
+    parts = [str(part + 1) if isinstance(part, int) else part for part in problem["loc"]]
+    # where a setting may be one of two things, pydantic names each behind the setting
+    path = " > ".join(part for part in parts if not part.startswith(("literal[", "constrained-str"))) or "the whole"
     given = repr(problem.get("input"))
     given = given if len(given) <= 60 else given[:57] + "..."
     match problem["type"]:
@@ -52,6 +55,8 @@ def _problem_in_words(problem: Any) -> str:
         case "value_error":  # one about several sections names them itself
             said = problem["msg"].removeprefix("Value error, ")
             return f"{path}: {said}" if problem["loc"] else said
+        case "string_pattern_mismatch" if problem["ctx"]["pattern"] in FORMS:
+            return f"{path}: {FORMS[problem['ctx']['pattern']]} must stand here, not {given}"
         case kind if kind.startswith(("int", "float")):
             unit = _unit_of(problem["loc"])
             number = "a whole number" if kind.startswith("int") else "a number"

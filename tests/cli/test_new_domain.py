@@ -7,6 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fedpriv.cli.main import app
+from fedpriv.cli.new_domain import parse_pin
 from fedpriv.clinical import write_synthetic
 from fedpriv.domain import Domain
 from fedpriv.errors import ConfigError, DataError, ExistsError, FedprivError
@@ -148,6 +149,26 @@ def test_trust_keeps_the_comments_of_a_copied_example(tmp_path, tables):
     after = (folder / "domain.yaml").read_text()
     assert [line for line in text.splitlines() if line not in after.splitlines()] == []
     assert yaml.safe_load(after)["researchers"][-1]["email"] == "ben@y.org"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("Ben@y.org=" + "ab" * 32, "email: an address in lower case"),
+        ("ben@y.org=" + "ab" * 31, "fingerprint: 64 digits"),
+        ("ben@y.org", "fingerprint: 64 digits"),
+    ],
+)
+def test_a_pin_that_is_none_says_which_half_is_wrong(given, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_pin(given)
+
+
+def test_a_code_of_a_standing_approval_that_is_none_is_named_by_its_setting(tmp_path, tables):
+    folder, text = copied(tmp_path, tables)
+    (folder / "domain.yaml").write_text(text.replace("standing: []", "standing: [{name: ours, code: stock}]"))
+    with pytest.raises(FedprivError, match=r"standing > 1 > code: input should be 'stock-recipe'.*code: 64 digits"):
+        init(folder)
 
 
 @pytest.mark.parametrize("written", ["off", '"off"'])
