@@ -29,6 +29,7 @@ from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.researcher.versions import require_same_protocol
 from fedpriv.study import CodeRequest, Plan, RequestDecision, parse_plan
+from fedpriv.study.aggregation import RULES_WITH_LINKS
 from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
@@ -302,9 +303,17 @@ class Study:
         Raises
         ------
         StudyError
-            If the study is finished, or a value is out of range; nothing is changed then.
+            If the study is finished, a value is out of range, or has no meaning in its plan; nothing is changed then.
         """
         require_unfinished(self.folder)
+        aggregation, schedule = self.plan.aggregation, self.plan.schedule
+        if "alpha" in changes and aggregation.weights not in RULES_WITH_LINKS:
+            what = f"alpha has no meaning with the weights {aggregation.weights}"
+            raise StudyError(what, kept="Nothing was changed", todo="write another study, with the weights paper")
+        if "patience_s" in changes and schedule.quorum is None:
+            what = "The patience has no meaning without a quorum, when every domain is waited for"
+            todo = f"go on without a domain with `fedpriv study exclude {self.folder.root.name} EMAIL`"
+            raise StudyError(what, kept="Nothing was changed", todo=todo)
         return self.steering.change(**changes)
 
     def skip_round(self) -> int:

@@ -58,3 +58,10 @@ def test_readmitting_takes_an_exclusion_back(submitted):
 def test_a_function_of_weights_goes_with_a_plan_that_says_so(submitted):
     with pytest.raises(StudyError, match="custom in the plan, and only with that"):
         submitted.run(weights=lambda facts: facts)
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"alpha": 1.0}, "weights fedavg"), ({"patience_s": 60}, "a quorum")])
+def test_what_has_no_meaning_in_the_plan_is_not_changed(submitted, changes, words):
+    with pytest.raises(StudyError, match=f"has no meaning with.*{words}.*Nothing was changed"):
+        submitted.adjust(**changes)
+    assert submitted.steering.read() == Steering()

@@ -21,10 +21,11 @@ def asked(study):
 
 
 def test_steering_reaches_the_file_that_every_process_reads(asked, study):
-    assert asked({"do": "pause"}) == Answer(number=1, do="pause", good=True, text="No round begins after round 0.")
+    assert asked({"do": "plan", "choice": "weights", "value": "paper"}).good  # alpha has no meaning with fedavg
+    assert asked({"do": "pause"}) == Answer(number=2, do="pause", good=True, text="No round begins after round 0.")
     assert study.steering.read().paused_after == 0
     answer = asked({"do": "adjust", "alpha": 1.5})
-    assert answer == Answer(number=2, do="adjust", good=True, text="From the next round on: alpha 1.5")
+    assert answer == Answer(number=3, do="adjust", good=True, text="From the next round on: alpha 1.5")
     assert study.steering.read().alpha == 1.5
     assert asked({"do": "stop"}).good
     assert study.steering.read().stopped
