@@ -21,6 +21,7 @@ from fedpriv.cli.options import AsJson, Folder, StudyId
 from fedpriv.cli.schema import compare, refresh, schema
 from fedpriv.domain import Domain
 from fedpriv.domain.domain import since
+from fedpriv.domain.folder import CONFIG_FILE
 from fedpriv.domain.known_keys import KnownKey, keys_of_words, known_keys
 from fedpriv.domain.ledger import as_text
 from fedpriv.errors import ConfigError
@@ -46,6 +47,8 @@ def trust(
     domain.folder.pin(pin)
     domain.ledger.append("researcher.pinned", email=pin.email, fingerprint=pin.fingerprint)
     console.print(f"{escape(pin.email)} may now send requests to {escape(domain.config.name)}.")
+    if domain.service()["running"]:
+        console.print("The service runs and does not know it yet. Next: start it again.")
 
 
 @app.command()
@@ -86,10 +89,15 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     console.print(f"[bold]{escape(domain.config.name)}[/] ({escape(domain.config.email)}): {running}")
     if "since_s" in state:
         console.print(f"The service: {escape(str(state['state']))}, for {since(state['since_s'])}")
+    if state["older_than_config"]:
+        console.print(
+            f"[yellow]{CONFIG_FILE} was changed after the service began:[/] start it again for that to count."
+        )
     for wait in state["waiting"]:
         who = "[bold]you[/]" if wait["who"] == "you" else escape(wait["who"])
         console.print(f"Waits for {who} to {escape(wait['what'])}, for {since(wait['since_s'])}")
-    console.print(f"{len(domain.requests.studies())} requests; {len(domain.ledger.entries())} ledger entries")
+    count = len(domain.requests.studies())
+    console.print(f"{count} request{'' if count == 1 else 's'}; {len(domain.ledger.entries())} ledger entries")
     if not state["running"]:
         console.print(f"Next: `fedpriv domain serve {escape(str(folder))}`.")
 

@@ -247,11 +247,14 @@ class Domain:
         return decision
 
     def service(self) -> dict[str, Any]:
-        """Return what the service last said it was doing, and whether it runs."""
+        """Return what the service last said it was doing, whether it runs, and whether it knows ``domain.yaml``."""
         path = self.folder.status_path
         state: dict[str, Any] = read_json(path) if path.exists() else {"state": "never started"}
         running = self.folder.lock_path.exists() and stale_lock_pid(self.folder.lock_path) is None
         state["running"] = running
+        times = [path.stat().st_mtime_ns for path in (self.folder.config_path, self.folder.lock_path) if path.exists()]
+        # the lock is written when the service begins
+        state["older_than_config"] = running and len(times) == 2 and times[0] > times[1]
         if not running and "since_s" in state:
             state["state"] = "stopped"
         return state

@@ -148,15 +148,11 @@ class OwnerReader:
 
     def _service(self, starting: bool) -> ServiceState:
         found, folder = self._domain.service(), self._domain.folder
-        older = False
-        if found["running"]:
-            times = [path.stat().st_mtime_ns for path in (folder.config_path, folder.lock_path) if path.exists()]
-            older = len(times) == 2 and times[0] > times[1]  # the lock is written when the service begins
         return ServiceState(
             running=found["running"],
             doing=visible(str(found["state"])),
             since_s=found.get("since_s"),
-            older_than_config=older,
+            older_than_config=found["older_than_config"],
             starting=starting and not found["running"],
             problem="" if found["running"] or starting else last_error(folder),
         )

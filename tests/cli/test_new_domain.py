@@ -11,6 +11,7 @@ from fedpriv.cli.new_domain import parse_pin
 from fedpriv.clinical import write_synthetic
 from fedpriv.domain import Domain
 from fedpriv.errors import ConfigError, DataError, ExistsError, FedprivError
+from fedpriv.files import folder_lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,6 +150,19 @@ def test_trust_keeps_the_comments_of_a_copied_example(tmp_path, tables):
     after = (folder / "domain.yaml").read_text()
     assert [line for line in text.splitlines() if line not in after.splitlines()] == []
     assert yaml.safe_load(after)["researchers"][-1]["email"] == "ben@y.org"
+
+
+def test_a_service_that_runs_has_to_be_started_again_to_know_another_researcher(tmp_path, tables):
+    folder, _ = copied(tmp_path, tables)
+    init(folder)
+    domain = Domain.open(folder)
+    with folder_lock(domain.folder.lock_path, holder="The domain micu", todo="stop it"):  # as the service does
+        assert "start it again" not in CliRunner().invoke(app, ["domain", "status", str(folder)]).output
+        done = CliRunner().invoke(app, ["domain", "trust", str(folder), f"ben@y.org={'ab' * 32}"])
+        assert "Next: start it again." in done.output
+        assert "start it again" in CliRunner().invoke(app, ["domain", "status", str(folder)]).output
+        assert domain.service()["older_than_config"]
+    assert not domain.service()["older_than_config"]
 
 
 @pytest.mark.parametrize(
