@@ -60,4 +60,6 @@ def _how_it_is(study: Study, state: StudyState, name: str) -> str:
         return f"{shown} goes on; `fedpriv study watch {shown}` shows it again."
     error = escape(visible(last_error(study), 2000))
     next_step = f"`fedpriv study {'resume' if state.of_rounds else 'run'} {shown}`"
-    return f"No process runs {shown}{f'; the last one ended with: {error}' if error else ''}. Next: {next_step}."
+    if error:  # a whole sentence, with a next step of its own
+        return f"No process runs {shown}; the last one ended with: {error} To go on: {next_step}."
+    return f"No process runs {shown}. Next: {next_step}."

@@ -93,7 +93,8 @@ class Admission:
         if result is None:
             return
         if result.status != "done":
-            self._leave_out_or_stop(email, f"was not prepared: {result.reason}")
+            todo = "settle it with the data owner, then run `fedpriv study resume`"
+            self._leave_out_or_stop(email, f"was not prepared: {result.reason}", todo)
             return
         require_same_adapter({**self.prepared, email: result})
         self._require_same_shards(email, result)
@@ -159,13 +160,11 @@ class Admission:
                 await asyncio.sleep(_LOOK_SECONDS)
         return True
 
-    def _leave_out_or_stop(self, email: str, reason: str) -> None:
+    def _leave_out_or_stop(self, email: str, reason: str, todo: str = "change the plan and submit a new study") -> None:
         """Go on without a domain if the plan's quorum allows it."""
         plan, active = self._courier.plan, self._courier.active()
         needed = plan.schedule.quorum or plan.schedule.buffer
         has_key = self._folder.keys() is not None or email != plan.key_maker
         if needed is None or len(active) - 1 < needed or not has_key:
-            raise StudyError(
-                f"{email} {reason}", kept="Nothing was run there", todo="change the plan and submit a new study"
-            )
+            raise StudyError(f"{email} {reason}", kept="Nothing was run there", todo=todo)
         self._folder.exclude(Exclusion(email=email, reason=" ".join(reason.split())[:500]))

@@ -31,7 +31,7 @@ def test_a_study_that_nobody_runs_says_what_ended_it(study):
     (study.folder.state / LOG).write_text("• round 1 begins\nError: micu@x.org rejected the request. Next: ask.\n")
     shown = " ".join(run(study, "watch").output.split())
     assert "No process runs icu; the last one ended with: micu@x.org rejected the request. Next: ask." in shown
-    assert "`fedpriv study run icu`" in shown
+    assert shown.endswith("Next: ask. To go on: `fedpriv study run icu`.")
 
 
 def test_it_ends_when_the_study_does(study, monkeypatch):
