@@ -77,7 +77,8 @@ class Researcher:
         """
         root = root.resolve()
         if (root / CONFIG_FILE).exists():
-            raise ExistsError(f"{root} is a researcher's home already", kept="It was left as it is")
+            what = f"{root} is a researcher's home already"
+            raise ExistsError(what, kept="It was left as it is", todo="go on with it, or give another --home")
         config = config.model_copy(update={"store": checked_address(config.store)})
         private_folder(root / "state")
         transport_key = create_transport_keys(config.email, root / "state" / "keys" / "transport.json")

@@ -133,7 +133,7 @@ class StudyFolder:
         """
         if (root / PLAN_FILE).exists():
             raise ExistsError(
-                f"There is a study {root.name} already", kept="It was left as it is", todo="choose a name"
+                f"There is a study {root.name} already", kept="It was left as it is", todo="choose another name"
             )
         folder = cls(root)
         folder.write(request)
@@ -171,7 +171,9 @@ class StudyFolder:
             If the plan or a file is not valid.
         """
         if not (self.root / PLAN_FILE).exists():
-            raise ConfigError(f"There is no study {self.root.name}", todo="see `fedpriv study new --help`")
+            there = sorted(path.parent.name for path in self.root.parent.glob(f"*/{PLAN_FILE}"))
+            todo = f"choose one of {', '.join(there)}" if there else "make one with `fedpriv study new NAME`"
+            raise ConfigError(f"There is no study {self.root.name}", todo=todo)
         plan = load_plan(self.root / PLAN_FILE)
         code = (path.name for path in self.root.glob("*.py") if path.name != RECIPE_FILE)
         names = [PLAN_FILE, RECIPE_FILE, *code, *filter(None, [plan.task.template])]

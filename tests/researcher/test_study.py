@@ -20,8 +20,8 @@ def test_a_second_study_of_that_name_changes_nothing(researcher, study):
     assert (study.folder.root / "plan.yaml").read_bytes() == before
 
 
-def test_a_missing_study_is_named(researcher):
-    with pytest.raises(ConfigError, match="There is no study other"):
+def test_a_missing_study_is_named_beside_those_that_are_there(researcher, study):
+    with pytest.raises(ConfigError, match=r"There is no study other\. Next: choose one of icu\."):
         Study.open(researcher, "other")
 
 
