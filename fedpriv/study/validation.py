@@ -57,6 +57,10 @@ def _problem_in_words(problem: Any) -> str:  # noqa: PLR0911 - one for each kind
             return f"{path}: {said}" if problem["loc"] else said
         case "string_pattern_mismatch" if problem["ctx"]["pattern"] in FORMS:
             return f"{path}: {FORMS[problem['ctx']['pattern']]} must stand here, not {given}"
+        case "too_short":
+            return f"{path}: at least {problem['ctx']['min_length']} are needed, not {problem['ctx']['actual_length']}"
+        case "too_long":
+            return f"{path}: at most {problem['ctx']['max_length']} may stand here"
         case kind if kind.startswith(("int", "float")):
             unit = _unit_of(problem["loc"])
             number = "a whole number" if kind.startswith("int") else "a number"

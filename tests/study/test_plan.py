@@ -68,8 +68,16 @@ def test_a_plan_cannot_be_changed():
         ({"training__rounds": 0}, "training > rounds: input should be greater than or equal to 1, not 0"),
         ({"training__rounds": 1001}, "less than or equal to 1000"),
         ({"researcher__email": "Rita@lab.example"}, "researcher > email: an address in lower case, such as"),
-        ({"researcher__fingerprint": "12"}, "researcher > fingerprint: 64 digits of 0-9 and a-f must stand here, not '12'"),
+        (
+            {"researcher__fingerprint": "12"},
+            "researcher > fingerprint: 64 digits of 0-9 and a-f must stand here, not '12'",
+        ),
         ({"dataset": "Our Notes"}, "dataset: a name of at most 48 lower-case letters"),
+        (
+            {"cohort": [{"email": "heart@north.example", "fingerprint": "1" * 64}]},
+            "cohort: at least 2 are needed, not 1",
+        ),
+        ({"lora__targets": ["q_proj"] * 17}, "lora > targets: at most 16 may stand here"),
         ({"aggregation__weights": "median"}, "aggregation > weights: "),
         ({"aggregation__alpha": 1.0}, "aggregation: alpha has no meaning with the weights fedavg: leave it out"),
         ({"aggregation": {"weights": "custom", "alpha": 1.0}}, "alpha has no meaning with the weights custom"),
