@@ -13,7 +13,7 @@ def test_the_examples_are_valid_and_show_every_setting(path):
     config = DomainFolder(path.parent).load_config()
     assert config.name == path.parent.name
     text = path.read_text()
-    for section in ("data", "policy", "resources", "service"):
+    for section in ("data", "policy", "resources", "transport", "service"):
         for setting in type(getattr(config, section)).model_fields:
             assert f"  {setting}:" in text
     mapping = DomainFolder(path.parent).mapping_path(config.data)
