@@ -89,6 +89,9 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     console.print(f"[bold]{escape(domain.config.name)}[/] ({escape(domain.config.email)}): {running}")
     if "since_s" in state:
         console.print(f"The service: {escape(str(state['state']))}, for {since(state['since_s'])}")
+    if not domain.config.researchers:
+        todo = f"`fedpriv domain trust {escape(str(folder))} EMAIL=FINGERPRINT`"
+        console.print(f"[yellow]Nobody may send requests:[/] no researcher is pinned. Next: {todo}.", soft_wrap=True)
     if state["older_than_config"]:
         console.print(
             f"[yellow]{CONFIG_FILE} was changed after the service began:[/] start it again for that to count."

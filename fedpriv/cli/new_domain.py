@@ -69,9 +69,9 @@ def init(
     console.print(f"Address:     {escape(config.email)}")
     console.print(f"Fingerprint: [bold]{domain.keys.fingerprint}[/]", soft_wrap=True)
     console.print(f"  by phone:  {fingerprint_words(domain.keys.fingerprint)}")
-    console.print(
-        f"Next: read {escape(str(domain.folder.config_path))}, then `fedpriv domain serve {escape(str(folder))}`."
-    )
+    shown = escape(str(folder))
+    trust = "" if config.researchers else f"`fedpriv domain trust {shown} EMAIL=FINGERPRINT` for each researcher, "
+    console.print(f"Next: read {escape(str(domain.folder.config_path))}, {trust}then `fedpriv domain serve {shown}`.")
 
 
 def _adopted(place: DomainFolder, given: list[str]) -> Domain:

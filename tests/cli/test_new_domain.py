@@ -45,6 +45,15 @@ def test_a_relative_store_is_kept_with_its_whole_path(tmp_path, tables, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["micu", "sicu"]  # no store was made yet
 
 
+def test_a_domain_that_trusts_nobody_says_so_until_it_does(tmp_path, tables):
+    folder, pin = tmp_path / "micu", f"ada@y.org={'ab' * 32}"
+    assert "`fedpriv domain trust" in init(folder, *options(tables, tmp_path / "store"))
+    assert "no researcher is pinned" in CliRunner().invoke(app, ["domain", "status", str(folder)]).output
+    assert CliRunner().invoke(app, ["domain", "trust", str(folder), pin]).exit_code == 0
+    assert "pinned" not in CliRunner().invoke(app, ["domain", "status", str(folder)]).output
+    assert "domain trust" not in init(tmp_path / "sicu", *options(tables, tmp_path / "store"), "--researcher", pin)
+
+
 def test_a_relative_store_in_domain_yaml_is_refused(tmp_path, tables):
     init(tmp_path / "micu", *options(tables, tmp_path / "store"))
     path = tmp_path / "micu" / "domain.yaml"
