@@ -191,16 +191,17 @@ class DomainService:
                 if self._requests.publish_decisions(self._session):
                     self._session.publish()
                 pause = self._pause()
+                self._stopping.check()
+                if not once:
+                    self._session.wait(mark, pause)  # asks the store, too
             except (FedprivError, OSError) as error:
                 self._stopping.check()
-                mark, pause = None, self._trouble.met(error)
+                pause = self._trouble.met(error)
+                if not once:
+                    time.sleep(pause)
             self._stopping.check()
             if once:
                 return
-            if mark is None:
-                time.sleep(pause)
-            else:
-                self._session.wait(mark, pause)
 
     def _pause(self) -> float:
         """Return the seconds to the next poll: fewer polls where nothing has happened for long."""

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 
 from fedpriv.domain import trouble
+from fedpriv.domain.service import DomainService
+from fedpriv.domain.stopping import Stop
 from fedpriv.domain.trouble import Trouble
-from fedpriv.errors import ConfigError, TransportError
+from fedpriv.errors import ConfigError, TransportError, UnreachableError
 
 
 @pytest.fixture
@@ -48,3 +52,22 @@ def test_the_start_waits_for_the_store_and_for_nothing_else(met, monkeypatch):
 
     with pytest.raises(ConfigError):
         met.patiently(wrong)
+
+
+def test_a_store_that_goes_away_while_news_are_awaited_ends_no_service(domain, noted, monkeypatch):
+    away = [UnreachableError("The folder is gone"), TransportError("The store refused to list"), Stop()]
+
+    def wait(mark, seconds):
+        raise away.pop(0)
+
+    monkeypatch.setattr("fedpriv.domain.service.time.sleep", lambda seconds: None)
+    service = DomainService(domain=domain, notify=noted.append)
+    service._start = lambda: None
+    service._researchers = {member.email: member for member in domain.config.researchers}
+    nothing = dict.fromkeys(("receive", "publish"), lambda: None)
+    service._session = SimpleNamespace(**nothing, news=lambda: (1,), jobs=lambda: [], wait=wait)
+    service._requests.publish_decisions = lambda session: False
+    service._serve(once=False)
+    assert noted[0] == "ready: waiting for requests"
+    assert ["Trying again in" in told for told in noted[1:]] == [True, True, False]
+    assert noted[-1] == "stopped"
