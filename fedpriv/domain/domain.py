@@ -15,7 +15,7 @@ from fedpriv.domain.owner import require_owner, require_place
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
-from fedpriv.errors import RefusedError, SignatureError, TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import InputError, RefusedError, SignatureError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import private_folder, read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
@@ -218,7 +218,8 @@ class Domain:
                 kept="Nothing was changed",
                 todo="to allow it in advance, run `fedpriv domain approve --release`",
             )
-        decision = asked.model_copy(update={"decision": verdict, "reason": reason.strip()[:2000]})
+        said = _said(reason) if verdict == "withheld" else ""
+        decision = asked.model_copy(update={"decision": verdict, "reason": said})
         self.requests.decide_release(study, decision)
         self.ledger.append(
             f"release.{verdict}",
@@ -229,7 +230,7 @@ class Domain:
         return decision
 
     def _no(self, study: str, verdict: Literal["rejected", "revoked"], reason: str) -> RequestDecision:
-        return RequestDecision(study=study, member=self.config.email, decision=verdict, reason=reason.strip()[:2000])
+        return RequestDecision(study=study, member=self.config.email, decision=verdict, reason=_said(reason))
 
     def record_decision(self, decision: RequestDecision) -> None:
         """Keep a decision and enter it in the ledger."""
@@ -295,6 +296,13 @@ class Domain:
                 raise error
             on_refusal(email, error.what)
         return found
+
+
+def _said(reason: str) -> str:
+    """Return a reason that a researcher can read; an empty one says nothing to them."""
+    if not reason.strip():
+        raise InputError("The reason is empty", kept="Nothing was changed", todo="say what the researcher should know")
+    return reason.strip()[:2000]
 
 
 def since(seconds: float) -> str:

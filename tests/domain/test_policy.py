@@ -4,7 +4,7 @@ import pytest
 
 from fedpriv.domain import PolicyChoice, StandingApproval, Terms
 from fedpriv.domain.policy import approve, review
-from fedpriv.errors import RefusedError, UntrustedError
+from fedpriv.errors import InputError, RefusedError, UntrustedError
 from fedpriv.study import CodeRequest, TaskChoice
 from fedpriv.study.plan import MemberChoice, TrainingChoice
 from fedpriv.study.privacy import PrivacyChoice
@@ -222,6 +222,8 @@ def test_approve_and_revoke_are_kept_and_entered(domain, code_request):
     assert domain.requests.get(study).decision.limits.release
     with pytest.raises(RefusedError, match="is approved"):
         domain.reject(study[:8], "no")
+    with pytest.raises(InputError, match=r"The reason is empty\. Nothing was changed"):
+        domain.revoke(study[:8], " ")
     domain.revoke(study[:8], "changed my mind")
     assert domain.requests.get(study).decision.decision == "revoked"
     assert domain.requests.decision(study) == domain.requests.get(study).decision
