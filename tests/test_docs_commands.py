@@ -351,9 +351,9 @@ def served(after, start):
     return folder
 
 
-def submitted(folder, name, *, steps):
+def submitted(folder, name, *, options):
     """Write and submit a study of two rounds, and return it once every domain has the request."""
-    walk(f"study new {name} --model tiny --rounds 2 --steps {steps}\nstudy submit {name}", folder)
+    walk(f"study new {name} --model tiny --rounds 2 {options}\nstudy submit {name}", folder)
     study = study_of(folder, name)
     for member in MEMBERS:
         holds = partial(Domain.open(folder / member).requests.holds, study.folder.submitted_id())
@@ -365,8 +365,8 @@ def submitted(folder, name, *, steps):
 @pytest.mark.timeout(600)
 def test_what_the_pages_say_about_a_study_at_work_can_be_done(served, start):
     folder = served
-    walk(DECIDING, folder, NEW=submitted(folder, "refused", steps=2).folder.submitted_id()[:12])
-    study = submitted(folder, "ward", steps=3)
+    walk(DECIDING, folder, NEW=submitted(folder, "refused", options="--steps 2").folder.submitted_id()[:12])
+    study = submitted(folder, "ward", options="--weights paper --quorum 3 --patience 120")
     approve = f"domain approve {{member}} {study.folder.submitted_id()[:12]}\n"
     walk("".join(approve.format(member=member) for member in MEMBERS), folder)
     walk("study step ward --rounds 1", folder)
