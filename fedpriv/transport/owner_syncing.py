@@ -16,7 +16,8 @@ from syft_job.job_ref import JobRef
 from fedpriv.errors import UntrustedError
 from fedpriv.files import sha256_hex, write_folder
 from fedpriv.transport.backing_off import BackingOff
-from fedpriv.transport.connection import StoreConnection, sent_fact
+from fedpriv.transport.boxes import sent_fact
+from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -146,7 +147,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
 
     def _tidy(self, peer: str) -> None:
         """Delete what ``peer`` took, and count as not delivered what the store lost, each file when it is its time."""
-        lost = self._connection.tidy(peer, "outbox")
+        lost = self._connection.boxes.tidy(peer, "outbox")
         due = {name for name in {n for names in lost.values() for n in names} if self._again.is_due(peer, name)}
         if due:
             left = {sent_fact(peer, "outbox", n): [f for f in names if f not in due] for n, names in lost.items()}
@@ -159,7 +160,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     def _deliver(self, peer: str, files: list[tuple[Path, str]]) -> None:
         events = [self._event(name, path.read_bytes()) for path, name in files]
         content = FileChangeEventsMessage(events=events).model_dump_json().encode()
-        address = self._connection.next_address(peer, "outbox")
+        address = self._connection.boxes.next_address(peer, "outbox")
         noted = send_message(self._connection, self._peers, address, content, [name for _, name in files])
         digests = {str(event.path_in_datasite): event.new_hash or "" for event in events}
         self._journal.set(noted | {f"delivered/{peer}/{name}": digest for name, digest in digests.items()})

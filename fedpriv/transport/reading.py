@@ -14,7 +14,8 @@ from itertools import islice
 
 from fedpriv.errors import UntrustedError
 from fedpriv.files import sha256_hex
-from fedpriv.transport.connection import Message, StoreConnection
+from fedpriv.transport.boxes import Message
+from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.messages import Box
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -78,7 +79,7 @@ class BoxReader:
         # Not before the end: behind whatever somebody puts there, however much, lies what the peer sent.
         if place.is_through and self._again.is_due(peer):
             place.after, place.unread = taken, set()
-        messages = self._connection.messages_from(peer, self._box, after=max(place.after, taken))
+        messages = self._connection.boxes.messages_from(peer, self._box, after=max(place.after, taken))
         place.is_through = True
         for count, message in enumerate(islice(messages, MOST_IN_A_PASS), 1):
             place.is_through = count < MOST_IN_A_PASS
@@ -112,8 +113,8 @@ class BoxReader:
         if not is_new and not self._said_again.is_due(peer):
             return
         word = taken_message(self._keys, peer, self._box, taken)
-        if is_new or not self._connection.is_acknowledged(peer, word):
-            self._connection.acknowledge(peer, word)
+        if is_new or not self._connection.boxes.is_acknowledged(peer, word):
+            self._connection.boxes.acknowledge(peer, word)
             self._journal.set({fact: said})
 
     def _set_aside(self, peer: str, place: _Place, message: Message, reason: str) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 from syft.sync.peers.peer_store import PeerStore
 
 from fedpriv.errors import SignatureError, UntrustedError
-from fedpriv.transport.connection import Message, StoreConnection, sent_fact
+from fedpriv.transport.boxes import Message, sent_fact
+from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.messages import Address, pack_message, unpack_message
 
 INBOX = PurePosixPath("app_data/job/inbox")
@@ -68,7 +69,7 @@ def send_message(
     connection: StoreConnection, peers: PeerStore, address: Address, content: bytes, brings: Sequence[str]
 ) -> dict[str, str]:
     """Put syft's message where it is to lie, in an envelope that holds for there only; return what to note of it."""
-    connection.put_message(address, peers.encrypt(address.recipient, pack_message(content, address)))
+    connection.boxes.put_message(address, peers.encrypt(address.recipient, pack_message(content, address)))
     return {sent_fact(address.recipient, address.box, address.number): json.dumps(brings)}
 
 

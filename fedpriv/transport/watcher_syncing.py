@@ -14,7 +14,8 @@ from syft.sync.sync.datasite_watcher_syncer import DatasiteWatcherSyncer
 from fedpriv.errors import SignatureError, TransportError, UntrustedError
 from fedpriv.files import write_atomic
 from fedpriv.transport.backing_off import BackingOff
-from fedpriv.transport.connection import StoreConnection, sent_fact
+from fedpriv.transport.boxes import sent_fact
+from fedpriv.transport.connection import StoreConnection
 from fedpriv.transport.journal import Journal
 from fedpriv.transport.prekeys import RenewedKeys
 from fedpriv.transport.quarantine import Quarantine
@@ -65,7 +66,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
     def tidy(self, peer: str) -> None:
         """Delete what ``peer`` took, and send it the jobs again that the store lost, each when it is its time."""
         root = self.syftbox_folder / peer
-        for number, names in self._connection.tidy(peer, "inbox").items():
+        for number, names in self._connection.boxes.tidy(peer, "inbox").items():
             if not all(self._again.is_due(peer, name) for name in names):  # one job, as we send them
                 continue
             for name in names:
@@ -139,7 +140,7 @@ class WatcherSyncer(DatasiteWatcherSyncer):
             for name, data in sorted(files.items())
         ]
         message = ProposedFileChangesMessage(sender_email=self.email, proposed_file_changes=changes)
-        address = self._connection.next_address(recipient, "inbox")
+        address = self._connection.boxes.next_address(recipient, "inbox")
         brings = [job.relative_to(root).as_posix()]
         self._journal.set(
             send_message(self._connection, self._peers, address, message.model_dump_json().encode(), brings)

@@ -247,7 +247,7 @@ def key() -> str:
 )
 def test_the_largest_tickets_of_256_domains_fit(name, host, dropped, most):
     """They are written as indented JSON, and travel compressed in one message of the transport."""
-    from fedpriv.transport.connection import MAX_MESSAGE_BYTES
+    from fedpriv.transport.messages import MAX_MESSAGE_BYTES
 
     members = [f"{number:0{name}d}@{'x' * host}" for number in range(256)]
     survivors, gone = members[dropped:], members[:dropped]

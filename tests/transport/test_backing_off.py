@@ -35,7 +35,7 @@ def test_a_peer_that_says_so_for_ever_is_sent_the_same_less_and_less(pair, monke
         type(session.connection), "put_message", lambda *message: (sent.append(now[0] - 1000.0), put(*message[1:]))
     )
     for look in range(120):
-        liar.connection.acknowledge(me, taken_message(liar._keys, me, name, LIES[lie](look)))
+        liar.connection.boxes.acknowledge(me, taken_message(liar._keys, me, name, LIES[lie](look)))
         session.poll()
         now[0] += 30.0
     assert sent[0] <= 30.0

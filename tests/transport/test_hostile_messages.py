@@ -27,11 +27,11 @@ def event(path, content="x"):
 
 
 def leave(session, recipient, box, message):
-    address = session.connection.next_address(recipient, box)
+    address = session.connection.boxes.next_address(recipient, box)
     sealed = session.client.peer_manager.peer_store.encrypt(
         recipient, pack_message(json.dumps(message).encode(), address)
     )
-    session.connection.put_message(address, sealed)
+    session.connection.boxes.put_message(address, sealed)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_job_and_its_answer_and_a_blob_cross_it(url, tmp_path):
     reference = pair.owner.blobs.send(RESEARCHER, "update-1", data)
     assert pair.researcher.blobs.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
     pair.owner.blobs.remove(RESEARCHER, "update-1")
-    pair.researcher.connection.tidy(OWNER, "inbox")
+    pair.researcher.connection.boxes.tidy(OWNER, "inbox")
     assert pair.owner.connection.store.entries(f"{OWNER}/to/{RESEARCHER}/blobs") == []
     assert pair.researcher.connection.store.entries(f"{RESEARCHER}/to/{OWNER}/inbox") == []
     assert pair.refusals == []

@@ -14,7 +14,7 @@ from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.transport import (
     OwnerSession,
     ResearcherSession,
-    connection,
+    boxes,
     create_transport_keys,
     owner_syncing,
     reading,
@@ -38,7 +38,7 @@ class Always(Clock):
 
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(boxes, "_LIST_SECONDS", 0.0)
     for module in (owner_syncing, watcher_syncing, reading):
         monkeypatch.setattr(module, "Clock", Always)
     return make_pair(tmp_path)
@@ -164,7 +164,7 @@ def test_what_is_missing_is_known_after_a_restart(pair):
 def test_a_message_of_a_peer_s_own_with_a_number_over_all_is_not_even_read(pair):
     address = Address(sender=RESEARCHER, recipient=OWNER, box="inbox", number=MOST_MESSAGES)
     sealed = pair.researcher._keys.encrypt(OWNER, pack_message(b"{}", address))
-    pair.researcher.connection.put_message(address, sealed)
+    pair.researcher.connection.boxes.put_message(address, sealed)
     pair.owner.poll()
     OwnerSession(pair.owner.settings).poll()
     submit(pair, "job-1")
@@ -322,7 +322,7 @@ def test_deleting_what_others_put_in_a_box_keeps_nobody_waiting(pair, monkeypatc
         delete(store, key)
 
     monkeypatch.setattr(type(pair.researcher.connection.store), "delete", slowly)
-    pair.researcher.connection._counted.add((OWNER, "inbox"))
+    pair.researcher.connection.boxes._counted.add((OWNER, "inbox"))
     for left in (18, 7, 0):
         pair.researcher.poll()
         assert len(list(box(pair, RESEARCHER).iterdir())) == left
@@ -345,7 +345,7 @@ def test_what_a_listing_shows_and_is_not_there_is_passed_over(pair, monkeypatch)
 
 
 def test_a_number_over_all_hides_no_message_behind_a_gap(pair, monkeypatch):
-    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(boxes, "_LIST_SECONDS", 0.0)
     (box(pair, RESEARCHER) / f"{10**9 + 5:012d}").write_bytes(b"x")
     submit(pair, "job-1")
     pair.owner.poll()

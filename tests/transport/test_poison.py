@@ -11,7 +11,7 @@ import pytest
 from syft_job.models import JobStatus
 
 from fedpriv.study import Progress
-from fedpriv.transport import OwnerSession, ResearcherSession, connection, create_transport_keys
+from fedpriv.transport import OwnerSession, ResearcherSession, boxes, create_transport_keys
 from fedpriv.transport import session as sessions
 from tests.transport.conftest import settings
 
@@ -21,7 +21,7 @@ DOMAINS, RESEARCHERS = ("good@x.org", "evil@x.org"), ("ada@y.org", "eve@y.org")
 @pytest.fixture
 def parties(tmp_path, monkeypatch):
     """Two domains and two researchers, all connected, each of which has a file of every kind on the store."""
-    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(boxes, "_LIST_SECONDS", 0.0)
     monkeypatch.setattr(sessions, "_TEND_SECONDS", 0.0)
     keys = {email: create_transport_keys(email, tmp_path / email / "keys.json") for email in DOMAINS + RESEARCHERS}
     owners = {e: OwnerSession(settings(tmp_path, e, {r: keys[r] for r in RESEARCHERS})) for e in DOMAINS}
@@ -119,7 +119,7 @@ def test_the_others_go_on(parties, things, what):
 
 
 def test_boxes_without_end_keep_nobody_else_waiting(parties, monkeypatch):
-    monkeypatch.setattr(connection, "_MOST_IN_A_BOX", 50)
+    monkeypatch.setattr(boxes, "_MOST_IN_A_BOX", 50)
     store, owners, researchers = parties
     owner, researcher = owners["good@x.org"], researchers["ada@y.org"]
     for box in (

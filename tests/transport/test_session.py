@@ -118,7 +118,7 @@ def test_an_answer_survives_a_restart_between_writing_and_sending(pair):
 def test_taken_messages_are_deleted_by_their_sender(pair):
     pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
     pair.owner.poll()
-    pair.researcher.connection.tidy(OWNER, "inbox")
+    pair.researcher.connection.boxes.tidy(OWNER, "inbox")
     assert pair.researcher.connection.store.entries(f"{RESEARCHER}/to/{OWNER}/inbox") == []
 
 
@@ -233,7 +233,7 @@ def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
         pair.owner.answer(job, JobStatus.DONE, {"result.json": b"1"})
         pair.owner.poll()
         pair.researcher.poll()
-    pair.researcher.connection.tidy(OWNER, "inbox")  # nothing of the researcher's lies on the store any more
+    pair.researcher.connection.boxes.tidy(OWNER, "inbox")  # nothing of the researcher's lies on the store any more
     for session in (pair.owner, pair.researcher):
         for path in session.connection._settings.state_folder.glob("journal.db*"):
             path.unlink()

@@ -224,7 +224,7 @@ def test_a_message_after_one_that_never_came_is_found(server, tmp_path, monkeypa
         pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
     monkeypatch.undo()
     pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
-    monkeypatch.setattr("fedpriv.transport.connection._LIST_SECONDS", 0.0)
+    monkeypatch.setattr("fedpriv.transport.boxes._LIST_SECONDS", 0.0)
     pair.owner.poll()
     assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]
 
@@ -232,9 +232,9 @@ def test_a_message_after_one_that_never_came_is_found(server, tmp_path, monkeypa
 def test_a_message_that_is_too_large_does_not_stop_the_next_one(server, tmp_path, monkeypatch):
     pair = make_pair(tmp_path, server.url.replace("/served?", "/served/large?"))
     connection = pair.researcher.connection
-    monkeypatch.setattr("fedpriv.transport.connection.MAX_MESSAGE_BYTES", 10**6)
+    monkeypatch.setattr("fedpriv.transport.boxes.MAX_MESSAGE_BYTES", 10**6)
     connection.watcher_send_raw_bytes_to_inbox(OWNER, "large", bytes(10**5))
-    monkeypatch.setattr("fedpriv.transport.connection.MAX_MESSAGE_BYTES", 50_000)
+    monkeypatch.setattr("fedpriv.transport.boxes.MAX_MESSAGE_BYTES", 50_000)
     pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
     pair.owner.poll()
     assert [job.job_name for job in pair.owner.jobs()] == ["job-1"]

@@ -14,7 +14,7 @@ from fedpriv.errors import SignatureError, UntrustedError
 from fedpriv.transport import (
     OwnerSession,
     ResearcherSession,
-    connection,
+    boxes,
     create_transport_keys,
     owner_session,
     owner_syncing,
@@ -97,14 +97,14 @@ def test_what_was_sent_to_another_box_is_refused(pair, store):
     inbox = store / OWNER / "to" / RESEARCHER / "inbox"
     shutil.copytree(outbox, inbox)
     twin = ResearcherSession(pair.researcher.settings)
-    found = list(twin.connection.messages_from(OWNER, "inbox", after=0))
+    found = list(twin.connection.boxes.messages_from(OWNER, "inbox", after=0))
     with pytest.raises(Exception, match="another box"):
         syncing.open_message(twin.client.peer_manager.peer_store, found[0])
 
 
 def soon(monkeypatch):
     """Let boxes be listed and looked through at every poll."""
-    monkeypatch.setattr(connection, "_LIST_SECONDS", 0.0)
+    monkeypatch.setattr(boxes, "_LIST_SECONDS", 0.0)
     for module in (owner_syncing, watcher_syncing):
         monkeypatch.setattr(module, "TIDY_SECONDS", 0.0)
     monkeypatch.setattr(watcher_syncing, "_ACKNOWLEDGE_SECONDS", 0.0)
@@ -356,8 +356,8 @@ def test_names_with_markup_or_paths_never_arrive(pair, name):
     change = ProposedFileChange(datasite_email=OWNER, path_in_datasite=path, content="x")
     message = ProposedFileChangesMessage(sender_email=RESEARCHER, proposed_file_changes=[change])
     ours, peers = pair.researcher.connection, pair.researcher.client.peer_manager.peer_store
-    address = ours.next_address(OWNER, "inbox")
-    ours.put_message(address, peers.encrypt(OWNER, pack_message(message.model_dump_json().encode(), address)))
+    address = ours.boxes.next_address(OWNER, "inbox")
+    ours.boxes.put_message(address, peers.encrypt(OWNER, pack_message(message.model_dump_json().encode(), address)))
     pair.owner.poll()
     assert pair.owner.jobs() == []
     assert len(pair.refusals) == 1

@@ -15,13 +15,13 @@ INBOX = f"app_data/job/inbox/{RESEARCHER}/v1/job-1"
 
 def propose(pair, *changes, sender=RESEARCHER):
     message = ProposedFileChangesMessage(sender_email=sender, proposed_file_changes=list(changes))
-    address = pair.researcher.connection.next_address(OWNER, "inbox")
+    address = pair.researcher.connection.boxes.next_address(OWNER, "inbox")
     send(pair, pack_message(message.model_dump_json().encode(), address), address)
 
 
 def send(pair, data, address=None):
     peers, connection = pair.researcher.client.peer_manager.peer_store, pair.researcher.connection
-    connection.put_message(address or connection.next_address(OWNER, "inbox"), peers.encrypt(OWNER, data))
+    connection.boxes.put_message(address or connection.boxes.next_address(OWNER, "inbox"), peers.encrypt(OWNER, data))
     pair.owner.poll()
 
 
@@ -78,9 +78,9 @@ def test_a_poison_message_does_not_stop_the_next_one(pair):
 
 def outbox(pair, *events):
     peers, connection = pair.owner.client.peer_manager.peer_store, pair.owner.connection
-    message, address = FileChangeEventsMessage(events=list(events)), connection.next_address(RESEARCHER, "outbox")
+    message, address = FileChangeEventsMessage(events=list(events)), connection.boxes.next_address(RESEARCHER, "outbox")
     data = pack_message(message.model_dump_json().encode(), address)
-    connection.put_message(address, peers.encrypt(RESEARCHER, data))
+    connection.boxes.put_message(address, peers.encrypt(RESEARCHER, data))
     pair.researcher.poll()
 
 
