@@ -24,7 +24,7 @@ from fedpriv.domain.starting import connect, prepare_data, read_record, register
 from fedpriv.domain.stopping import Stop, Stopping
 from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.ticket_desk import TicketDesk
-from fedpriv.domain.trouble import Trouble, is_of_the_machine, place_of, unforeseen
+from fedpriv.domain.trouble import Trouble
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import FedprivError, TransportError, UnreachableError
 from fedpriv.files import folder_lock, stale_lock_pid
@@ -33,6 +33,7 @@ from fedpriv.study.messages import TICKET_FILE
 from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
 from fedpriv.transport.syncing import Clock
+from fedpriv.unforeseen import OF_THE_MACHINE, is_of_the_machine, place_of, unforeseen
 
 _QUIET_SECONDS, _QUIET_POLL_SECONDS = 600.0, 3.0
 """After ten minutes without news the store is asked less often: a poll costs requests, and at some stores money."""
@@ -168,7 +169,7 @@ class DomainService:
 
     def _connect(self) -> None:
         researchers = self.domain.pinned_researchers(self._on_identity)
-        self._session = connect(self.domain, researchers, self._refusals.of_message)
+        self._session = connect(self.domain, researchers, self._on_refusal)
         self._tickets.connect(self._session, researchers)
         self._researchers = researchers  # last: if the store was away, this is done once more
         self.vitals.store_answered()
@@ -194,7 +195,7 @@ class DomainService:
                 self._stopping.check()
                 if not once:
                     self._session.wait(mark, pause)  # asks the store, too
-            except (FedprivError, OSError) as error:
+            except Exception as error:  # nothing that others sent ends the service
                 self._stopping.check()
                 pause = self._trouble.met(error)
                 if not once:
@@ -284,8 +285,17 @@ class DomainService:
     # -- telling people --------------------------------------------------------------------------------------
 
     def _on_trouble(self, error: Exception, pause_s: float) -> None:
-        self.vitals.met_trouble("machine" if isinstance(error, OSError) else "store")
-        self._announcer.log.event("trouble.met", level="warning", error=type(error).__name__, seconds=pause_s)
+        is_foreseen = isinstance(error, (FedprivError, *OF_THE_MACHINE))
+        self.vitals.met_trouble(
+            "machine" if isinstance(error, OF_THE_MACHINE) else "store" if is_foreseen else "unforeseen"
+        )
+        where = {} if is_foreseen else {"where": place_of(error)}
+        level = "warning" if is_foreseen else "error"
+        self._announcer.log.event("trouble.met", level=level, error=type(error).__name__, seconds=pause_s, **where)
+
+    def _on_refusal(self, email: str, what: str) -> None:
+        self._stopping.check()  # what a stop broke off is nobody's fault
+        self._refusals.of_message(email, what)
 
     def _on_identity(self, email: str, what: str) -> None:
         if self._announcer.once(email, what):

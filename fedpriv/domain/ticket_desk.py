@@ -19,7 +19,7 @@ from fedpriv.domain.stopping import Stopping
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.domain.study_works import StudyWorks
 from fedpriv.domain.tickets import StudyWork, failure
-from fedpriv.domain.trouble import OF_THE_MACHINE, of_the_machine, place_of, unforeseen
+from fedpriv.domain.trouble import of_the_machine
 from fedpriv.domain.versions import VersionCheck
 from fedpriv.errors import FedprivError, MissingBlobError, TransportError, UnknownVersionError, UntrustedError
 from fedpriv.files import canonical_json, parse_json, sha256_hex
@@ -28,6 +28,7 @@ from fedpriv.study import Identity, Progress, Result, Signed, Ticket
 from fedpriv.study.messages import MAX_TICKET_BYTES, TICKET_FILE
 from fedpriv.transport import OwnerSession
 from fedpriv.transport.newest import Newest
+from fedpriv.unforeseen import OF_THE_MACHINE, place_of, unforeseen
 
 _RUNS_THE_MODEL = ("prepare", "train", "finish")
 _WITHOUT_A_ROUND = ("prepare", "rekey", "ping")

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import sqlite3
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from fedpriv.errors import FedprivError, TransportError
+from fedpriv.unforeseen import OF_THE_MACHINE, MachineTrouble, unforeseen
 
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 _WORDS = "trouble with"
-_PACKAGE = Path(__file__).parents[1]
-_OF_WHAT_WAS_SENT = frozenset(
-    {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
-)
-"""What the system says of a name or a file that is not what it should be; of its own state it says other things."""
 T = TypeVar("T")
-
-
-class MachineTrouble(OSError):
-    """Something of this machine, met where nothing of what others sent is looked at any more."""
-
-
-OF_THE_MACHINE = (OSError, MemoryError, sqlite3.Error)
-
-
-def is_of_the_machine(error: Exception) -> bool:
-    """Say whether an error is of this machine, such as a full disk, and not of what somebody sent."""
-    if isinstance(error, MachineTrouble):
-        return True
-    return isinstance(error, OSError) and error.errno not in _OF_WHAT_WAS_SENT
 
 
 @contextlib.contextmanager
@@ -50,23 +28,7 @@ def of_the_machine() -> Iterator[None]:
     try:
         yield
     except OF_THE_MACHINE as error:
-        raise MachineTrouble(getattr(error, "errno", None) or errno.EIO, str(error)) from error
-
-
-def unforeseen(error: Exception) -> FedprivError:
-    """Return what is said of an error that no code of ours raises on purpose: its kind and place, none of its words."""
-    return FedprivError(
-        f"It could not be handled ({type(error).__name__} in {place_of(error)})",
-        kept="Nothing of it was used",
-        todo="report this to the makers of fedpriv, with its version",
-    )
-
-
-def place_of(error: Exception) -> str:
-    """Return the last line of our own code that an error came through, such as ``tickets.py:120``."""
-    lines = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    ours = [f"{path.name}:{line}" for path, line in lines if _PACKAGE in path.parents]
-    return ours[-1] if ours else "no known place"
+        raise MachineTrouble.of(error) from error
 
 
 @dataclass(kw_only=True)
@@ -91,10 +53,14 @@ class Trouble:
     def met(self, error: Exception) -> float:
         """Say what was met and return the seconds to wait: half a second at first, half a minute at most."""
         self._pause_s = min(_LONGEST_SECONDS, max(_FIRST_SECONDS, 2 * self._pause_s))
-        where = "this machine" if isinstance(error, OSError) else "the store"
-        self.say(f"{_WORDS} {where}: {error}")
+        where, told = "the store", str(error)
+        if isinstance(error, OF_THE_MACHINE):
+            where, told = "this machine", told or type(error).__name__
+        elif not isinstance(error, FedprivError):
+            where, told = "what it met", str(unforeseen(error))
+        self.say(f"{_WORDS} {where}: {told}")
         self.note(error, self._pause_s)
-        self.notify(f"{str(error).rstrip('.')}. Trying again in {self._pause_s:.1f} s.")
+        self.notify(f"{told.rstrip('.')}. Trying again in {self._pause_s:.1f} s.")
         return self._pause_s
 
     def over(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fedpriv.errors import HostKeyError, TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import FedprivError, HostKeyError, TransportError, UnreachableError, UntrustedError
+from fedpriv.unforeseen import is_of_the_machine, unforeseen
 
 
 class EachPeer:
@@ -30,6 +31,8 @@ class EachPeer:
         ------
         TransportError
             If the store does not answer, is another one, or refuses what is asked for every peer.
+        OSError
+            If it is this machine, such as a full disk.
         """
         refused: dict[str, TransportError] = {}
         for email in emails:
@@ -41,6 +44,10 @@ class EachPeer:
                 self._say(email, error.what)
             except TransportError as error:
                 refused[email] = error
+            except Exception as error:  # syft's native module, say: of what this peer sent, until it is known better
+                if isinstance(error, FedprivError) or is_of_the_machine(error):
+                    raise
+                self._say(email, unforeseen(error).what)
         if len(refused) == len(emails):
             for error in refused.values():
                 raise error

@@ -13,7 +13,7 @@ from fedpriv.study.messages import LinkSample
 
 Phase = Literal["starting", "waiting", "working", "trouble", "stopped"]
 PHASES: tuple[Phase, ...] = ("starting", "waiting", "working", "trouble", "stopped")
-Place = Literal["store", "machine"]
+Place = Literal["store", "machine", "unforeseen"]
 
 _QUIET_SECONDS, _BUSY_SECONDS = 120.0, 900.0
 """Longest without a sign: between tickets, more than the longest pause after trouble and a store's time-out together;
@@ -64,7 +64,7 @@ class Vitals:
         self._phase = "stopped"
 
     def met_trouble(self, place: Place) -> None:
-        """Note that the store or this machine did not let the service work; it tries again."""
+        """Note that the store, this machine or something unforeseen did not let the service work; it tries again."""
         self.sign()
         self._phase, self._trouble = "trouble", place
 
@@ -126,4 +126,6 @@ class Vitals:
             return f"The store has not answered {since}; the service tries again."
         if self._trouble == "machine":
             return "This machine does not let the service work; `fedpriv domain status` says why."
+        if self._trouble == "unforeseen":
+            return "Something unforeseen does not let the service work; `fedpriv domain status` says what."
         return "The service is starting and not ready yet." if phase == "starting" else ""

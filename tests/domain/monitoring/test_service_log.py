@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedpriv.domain.monitoring import ServiceLog
-from fedpriv.domain.trouble import place_of
 from fedpriv.files import parse_json
 from fedpriv.study.messages import TicketKind
+from fedpriv.unforeseen import place_of
 
 NAMES = (
     "study",
