@@ -154,34 +154,57 @@ class BlobChannel:
         self._connection.store.put(key, envelope)
 
     def remove(self, recipient: str, name: str) -> None:
-        """Delete a blob of ours that its recipient has taken, with its parts."""
+        """Delete a blob of ours that its recipient has taken, with its parts.
+
+        What a kill or the store leaves of it is deleted when what was lost is sent, or when this is called again.
+        """
         if self._spool is not None:
-            self._spool.forget(recipient, name)
+            self._spool.forget(recipient, name)  # first: what is removed is not lost
         self._digests.pop((recipient, name), None)
         self._connection.store.delete(self._connection.key(recipient, "blobs", name))
         self._forget_parts(recipient, name)
         self._looking.forget(recipient, lambda place: blob_of(place) == name)
+        if self._spool is not None:
+            self._spool.removed(recipient, name)
+
+    def _remove_rest(self, recipient: str, spool: Spool) -> TransportError | UntrustedError | None:
+        """Delete what is still to be removed; return what the store refused, which keeps no other blob waiting."""
+        refused: TransportError | UntrustedError | None = None
+        for name in spool.removing(recipient):
+            if self._on_the_way[recipient, name]:
+                continue
+            try:
+                self.remove(recipient, name)
+            except UnreachableError:
+                raise
+            except (TransportError, UntrustedError) as error:
+                refused = refused or error
+        return refused
 
     def send_lost(self, recipient: str) -> list[str]:
         """Send again what the store lost or changed of our blobs to ``recipient``; return their names."""
-        kept = self._spool.names(recipient) if self._spool is not None else []
-        if self._spool is None or not kept:
+        if self._spool is None:
             return []
-        self._take_away_changed(recipient, kept)
-        lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
-        lost: list[str] = []
-        refused: TransportError | UntrustedError | None = None
+        refused = self._remove_rest(recipient, self._spool)
+        kept, lost, lying = self._spool.names(recipient), list[str](), set[str]()
+        if kept:
+            self._take_away_changed(recipient, kept)
+            lying = {entry.name for entry in self._connection.store.entries(self._connection.key(recipient, "blobs"))}
         for name in kept:
             path = self._spool.path(recipient, name)
             with contextlib.suppress(FileNotFoundError):  # it was taken in the meantime
                 if self._on_the_way[recipient, name] or (name in lying and self._has_parts(recipient, name, path)):
                     continue
                 try:
-                    self.send(recipient, name, path)
+                    with contextlib.suppress(FileNotFoundError):
+                        self.send(recipient, name, path)
                 except UnreachableError:
                     raise
                 except (TransportError, UntrustedError) as error:  # it keeps no other blob waiting
                     refused = refused or error
+                    continue
+                if not path.exists():  # it was taken while it was sent
+                    self.remove(recipient, name)
                     continue
                 lost.append(name)
         if refused is not None:
@@ -246,14 +269,14 @@ class BlobChannel:
         store, folder = self._connection.store, self._connection.key(recipient, "parts")
         with self._lock:
             old = self._versions(recipient, name) - {but}
-            known = self._sent_in_parts[recipient]
-            known -= old
             if but:
-                known.add(but)
+                self._sent_in_parts[recipient].add(but)
         for version in old:
             for entry in store.entries(f"{folder}/{version}"):
                 store.delete(f"{folder}/{version}/{entry.name}")
             store.remove_folder(f"{folder}/{version}")
+            with self._lock:  # not before: where the store refuses, it is known the next time
+                self._sent_in_parts[recipient].discard(version)
 
     # -- receiving -----------------------------------------------------------------------------------------------
 

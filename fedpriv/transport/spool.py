@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fedpriv.files import PRIVATE_FILE, private_folder, write_atomic
 
+_REMOVING = ".removing-"
+
 
 class Spool:
     """A folder of a party's own. A file that is sent is linked, not copied, where the disk allows it.
@@ -27,9 +29,11 @@ class Spool:
         return self._folder / recipient / name
 
     def keep(self, recipient: str, name: str, data: bytes | Path) -> None:
-        """Keep a blob; an older one of that name is replaced."""
+        """Keep a blob; an older one of that name is replaced, and is not to be removed any more."""
         path = self.path(recipient, name)
         private_folder(path.parent)
+        if data != path:
+            self.removed(recipient, name)
         if isinstance(data, bytes):
             write_atomic(path, data)
             return
@@ -46,8 +50,20 @@ class Spool:
             link.unlink(missing_ok=True)
 
     def forget(self, recipient: str, name: str) -> None:
-        """Remove a copy; one that is not there is no error."""
-        self.path(recipient, name).unlink(missing_ok=True)
+        """Remove a copy, and note first that the blob is to be removed from the store: until :meth:`removed`."""
+        path = self.path(recipient, name)
+        private_folder(path.parent)
+        write_atomic(path.with_name(_REMOVING + name), b"")
+        path.unlink(missing_ok=True)
+
+    def removed(self, recipient: str, name: str) -> None:
+        """Note that nothing of a blob is left on the store."""
+        self.path(recipient, _REMOVING + name).unlink(missing_ok=True)
+
+    def removing(self, recipient: str) -> list[str]:
+        """Return the names of what is still to be removed from the store."""
+        folder = self._folder / recipient
+        return sorted(path.name.removeprefix(_REMOVING) for path in folder.glob(f"{_REMOVING}*"))
 
     def names(self, recipient: str) -> list[str]:
         """Return the names of what is kept for ``recipient``."""

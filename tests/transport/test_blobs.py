@@ -1,13 +1,16 @@
+import contextlib
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from fedpriv.errors import MissingBlobError, SignatureError, UntrustedError
+from fedpriv.errors import MissingBlobError, SignatureError, UnreachableError, UntrustedError
 from fedpriv.files import write_atomic
 from fedpriv.study import Progress
-from fedpriv.transport import OwnerSession
+from fedpriv.transport import OwnerSession, retrying
+from fedpriv.transport.blobs import BlobChannel
 from fedpriv.transport.spool import Spool
 from tests.transport.conftest import OWNER, RESEARCHER
 
@@ -72,6 +75,92 @@ def test_a_blob_that_the_store_lost_is_sent_again_until_it_was_taken(pair, tmp_p
     assert pair.researcher.blobs.receive(OWNER, reference, tmp_path / "got").read_bytes() == data
     again.blobs.remove(RESEARCHER, "update-1")
     assert again.blobs.send_lost(RESEARCHER) == []
+    assert not lying.exists()
+
+
+class FailingFiles:
+    """A store's files of which one call, the n-th, does not come through, and none after it until it is mended."""
+
+    def __init__(self, files, number):
+        self._files, self.left = files, number
+
+    def __getattr__(self, name):
+        attribute = getattr(self._files, name)
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments):
+            self.left -= 1
+            if self.left < 0:
+                raise UnreachableError("away")
+            return attribute(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("again", ["same process", "restarted", "called again"])
+def test_what_is_removed_is_gone_in_the_end_wherever_the_store_fails(pair, again, monkeypatch):
+    monkeypatch.setattr(retrying, "ATTEMPTS", 1)
+    left, session = pair.root / "store" / OWNER / "to" / RESEARCHER, pair.owner
+    spool = Spool(session.settings.folder / "transport" / "spool")
+    store = session.connection.store
+    peers = session.client.peer_manager.peer_store
+    for number in range(100):
+        blobs = BlobChannel(session.connection, peers, spool=spool, part_bytes=1000)
+        for name, size in (("update-1", 2500), ("update-2", 500)):
+            blobs.send(RESEARCHER, name, os.urandom(size))
+        good, store._files = store._files, FailingFiles(store._files, number)
+        try:
+            with contextlib.suppress(UnreachableError):
+                blobs.remove(RESEARCHER, "update-1")
+            came_through = store._files.left >= 0
+        finally:
+            store._files = good
+        if again == "called again":
+            blobs.remove(RESEARCHER, "update-1")
+        elif again == "restarted":
+            blobs = BlobChannel(session.connection, peers, spool=spool, part_bytes=1000)
+        assert blobs.send_lost(RESEARCHER) == []
+        assert [path.name for path in (left / "blobs").iterdir()] == ["update-2"]
+        assert list((left / "parts").iterdir()) == []
+        assert [path.name for path in spool.path(RESEARCHER, "").iterdir()] == ["update-2"]
+        if came_through:
+            break
+    assert number > 4
+
+
+@pytest.mark.parametrize("step", ["write_atomic", "unlink"])
+def test_a_kill_while_a_copy_is_forgotten_loses_none_and_leaves_none(pair, monkeypatch, step):
+    blobs, lying = pair.owner.blobs, pair.root / "store" / OWNER / "to" / RESEARCHER / "blobs" / "update-1"
+    blobs.send(RESEARCHER, "update-1", b"a" * 1000)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(
+            *(("fedpriv.transport.spool.write_atomic",) if step == "write_atomic" else (Path, step)), killed
+        )
+        blobs.remove(RESEARCHER, "update-1")
+    assert blobs.send_lost(RESEARCHER) == []
+    assert lying.exists() == (step == "write_atomic")  # the caller did not get so far: it removes it again
+    blobs.send(RESEARCHER, "update-1", b"b" * 1000)
+    assert blobs.send_lost(RESEARCHER) == []
+    assert lying.exists()
+
+
+def test_what_is_taken_while_it_is_sent_again_is_not_left_there(pair, monkeypatch):
+    blobs, lying = pair.owner.blobs, pair.root / "store" / OWNER / "to" / RESEARCHER / "blobs" / "update-1"
+    blobs.send(RESEARCHER, "update-1", b"a" * 1000)
+    lying.unlink()
+    put = blobs._put
+
+    def put_late(*arguments):
+        blobs.remove(RESEARCHER, "update-1")
+        put(*arguments)
+
+    monkeypatch.setattr(blobs, "_put", put_late)
+    assert blobs.send_lost(RESEARCHER) == []
     assert not lying.exists()
 
 
