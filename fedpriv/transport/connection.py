@@ -38,6 +38,8 @@ from fedpriv.transport.store import Store
 
 MAX_CONTROL_BYTES = 1 * 2**20
 MAX_COLLECTION_FILE_BYTES = 16 * 2**20
+VERSION_FILE = "version.json"
+"""Below each party's own prefix; put at each start."""
 
 
 class StoreConnection(SyftboxPlatformConnection):
@@ -127,7 +129,7 @@ class StoreConnection(SyftboxPlatformConnection):
     # -- versions and end-to-end encryption ------------------------------------------------------------------
 
     def write_version_file(self, version_info: VersionInfo) -> None:
-        self._store.put(f"{self._settings.email}/version.json", version_info.to_json().encode())
+        self._store.put(f"{self._settings.email}/{VERSION_FILE}", version_info.to_json().encode())
 
     def read_own_version_file(self) -> VersionInfo | None:
         return self._read_version(self._settings.email)
@@ -144,7 +146,7 @@ class StoreConnection(SyftboxPlatformConnection):
         Nothing depends on it: who understands whom is asked of :mod:`fedpriv.study.versions`.
         """
         try:
-            data = self._store.get(f"{email}/version.json", max_bytes=MAX_CONTROL_BYTES)
+            data = self._store.get(f"{email}/{VERSION_FILE}", max_bytes=MAX_CONTROL_BYTES)
             return None if data is None else VersionInfo.from_json(data.decode("utf-8", errors="replace"))
         except (UntrustedError, ValueError):
             return None

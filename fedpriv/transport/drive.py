@@ -37,6 +37,7 @@ class DriveFiles:
     """The files below one folder. Shared between threads, each with a connection of its own."""
 
     shows_at_once = False  # a search may not see for a moment what was written
+    leaves_parts = False
 
     def __init__(self, address: DriveAddress, service: Any, credentials: Any) -> None:
         self._address, self._service, self._credentials = address, service, credentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from fedpriv.errors import UnreachableError
 
 _TEMPORARY = ".part-"
+_TEMPORARY_NAME = re.compile(r"\.part-[0-9a-f]{32}-[A-Za-z0-9@._+-]{1,100}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Item:
         Its size; 0 for a folder.
     is_file : bool
         Whether it can be read.
+    is_folder : bool
+        Whether it is a folder and no link to one; only where :attr:`Files.leaves_parts` is true.
     modified_s : float or None
         When it was written last, by the store's clock, in seconds since the epoch; None where it does not say.
     """
@@ -30,6 +34,7 @@ class Item:
     name: str
     size_bytes: int
     is_file: bool
+    is_folder: bool = False
     modified_s: float | None = None
 
 
@@ -45,6 +50,11 @@ class Files(Protocol):
 
         Where it is not known, whoever writes looks: that costs a round trip, and finds a cache in between.
         """
+        ...
+
+    @property
+    def leaves_parts(self) -> bool:
+        """Whether a writer that is killed leaves a file of a temporary name, which :meth:`list` shows."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -87,6 +97,11 @@ def temporary_name(path: str) -> str:
     """Return a name beside ``path`` that no other writer uses, and that no listing of a store shows."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}-{name[:100]}"
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a name is one that :func:`temporary_name` gives."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def unreachable(where: str, reason: str) -> UnreachableError:

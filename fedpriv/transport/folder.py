@@ -32,6 +32,7 @@ class FolderFiles:
 
     shows_at_once = True
     """To us: of another machine's view of a network folder, asking here says nothing."""
+    leaves_parts = True
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -168,4 +169,6 @@ def _listed(entry: os.DirEntry[str]) -> Item | None:
 
 def _item(name: str, found: os.stat_result) -> Item:
     is_file = stat.S_ISREG(found.st_mode)
-    return Item(name=name, size_bytes=found.st_size if is_file else 0, is_file=is_file, modified_s=found.st_mtime)
+    size = found.st_size if is_file else 0
+    is_folder = stat.S_ISDIR(found.st_mode)
+    return Item(name=name, size_bytes=size, is_file=is_file, is_folder=is_folder, modified_s=found.st_mtime)

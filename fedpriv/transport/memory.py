@@ -15,6 +15,7 @@ class MemoryFiles:
     """Files of this process alone."""
 
     shows_at_once = True
+    leaves_parts = False
 
     def __init__(self, filesystem: AbstractFileSystem) -> None:
         self._filesystem = filesystem

@@ -48,6 +48,8 @@ class ObjectFiles:
     Its own repetitions are off: :mod:`fedpriv.transport.retrying` is the one place for them.
     """
 
+    leaves_parts = False
+
     def __init__(self, store: ObjectStore, address: ObjectAddress) -> None:
         import obstore
 

@@ -29,7 +29,7 @@ from syft_rds.config import COLLECTION_SUBPATH, DATASET_COLLECTION_SPECS
 from fedpriv.errors import ConfigError, HostKeyError, TransportError, UnreachableError, UntrustedError
 from fedpriv.files import private_folder, sha256_hex
 from fedpriv.transport.blobs import BlobChannel
-from fedpriv.transport.connection import StoreConnection, StoreConnectionConfig
+from fedpriv.transport.connection import VERSION_FILE, StoreConnection, StoreConnectionConfig
 from fedpriv.transport.each_peer import EachPeer
 from fedpriv.transport.owner_syncing import OwnerSyncer
 from fedpriv.transport.prekeys import RenewedKeys
@@ -52,6 +52,9 @@ _TEND_SECONDS = 30.0
 
 _SHOWN_SECONDS = 60.0
 """How often it is looked whether what others read of us, such as our keys, still lies on the store."""
+
+_TIDIED, _TIDIED_SECONDS = "tidied", 86_400
+"""The journal's name for when what killed writers left was looked for, and how often it is, in seconds."""
 
 _SETTLE_SECONDS = 0.003
 """From the first sign of a put, which creates a temporary file, until its rename is through."""
@@ -215,6 +218,19 @@ class Session:
         if self._shown.is_due(self.settings.email):
             self._show_public()
         self._each_peer.do(self._peers(), self._tend_to)
+        self._remove_left()
+
+    def _remove_left(self) -> None:
+        """Remove, once a day, what killed writers of ours left on the store: it takes space, and is listed each time.
+
+        What was written last is the store's clock.
+        """
+        journal, now = self.connection.journal, int(time.time())
+        if abs(now - journal.number(_TIDIED)) >= _TIDIED_SECONDS:
+            journal.set({_TIDIED: now})
+            email = self.settings.email
+            with contextlib.suppress(TransportError):  # nobody waits for it
+                self.connection.store.remove_left(email, clock=f"{email}/{VERSION_FILE}")
 
     def _tend_to(self, email: str) -> None:
         mark = f"bundle/{email}"

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iter
 from typing import Any, TypeVar
 
 import asyncssh
-from asyncssh.constants import FILEXFER_TYPE_REGULAR
+from asyncssh.constants import FILEXFER_TYPE_DIRECTORY, FILEXFER_TYPE_REGULAR
 
 from fedpriv.errors import HostKeyError, TransportError
 from fedpriv.transport.files import Item, temporary_name, unreachable
@@ -55,6 +55,7 @@ class SftpFiles:
     """
 
     shows_at_once = True  # the rename that was answered was done on the server's own disk
+    leaves_parts = True
 
     def __init__(self, address: SftpAddress) -> None:
         self._address = address
@@ -340,7 +341,8 @@ async def _look(client: asyncssh.SFTPClient, path: str) -> Item:
 def _item(name: str, found: asyncssh.SFTPAttrs) -> Item:
     modified_s = None if found.mtime is None else float(found.mtime)
     is_file = found.type == FILEXFER_TYPE_REGULAR
-    return Item(name=name, size_bytes=found.size or 0, is_file=is_file, modified_s=modified_s)
+    is_folder = found.type == FILEXFER_TYPE_DIRECTORY  # of a link, a listing says that it is one
+    return Item(name=name, size_bytes=found.size or 0, is_file=is_file, is_folder=is_folder, modified_s=modified_s)
 
 
 async def _make_folder(client: asyncssh.SFTPClient, path: str) -> None:

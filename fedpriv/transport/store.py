@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from fedpriv.errors import ConfigError, TransportError, UntrustedError
-from fedpriv.transport.files import Files
+from fedpriv.transport.files import Files, is_temporary
 from fedpriv.transport.retrying import with_retries
 
 _HALF = re.compile(r"[a-z][a-z0-9+]*:/*")
@@ -31,6 +32,10 @@ _KINDS = {
 """Which class opens an address, by what stands before ``://``; imported when an address needs it."""
 MOST_LISTED = 200_000
 """Things in one folder; of more none is looked at. Honest parties leave some thousands, and delete what was taken."""
+_LEFT_SECONDS = 86_400.0
+"""After which a file of a temporary name is no longer written."""
+_LEFT_DEPTH = 5
+_FOLDER_OF_PARTS = re.compile("/parts/[^/]+$")
 _LOOKS_S = (0.0, 0.1, 0.4, 1.5, 3.0)
 """Pauses before looks at what was put, where it is not known that it is there at once."""
 
@@ -207,6 +212,40 @@ class Store:
             with_retries(lambda: self._files.remove_folder(path))
         except OSError as error:
             raise TransportError(f"The store refused to remove {prefix} ({error})") from error
+
+    def remove_left(self, prefix: str, *, clock: str) -> int:
+        """Remove what killed writers left half written below ``prefix``, which is ours; return how many.
+
+        *Guarantee*: nothing but files of temporary names, last written a day and more before the object ``clock`` was,
+        by the store's own times; no link is followed. What the store refuses to list or delete stays.
+
+        Raises
+        ------
+        UnreachableError
+            If the store does not answer.
+        """
+        now = self.look(clock) if self._files.leaves_parts else None
+        if now is None or now.modified_s is None:
+            return 0
+        return self._remove_left(self._path(prefix), now.modified_s - _LEFT_SECONDS, depth=_LEFT_DEPTH)
+
+    def _remove_left(self, path: str, before_s: float, *, depth: int) -> int:
+        removed, below = 0, 0
+        try:
+            found = with_retries(lambda: self._files.list(path, MOST_LISTED))
+        except OSError:
+            return 0
+        for item in found:
+            inner = f"{path}/{item.name}"
+            if item.is_folder and depth and _PART.fullmatch(item.name):
+                below += self._remove_left(inner, before_s, depth=depth - 1)
+            elif item.is_file and is_temporary(item.name) and (item.modified_s or before_s) < before_s:
+                with contextlib.suppress(OSError):
+                    self._files.remove(inner)
+                    removed += 1
+        if removed and _FOLDER_OF_PARTS.search(path):
+            self._files.remove_folder(path)  # if nothing else lies there: until now this one alone kept it listed
+        return removed + below
 
     def _entries(self, prefix: str, *, files_only: bool = False, most: int = MOST_LISTED) -> Iterator[Entry]:
         path = self._path(prefix) if prefix else self._root

@@ -88,6 +88,7 @@ class WebdavFiles:
     """The files of one server. One pool of connections for all threads."""
 
     shows_at_once = False  # there are proxies and caches of many kinds in front of such servers
+    leaves_parts = False
 
     def __init__(self, client: Client, address: WebdavAddress) -> None:
         self._client = client

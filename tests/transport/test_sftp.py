@@ -18,6 +18,7 @@ from fedpriv.transport import Store
 from fedpriv.transport.sftp import CHUNK_BYTES, SftpFiles, _chunk_bytes
 from fedpriv.transport.sftp_address import SftpAddress
 from tests.transport.conftest import OWNER, make_pair
+from tests.transport.test_store import check_left
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,11 @@ def test_what_a_refused_write_leaves_is_removed(server, store, monkeypatch):
     assert store.get("k", max_bytes=9) == b"old"
     files, _ = SftpFiles.open(server.url)
     assert not [item.name for item in files.list(store._root, 9) if item.name != "k"]
+
+
+def test_what_killed_writers_left_is_removed_when_it_is_old_and_ours(server, store, tmp_path):
+    root = server.root / store._root.rpartition("/")[2]
+    check_left(root, store)
 
 
 # -- sessions over it ------------------------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from fedpriv.errors import ConfigError, TransportError, UnreachableError, UntrustedError
-from fedpriv.transport import Store
+from fedpriv.transport import OwnerSession, Store
+from fedpriv.transport.files import temporary_name
+from tests.transport.conftest import OWNER, RESEARCHER
 
 _NOBODY = 65534
 
@@ -181,3 +184,68 @@ def test_a_link_in_a_shared_folder_leads_nobody_into_files_of_its_own(tmp_path):
     assert private.read_text() == "private"
     (tmp_path / "mounted").symlink_to(tmp_path / "store")  # the whole store may lie behind one
     assert Store.from_url(str(tmp_path / "mounted")).get("b@x.org/k", max_bytes=1) == b"1"
+
+
+def left(root, name, *, days, now):
+    """Leave a file as a writer does that is killed, so many days before another one was written."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path.with_name(temporary_name(f"x/{path.name}").removeprefix("x/"))
+    path.write_bytes(b"half")
+    os.utime(path, (now - 86_400 * days,) * 2)
+    return path
+
+
+def check_left(root, store):
+    """Check that of what killed writers left, on the store below ``root``, ours goes when it is old, nothing else."""
+    store.put("me@x.org/version.json", b"now")
+    store.put("me@x.org/to/you@x.org/parts/whole.ab/00000", b"whole")
+    now = (root / "me@x.org" / "version.json").stat().st_mtime
+    to = "me@x.org/to/you@x.org"
+    names = ["me@x.org/version.json", f"{to}/blobs/update", f"{to}/parts/gone.ab/00000", f"{to}/parts/whole.ab/00000"]
+    old = [left(root, name, days=1.01, now=now) for name in names]
+    young = [left(root, f"{to}/{name}", days=0.9, now=now) for name in ("status", "parts/young.ab/00000")]
+    others = [left(root, name, days=9, now=now) for name in ("you@x.org/identity.json", "top")]
+    theirs = left(root.parent / "elsewhere", "file", days=9, now=now)
+    (root / "me@x.org" / "to" / "link").symlink_to(theirs.parent)
+    (root / "me@x.org" / "to" / "other").symlink_to(root / "you@x.org")
+    odd = root / "me@x.org" / ".part-of-something"
+    odd.write_bytes(b"")
+    os.utime(odd, (0, 0))
+    assert store.remove_left("me@x.org", clock="me@x.org/gone") == 0
+    assert store.remove_left("me@x.org", clock="me@x.org/version.json") == len(old)
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in [*young, *others, theirs, odd])
+    assert store.names(f"{to}/parts") == ["whole.ab", "young.ab"]
+    assert store.get(f"{to}/parts/whole.ab/00000", max_bytes=9) == b"whole"
+
+
+def test_what_killed_writers_left_is_removed_when_it_is_old_and_ours(tmp_path):
+    check_left(tmp_path / "store", Store.from_url(str(tmp_path / "store")))
+
+
+def test_where_it_may_not_be_listed_or_deleted_it_stays(tmp_path, monkeypatch):
+    store = Store.from_url(str(tmp_path / "store"))
+    store.put("me@x.org/version.json", b"now")
+    path = left(tmp_path / "store", "me@x.org/a", days=9, now=0)
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "no")
+
+    for call in ("list", "remove"):
+        with monkeypatch.context() as patched:
+            patched.setattr(store._files, call, refuse)
+            assert store.remove_left("me@x.org", clock="me@x.org/version.json") == 0
+        assert path.exists()
+
+
+def test_a_session_removes_what_killed_writers_left_once_a_day(pair, monkeypatch):
+    place = pair.root / "store"
+    path = left(place, f"{OWNER}/to/{RESEARCHER}/blobs/a", days=9, now=time.time())
+    again = OwnerSession(pair.owner.settings)
+    again.poll()
+    assert path.exists()  # it was looked for today
+    later = time.time() + 90_000
+    monkeypatch.setattr("fedpriv.transport.session.time.time", lambda: later)
+    OwnerSession(pair.owner.settings).poll()
+    assert not path.exists()
