@@ -1,5 +1,7 @@
 import threading
 
+import pytest
+
 from fedpriv.errors import TransportError
 from fedpriv.transport.newest import Newest
 
@@ -22,12 +24,13 @@ def test_the_newest_is_sent_and_nobody_waits():
     assert len(sent) <= 2
 
 
-def test_a_store_that_is_away_does_not_end_it():
+@pytest.mark.parametrize("error", [TransportError("away"), OSError(28, "full"), KeyError("unforeseen")])
+def test_what_fails_does_not_end_it(error):
     sent = []
 
     def send(value):
         if value == "first":
-            raise TransportError("away")
+            raise error
         sent.append(value)
 
     news = Newest(send)
