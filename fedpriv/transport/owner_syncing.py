@@ -37,6 +37,9 @@ from fedpriv.transport.syncing import (
     staging_folder,
 )
 
+_TICK_SECONDS = 3.0
+"""Within which two changes of a file may have the same time; the longest step of a disk's times is two seconds."""
+
 
 class OwnerSyncer(DatasiteOwnerSyncer):
     """The data owner's side."""
@@ -44,7 +47,7 @@ class OwnerSyncer(DatasiteOwnerSyncer):
     _journal: Journal = PrivateAttr()
     _connection: StoreConnection = PrivateAttr()
     _peers: RenewedKeys = PrivateAttr()
-    _digests: dict[Path, tuple[int, int, str]] = PrivateAttr(default_factory=dict)
+    _digests: dict[Path, tuple[tuple[int, ...], float, str]] = PrivateAttr(default_factory=dict)
     _delivered: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _touched: dict[str, set[Path]] = PrivateAttr(default_factory=dict)
     _room: Room = PrivateAttr(default_factory=Room)
@@ -174,10 +177,16 @@ class OwnerSyncer(DatasiteOwnerSyncer):
                     yield path, path.relative_to(root).as_posix()
 
     def _digest(self, path: Path) -> str:
+        """Return a file's digest; it is read again when it was changed, or replaced by another one.
+
+        Times alone do not tell: some disks count them in steps of two seconds.
+        """
         stat = path.stat()
+        facts = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
         known = self._digests.get(path)
-        if known is None or known[:2] != (stat.st_mtime_ns, stat.st_size):
-            known = (stat.st_mtime_ns, stat.st_size, sha256_hex(path.read_bytes()))
+        if known is None or known[0] != facts or known[1] < max(stat.st_mtime, stat.st_ctime) + _TICK_SECONDS:
+            # The time before the reading: what is written later may have the same facts for as long as a step.
+            known = (facts, time.time(), sha256_hex(path.read_bytes()))
             self._digests[path] = known
         return known[2]
 

@@ -2,8 +2,11 @@
 
 import errno
 import json
+import os
 import stat
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from syft_job.models import JobStatus
@@ -223,6 +226,34 @@ def test_every_answer_is_sent_once_and_many_in_several_messages(pair):
     assert len(store.entries(outbox)) == before + 2
     pair.researcher.poll()
     assert [pair.researcher.output(OWNER, name, "result.json") for name in names] == [name.encode() for name in names]
+
+
+def test_an_answer_that_is_written_again_within_a_step_of_the_disks_times_is_sent(pair, monkeypatch):
+    pair.researcher.submit(OWNER, "job-1", pair.code(train="x = 1\n"), entrypoint="train.py")
+    pair.owner.poll()
+    (job,) = pair.owner.jobs()
+    now, look = time.time(), Path.stat
+
+    def coarse(path, **how):
+        found = look(path, **how)
+        if path.name != "result.json":
+            return found
+        step = int(now)  # one inode, as where the freed one is used again at once
+        return os.stat_result((found.st_mode, 1, *found[2:7], step, step, step))
+
+    monkeypatch.setattr(Path, "stat", coarse)
+    for words in (b"one", b"two"):
+        pair.owner.answer(job, JobStatus.DONE, {"result.json": words})
+        pair.owner.poll()
+        pair.researcher.poll()
+        assert pair.researcher.output(OWNER, "job-1", "result.json") == words
+    later, read = now + 60, []
+    monkeypatch.setattr("fedpriv.transport.owner_syncing.time.time", lambda: later)
+    monkeypatch.setattr("fedpriv.transport.owner_syncing.sha256_hex", lambda data: read.append(data) or "x")
+    path = next((pair.root / OWNER / "datasite" / OWNER).rglob("result.json"))
+    for _ in range(3):
+        pair.owner._syncer._digest(path)
+    assert read == [b"two"]  # an old one is read no more
 
 
 def test_with_a_journal_lost_on_both_sides_messages_still_arrive(pair):
