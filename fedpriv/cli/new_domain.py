@@ -59,7 +59,7 @@ def init(
     given = {option: value for option, value in (given | {"metrics_port": metrics_port}).items() if value}
     place = DomainFolder(folder.resolve())
     if place.config_path.exists():
-        domain = _adopted(place, list(given))
+        domain = _adopted(place, given)
     else:
         config = _config(place, given)
         _check_tables(config, mapping.expanduser() if mapping else None)
@@ -74,15 +74,16 @@ def init(
     console.print(f"Next: read {escape(str(domain.folder.config_path))}, {trust}then `fedpriv domain serve {shown}`.")
 
 
-def _adopted(place: DomainFolder, given: list[str]) -> Domain:
-    """Make the keys of a domain whose configuration is there already."""
-    if given and not place.state.exists():
+def _adopted(place: DomainFolder, given: dict[str, Any]) -> Domain:
+    """Make the keys of a domain whose configuration is there already: a person's, or ours before a kill."""
+    is_made = place.state.exists() and not place.is_unfinished()
+    if given and not is_made and not (place.state.exists() and _config(place, given) == place.load_config()):
         raise ExistsError(
             f"{place.config_path} is there already, and would not say what the options do",
             kept="It was left as it is",
             todo=f"run `fedpriv domain init {place.root}` without options to make its keys, or choose another folder",
         )
-    if not place.state.exists():
+    if not is_made:
         config = place.load_config()
         checked_address(config.store)
         _check_tables(config, place.mapping_path(config.data))

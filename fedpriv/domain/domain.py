@@ -15,7 +15,15 @@ from fedpriv.domain.owner import require_owner, require_place
 from fedpriv.domain.policy import approve, checks
 from fedpriv.domain.requests import ReleaseDecision, RequestBook
 from fedpriv.domain.waiting import waits
-from fedpriv.errors import InputError, RefusedError, SignatureError, TransportError, UnreachableError, UntrustedError
+from fedpriv.errors import (
+    ConfigError,
+    InputError,
+    RefusedError,
+    SignatureError,
+    TransportError,
+    UnreachableError,
+    UntrustedError,
+)
 from fedpriv.files import private_folder, read_json, stale_lock_pid
 from fedpriv.protection import IdentityKeys, parse_identity, verify_bytes
 from fedpriv.study import Identity, RequestDecision
@@ -65,6 +73,8 @@ class Domain:
     def adopt(cls, root: Path) -> Domain:
         """Make the keys of a folder that holds a ``domain.yaml`` which a person wrote, and nothing of ours yet.
 
+        A domain whose making was broken off is made to its end.
+
         Raises
         ------
         ExistsError
@@ -74,7 +84,7 @@ class Domain:
         """
         folder = DomainFolder(root.resolve())
         require_place(folder.root)
-        if folder.state.exists():
+        if folder.state.exists() and not folder.is_unfinished():
             raise folder.taken()
         config = folder.load_config()
         private_folder(folder.state)
@@ -82,9 +92,13 @@ class Domain:
 
     @classmethod
     def _with_new_keys(cls, folder: DomainFolder, config: DomainConfig) -> Domain:
-        transport_key = create_transport_keys(config.email, folder.transport_keys_path)
-        keys = IdentityKeys.create(config.email, config.name, transport_key)
-        keys.save(folder.identity_path)
+        if folder.identity_path.exists():  # whole: only the ledger's first entry is missing
+            keys = IdentityKeys.load(folder.identity_path, email=config.email)
+        else:
+            folder.transport_keys_path.unlink(missing_ok=True)  # half written, perhaps; nobody has seen them
+            transport_key = create_transport_keys(config.email, folder.transport_keys_path)
+            keys = IdentityKeys.create(config.email, config.name, transport_key)
+            keys.save(folder.identity_path)
         domain = cls(folder=folder, config=config, keys=keys)
         domain.ledger.append("domain.created", email=config.email, fingerprint=keys.fingerprint)
         return domain
@@ -101,6 +115,12 @@ class Domain:
         folder = DomainFolder(root.resolve())
         require_owner(folder.root, state=folder.state)
         config = folder.load_config()
+        if _is_missing(folder.identity_path) and folder.is_unfinished():
+            raise ConfigError(
+                f"The making of the domain {folder.root} was broken off before it had its keys",
+                kept="Nothing was changed",
+                todo=f"run `fedpriv domain init {folder.root}` again",
+            )
         return cls(folder=folder, config=config, keys=IdentityKeys.load(folder.identity_path, email=config.email))
 
     @functools.cached_property
@@ -296,6 +316,15 @@ class Domain:
                 raise error
             on_refusal(email, error.what)
         return found
+
+
+def _is_missing(path: Path) -> bool:
+    """Say whether nothing is there; not, where this user may not look."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _said(reason: str) -> str:

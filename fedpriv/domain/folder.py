@@ -276,13 +276,29 @@ class DomainFolder:
         Raises
         ------
         ExistsError
-            If there is a domain already; it is left as it is.
+            If there is a domain already, or what is left of one; it is left as it is.
         """
         if self.config_path.exists():
             raise self.taken()
+        if self.state.exists() and not self.is_unfinished():
+            raise ExistsError(
+                f"{self.state} holds the keys of a domain, whose {CONFIG_FILE} is missing",
+                kept="It was left as it is",
+                todo=f"restore {self.config_path} from its backup, or choose another folder",
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         private_folder(self.state)
         self.write_config(config)
+
+    def is_unfinished(self) -> bool:
+        """Say whether the making of a domain was broken off: it has a state, and did nothing and said nothing yet."""
+        if not self.state.is_dir():
+            return False
+        made = {path for path in self.state.rglob("*") if not path.name.startswith(".")}  # a kill leaves those
+        keys = {self.identity_path.parent, self.identity_path, self.transport_keys_path}
+        if not made <= keys | {self.ledger_path}:
+            return False
+        return not self.ledger_path.exists() or b"\n" not in self.ledger_path.read_bytes()
 
     def taken(self) -> ExistsError:
         """Return the error that there is a domain already."""

@@ -128,6 +128,61 @@ def test_a_copied_example_gets_its_keys_and_stays_as_it_is(tmp_path, tables):
     assert Domain.open(folder).keys.fingerprint == domain.keys.fingerprint
 
 
+class Killed(BaseException):
+    """What nothing catches, as a kill."""
+
+
+WRITES = {
+    "before domain.yaml": "fedpriv.domain.folder.write_atomic",
+    "before the transport keys": "fedpriv.domain.domain.create_transport_keys",
+    "amid the transport keys": "syft.sync.peers.peer_store.PeerStore.save_keys",
+    "before the keys": "fedpriv.protection.keys.write_json",
+    "before the ledger": "fedpriv.domain.ledger.os.write",
+}
+
+
+@pytest.mark.parametrize("again", ["with the same options", "without options"])
+@pytest.mark.parametrize("when", WRITES)
+def test_a_domain_whose_making_was_killed_is_made_when_it_is_asked_for_again(
+    tmp_path, tables, monkeypatch, when, again
+):
+    folder, given = tmp_path / "micu", options(tables, tmp_path / "store")
+
+    def killed(*arguments, **_):
+        if when == "amid the transport keys":
+            Path(arguments[1]).write_text('{"half')
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WRITES[when], killed)
+        with pytest.raises(Killed):
+            CliRunner().invoke(app, ["domain", "init", str(folder), *map(str, given)])
+    if when not in ("before domain.yaml", "before the ledger"):
+        with pytest.raises(ConfigError, match=r"broken off before it had its keys.*fedpriv domain init .*micu` again"):
+            Domain.open(folder)
+    seen = Domain.open(folder).keys.fingerprint if when == "before the ledger" else ""
+    if when != "before domain.yaml":
+        with pytest.raises(ExistsError, match="would not say what the options do"):
+            init(folder, *given, "--name", "another")
+    init(folder, *(given if again == "with the same options" or when == "before domain.yaml" else ()))
+    domain = Domain.open(folder)
+    assert domain.keys.fingerprint == (seen or domain.keys.fingerprint)
+    assert [entry.kind for entry in domain.ledger.verified()] == ["domain.created"]
+    with pytest.raises(ExistsError, match="is a domain already"):
+        init(folder)
+
+
+def test_keys_whose_domain_yaml_is_missing_are_not_replaced(tmp_path, tables):
+    folder, given = tmp_path / "micu", options(tables, tmp_path / "store")
+    init(folder, *given)
+    keys = Domain.open(folder).folder.identity_path.read_bytes()
+    (folder / "domain.yaml").rename(folder / "kept")
+    with pytest.raises(ExistsError, match=r"holds the keys of a domain.*restore .*domain.yaml from its backup"):
+        init(folder, *given)
+    (folder / "kept").rename(folder / "domain.yaml")
+    assert Domain.open(folder).folder.identity_path.read_bytes() == keys
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
