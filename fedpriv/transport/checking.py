@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fedpriv.errors import TransportError, UnreachableError
-from fedpriv.transport.store import Store, checked_address, folder_of
+from fedpriv.transport.store import Store, checked_address, folder_of, is_missing
 
 State = Literal["ok", "warning", "failed"]
 _FOREIGN = "check-foreign"
@@ -84,12 +84,11 @@ def check_store(
         on_finding(found)
         return found
 
-    folder = folder_of(checked_address(url))
-    if folder is not None and not folder.is_dir():  # opening it would make it: a typing error, or a share that is away
-        words, todo = "there is no such folder; is the share mounted?", "mount it, correct the path, or make the folder"
-        note(Finding(name="reachable", state="failed", found=words, todo=todo))
-        return findings
+    address = checked_address(url)
     try:
+        if is_missing(address):  # opening it would make it: a typing error, or a share that is away
+            note(_no_folder(is_here=folder_of(address) is not None))
+            return findings
         writer, reader = Store.from_url(url), Store.from_url(url)
         check = _Check(writer, reader, f"{prefix}/check-{uuid.uuid4().hex[:12]}")
         note(check.reach())
@@ -106,6 +105,14 @@ def check_store(
         note(_guarded("throughput", lambda: check.throughput(megabytes)))
         note(_guarded("other prefixes", check.foreign))
     return findings
+
+
+def _no_folder(*, is_here: bool) -> Finding:
+    """Return what is found where the address's folder is not there."""
+    words, todo = "there is no such folder on the server", "correct the path in the address, or make the folder there"
+    if is_here:
+        words, todo = "there is no such folder; is the share mounted?", "mount it, correct the path, or make the folder"
+    return Finding(name="reachable", state="failed", found=words, todo=todo)
 
 
 def _guarded(name: str, look: Callable[[], Finding]) -> Finding:

@@ -30,6 +30,8 @@ _KINDS = {
     "webdav": "webdav:WebdavFiles",
 }
 """Which class opens an address, by what stands before ``://``; imported when an address needs it."""
+_WITH_FOLDERS = frozenset({"sftp", "gdrive", "webdav", "webdavs"})
+"""Kinds of servers where a folder is there or is not; in clouds it is only how names begin."""
 MOST_LISTED = 200_000
 """Things in one folder; of more none is looked at. Honest parties leave some thousands, and delete what was taken."""
 _LEFT_SECONDS = 86_400.0
@@ -307,6 +309,31 @@ def folder_of(url: str) -> Path | None:
     if url.startswith("file://"):
         return Path(url.removeprefix("file://"))
     return None if "://" in url else Path(url).expanduser()
+
+
+def is_missing(url: str) -> bool:
+    """Say whether the folder that an address names is not there, and make none; False where folders are only names.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be used.
+    TransportError
+        If the store does not answer.
+    """
+    folder = folder_of(url)
+    if folder is not None:
+        return not folder.is_dir()
+    if url.partition("://")[0] not in _WITH_FOLDERS:
+        return False
+    files, root = _open(url)
+    try:
+        with_retries(lambda: files.list(root, 1))
+    except FileNotFoundError:
+        return True
+    except OSError:  # it may not be listed, or is no folder: whoever opens it is told so
+        return False
+    return False
 
 
 def _open(url: str) -> tuple[Files, str]:

@@ -272,11 +272,25 @@ def test_a_check_of_the_store_finds_it_good(url):
         pytest.skip("nobody else reads this process's memory")
     if "://" not in url:
         Path(url).mkdir()  # a folder that is not there is a share that is not mounted
+    Store.from_url(url)  # makes it on a server
     findings = check_store(url, prefix=OWNER, megabytes=1)
     assert {found.name for found in findings if found.state != "ok"} <= {"replacing", "other prefixes"}
     assert "failed" not in {found.state for found in findings}
     store = Store.from_url(url)
     assert store.names() == [] or is_s3(store)
+
+
+@pytest.mark.parametrize("url", ["sftp", "gdrive", "webdav"], indirect=True)
+def test_a_check_makes_no_folder_on_a_server(url):
+    path, _, options = url.partition("?")
+    mistyped = f"{path}/mistyped/twice?{options}".rstrip("?")
+    Store.from_url(url)
+    for _ in range(2):
+        (found,) = check_store(mistyped, prefix=OWNER, megabytes=1)
+        assert (found.name, found.state) == ("reachable", "failed")
+        assert "there is no such folder on the server" in found.found
+        assert "correct the path" in found.todo
+    assert "mistyped" not in Store.from_url(url).names()
 
 
 # -- S3 --------------------------------------------------------------------------------------------------------------
