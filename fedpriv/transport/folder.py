@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from fedpriv.errors import TransportError
 from fedpriv.files import open_plain
 from fedpriv.transport.files import Item, temporary_name, unreachable
 from fedpriv.transport.retrying import is_transient
@@ -110,9 +111,11 @@ class FolderFiles:
         ------
         FileNotFoundError
             If a part of it is missing, or no folder: a link is none.
+        TransportError
+            If it is to be made, and the folder that the store's own would lie in is not there.
         """
         if is_made:
-            Path(self._root).mkdir(parents=True, exist_ok=True)
+            self._make_root()
         folder = os.open(f"{self._root}/.", _STEP)  # "/.": what is mounted when it is used, is mounted
         try:
             for name in filter(None, path.removeprefix(self._root).split("/")):
@@ -122,6 +125,18 @@ class FolderFiles:
             yield folder
         finally:
             os.close(folder)
+
+    def _make_root(self) -> None:
+        """Make the store's own folder where it is missing, but none above it: that would be a typing error's."""
+        root = Path(self._root)
+        try:
+            root.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise TransportError(
+                f"The store's folder {root} cannot be made: there is no folder {root.parent}",
+                kept="Nothing was made or sent",
+                todo="correct the store's path, mount the share, or make that folder",
+            ) from error
 
     def _require_root(self) -> None:
         """Raise if the store's folder was there before in this process, and is gone: a new one would be another store.

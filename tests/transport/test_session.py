@@ -304,6 +304,7 @@ def test_a_session_makes_no_new_store_where_it_knew_one(pair, monkeypatch):
             type(session)(session.settings)
     assert not (pair.root / "store").exists()
     elsewhere = replace(pair.owner.settings, store_url=str(pair.root / "another" / "store"))
+    (pair.root / "another").mkdir()
     OwnerSession(elsewhere)  # a store of another address is a new one
     assert (pair.root / "another" / "store").exists()
     (pair.root / "elsewhere").rename(pair.root / "store")

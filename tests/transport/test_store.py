@@ -107,6 +107,7 @@ def test_what_was_written_of_a_refused_object_is_removed(tmp_path, monkeypatch):
 def test_a_folder_that_went_away_is_no_new_store(tmp_path):
     """A share that is not mounted any more: what is written then would lie on this machine's own disk."""
     folder = tmp_path / "share" / "study"
+    folder.parent.mkdir()
     store = Store.from_url(str(folder))
     assert store.is_gone()
     store.put("a@x.org/version.json", b"1")
@@ -124,6 +125,15 @@ def test_a_folder_that_went_away_is_no_new_store(tmp_path):
     assert not folder.exists()
     (tmp_path / "elsewhere").rename(folder)
     assert store.get("a@x.org/version.json", max_bytes=9) == b"1"
+
+
+def test_of_a_mistyped_path_nothing_is_made(tmp_path):
+    store = Store.from_url(str(tmp_path / "sharde" / "study"))
+    for _ in range(2):
+        with pytest.raises(TransportError, match=r"there is no folder .*sharde.*Next: correct the store's path"):
+            store.put("a@x.org/version.json", b"1")
+    assert store.get("a@x.org/version.json", max_bytes=9) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
