@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from urllib.parse import unquote
 
+import asyncssh
 from pydantic import Field
 
 from fedpriv.errors import ConfigError
@@ -17,6 +19,7 @@ from fedpriv.study.section import Section
 from fedpriv.transport.address import port_of, split_address
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_OTHERS = 0o077
 _OPTIONS = ("host_key", "known_hosts", "key")
 
 
@@ -57,7 +60,8 @@ class SftpAddress(Section):
         Raises
         ------
         ConfigError
-            If a part is missing or unknown, it holds a password, or no host key can be checked.
+            If a part is missing or unknown, it holds a password, no host key can be checked, or our key is readable by
+            others or has a passphrase.
         """
         parts, options = split_address(url, options=_OPTIONS, example=_EXAMPLE)
         if not parts.username or not parts.hostname or len(parts.path) < 2:
@@ -74,6 +78,7 @@ class SftpAddress(Section):
         key = Path(options.get("key", "~/.ssh/id_ed25519")).expanduser()
         if not key.is_file():
             raise ConfigError(f"The key {key} for the store is not there", todo="make one with ssh-keygen -t ed25519")
+        _require_usable(key)
         return cls(
             user=unquote(parts.username),
             host=parts.hostname,
@@ -90,3 +95,34 @@ _EXAMPLE = "write it like sftp://user@host:22/folder?host_key=SHA256:...&key=/pa
 
 def _known_hosts(options: dict[str, str]) -> Path:
     return Path(options.get("known_hosts", "~/.ssh/known_hosts")).expanduser()
+
+
+def _require_usable(key: Path) -> None:
+    """Refuse a private key that others can read, or that only a person could open: a service has nobody to ask."""
+    try:
+        mode = stat.S_IMODE(key.stat().st_mode)
+        data = key.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"The key {key} for the store cannot be read ({error.strerror})", todo="correct it"
+        ) from error
+    if mode & _OTHERS:
+        raise ConfigError(
+            f"The key {key} for the store can be read by others (mode {mode:04o})",
+            kept="It was not used",
+            todo=f"chmod 600 {key} if nobody else has read it, else make another one",
+        )
+    try:
+        asyncssh.import_private_key(data)
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        if "passphrase" in str(error).lower():
+            raise ConfigError(
+                f"The key {key} for the store has a passphrase, for which nobody is asked here; no ssh-agent is either",
+                kept="It was not used",
+                todo="make a key for this alone with ssh-keygen -t ed25519 -N '', and have its public half added there",
+            ) from None
+        raise ConfigError(
+            f"The key {key} for the store is no private key that can be used ({error})",
+            kept="It was not used",
+            todo="give the file that ssh-keygen wrote, not the one that ends in .pub",
+        ) from None

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -159,6 +161,7 @@ def test_a_key_that_is_not_known_there_is_named(server, tmp_path):
     import asyncssh
 
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "key")
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(TransportError, match="does not accept the key"):
         Store.from_url(server.url.rpartition("&key=")[0] + f"&key={tmp_path}/key")
 
@@ -268,6 +271,50 @@ def test_an_address_that_cannot_be_trusted_is_refused(url, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         SftpAddress.parse(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "passphrase", "reason"),
+    [
+        (0o644, None, r"can be read by others \(mode 0644\).*Next: chmod 600"),
+        (0o640, None, r"can be read by others \(mode 0640\)"),
+        (0o600, "secret", r"has a passphrase.*Next: make a key .* ssh-keygen -t ed25519 -N ''"),
+        (0o600, None, None),
+        (0o400, None, None),
+    ],
+)
+def test_a_key_is_for_us_alone_and_needs_nobody_to_open_it(tmp_path, mode, passphrase, reason):
+    import asyncssh
+
+    key = tmp_path / "key"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key, "pkcs8-pem", passphrase)
+    key.chmod(mode)
+    url = f"sftp://me@host/f?host_key=SHA256:{'A' * 43}&key={key}"
+    if reason is None:
+        assert SftpAddress.parse(url).key == key
+        return
+    with pytest.raises(ConfigError, match=reason) as caught:
+        SftpAddress.parse(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="there is no ssh-keygen")
+@pytest.mark.parametrize("options", [(), ("-m", "PEM", "-t", "rsa")])
+def test_a_passphrase_of_ssh_keygen_is_seen(tmp_path, options):
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", key, *options], check=True)
+    with pytest.raises(ConfigError, match="has a passphrase"):
+        SftpAddress.parse(f"sftp://me@host/f?host_key=SHA256:{'A' * 43}&key={key}")
+
+
+def test_a_public_key_is_not_taken_for_a_private_one(tmp_path):
+    import asyncssh
+
+    key = tmp_path / "key.pub"
+    asyncssh.generate_private_key("ssh-ed25519").write_public_key(key)
+    key.chmod(0o600)
+    with pytest.raises(ConfigError, match="is no private key"):
+        SftpAddress.parse(f"sftp://me@host/f?host_key=SHA256:{'A' * 43}&key={key}")
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=60))
