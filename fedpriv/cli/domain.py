@@ -159,7 +159,10 @@ def try_request(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a request's code for two steps on made-up patients, in the sandbox, before you approve it."""
+    """Run a request's code for two steps on made-up patients, in the sandbox, before you approve it.
+
+    Exit code 1 if it failed, or the gatekeeper would not let out what it gave.
+    """
     from fedpriv.cli.review_view import print_dry_run, trying
     from fedpriv.domain.dry_run import dry_run
 
@@ -169,9 +172,10 @@ def try_request(
         result = dry_run(domain, stored, on_step, without_sandbox=without_sandbox)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
-        return
-    print_dry_run(console, result)
-    console.print(f"Next: `fedpriv domain show {escape(str(folder))} {result.study[:12]}`.", soft_wrap=True)
+    else:
+        print_dry_run(console, result)
+        console.print(f"Next: `fedpriv domain show {escape(str(folder))} {result.study[:12]}`.", soft_wrap=True)
+    raise typer.Exit(int(result.outcome != "passed"))
 
 
 app.command()(budget)

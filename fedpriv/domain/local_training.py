@@ -56,6 +56,11 @@ class LocalTraining:
         return " and ".join(self._worker.sandbox.walls if self._worker else ()) or "none"
 
     @property
+    def is_started(self) -> bool:
+        """Whether there is a worker, so that it is known which walls it has."""
+        return self._worker is not None
+
+    @property
     def report(self) -> JobReport:
         """What is known of the last job from outside; it stays at the domain."""
         return self._report

@@ -35,6 +35,7 @@ from fedpriv.training.jobs import LOG
 from fedpriv.training.private_round import PrivateSteps
 
 MOST_LOG_LINES = 40
+UNKNOWN_WALLS = "unknown"
 _TRAINED_SHARE = 0.8
 
 OnStep = Callable[[int, int], None]
@@ -51,7 +52,8 @@ class DryRun(Section):
     reason : str
         Why not, in words; empty if it passed.
     walls : str
-        What stood around it, such as ``bubblewrap and landlock and seccomp``, or ``none``.
+        What stood around it, such as ``bubblewrap and landlock and seccomp``, or ``none``; ``unknown`` if the
+        worker ended before it said so.
     tried : tuple of str
         What the code tried that training never needs, as the walls saw it.
     steps : int
@@ -194,7 +196,7 @@ class Trial:
         except TrainingError as error:
             seconds, outcome, reason = time.monotonic() - started, "failed", error.what
         finally:
-            walls = training.walls
+            walls = training.walls if training.is_started else UNKNOWN_WALLS
             training.stop()
         return DryRun(
             study=self.request.study,

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from fedpriv.cli.main import app
 from fedpriv.cli.review_view import print_review
-from fedpriv.domain import sandbox
+from fedpriv.domain import local_training, sandbox
+from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.review import Review, review_of
-from fedpriv.errors import RefusedError
+from fedpriv.errors import RefusedError, TrainingError
 from fedpriv.study import CodeRequest
 from fedpriv.study.plan import TrainingChoice
 from fedpriv.training.recipe import stock_recipe
@@ -130,6 +131,40 @@ def test_a_request_is_tried_and_the_result_shown(domain, shown, code_request):  
     assert "fedpriv domain try" not in text
     (json_line,) = [CliRunner().invoke(app, [*command, "--json"]).stdout]
     assert json.loads(json_line)["outcome"] == "passed"
+
+
+def test_a_worker_that_ends_before_it_tells_its_walls_is_no_worker_without_any(
+    domain,  # noqa: F811
+    shown,
+    code_request,  # noqa: F811
+    monkeypatch,
+):
+    def die(*given, **options):
+        raise TrainingError("The training worker died at once")
+
+    shown(code_request)
+    monkeypatch.setattr(local_training, "TrainingWorker", die)
+    command = ["domain", "try", str(domain.folder.root), code_request.study[:10], "--without-sandbox"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1, done.output
+    assert "The training worker died at once" in done.output
+    assert "unknown: it ended before it said so" in done.output
+    assert "NONE" not in done.output
+    done = CliRunner().invoke(app, [*command, "--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["outcome"], found["walls"]) == (1, "failed", "unknown")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("passed", 0), ("refused", 1), ("failed", 1)])
+def test_the_exit_code_says_whether_it_passed(domain, code_request, monkeypatch, outcome, code):  # noqa: F811
+    domain.requests.receive(code_request, ADA)
+    result = DryRun(
+        study=code_request.study, tried_s=1, outcome=outcome, walls="none", steps=2, threads=1, examples=3, seconds=1
+    )
+    monkeypatch.setattr("fedpriv.domain.dry_run.dry_run", lambda *given, **options: result)
+    done = CliRunner().invoke(app, ["domain", "try", str(domain.folder.root), code_request.study[:10]])
+    assert done.exit_code == code
+    assert "NONE" in done.output
 
 
 def test_without_a_sandbox_trying_is_refused_with_the_next_step(domain, shown, code_request, monkeypatch):  # noqa: F811
