@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedpriv.errors import StudyError
+from fedpriv.errors import InputError, StudyError
 from fedpriv.files import folder_lock
 from fedpriv.researcher.ending import require_unfinished, result_of
 from fedpriv.researcher.study_folder import Exclusion, StudyFolder
@@ -49,7 +49,8 @@ def skippable_round(folder: StudyFolder) -> int:
 
 def _require_member(email: str, plan: Plan) -> None:
     if email not in plan.emails:
-        raise StudyError(f"{email} is not in the cohort of this study", todo=f"choose one of {', '.join(plan.emails)}")
+        todo = f"choose one of {', '.join(plan.emails)}"
+        raise InputError(f"{email} is not in the cohort of this study", kept="Nothing was changed", todo=todo)
 
 
 def _require_dispensable(folder: StudyFolder, email: str, plan: Plan) -> None:

@@ -339,7 +339,7 @@ class Study:
 
         Raises
         ------
-        StudyError
+        InputError
             If it is not in the cohort.
         """
         excluding.readmit(self.folder, email)
@@ -405,8 +405,10 @@ class Study:
 
         Raises
         ------
+        InputError
+            If it is not in the cohort.
         StudyError
-            If it is not in the cohort, fewer than two domains would remain, or nobody else can make the study's key.
+            If fewer than two domains would remain, or nobody else can make the study's key.
         """
         return excluding.exclude(self.folder, email, reason)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpriv.errors import StudyError
+from fedpriv.errors import InputError, StudyError
 from fedpriv.protection import IdentityKeys
 from fedpriv.researcher import Study
 from fedpriv.researcher.study_folder import KeyState, SumMembers
@@ -45,8 +45,9 @@ def test_two_domains_remain(submitted):
 
 
 def test_a_stranger_is_named(submitted):
-    with pytest.raises(StudyError, match=r"mallory@x\.org is not in the cohort"):
+    with pytest.raises(InputError, match=r"mallory@x\.org is not in the cohort.*Next: choose one of") as caught:
         submitted.exclude("mallory@x.org")
+    assert caught.value.exit_code == 2
 
 
 def test_the_key_maker_stays_until_its_key_is_handed_out(submitted):

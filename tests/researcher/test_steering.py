@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpriv.errors import StudyError
+from fedpriv.errors import InputError, StudyError
 from fedpriv.researcher.steering import Steering, SteeringFile
 from fedpriv.researcher.study_folder import AskedMembers, Exclusion
 
@@ -51,7 +51,7 @@ def test_readmitting_takes_an_exclusion_back(submitted):
     submitted.readmit("micu@x.org")
     submitted.readmit("micu@x.org")
     assert submitted.status()["excluded"] == {}
-    with pytest.raises(StudyError, match="is not in the cohort"):
+    with pytest.raises(InputError, match="is not in the cohort"):
         submitted.readmit("mallory@x.org")
 
 
