@@ -81,6 +81,12 @@ def _shown(text: str) -> str:
     )
 
 
+def quoted(reason: str) -> str:
+    """Return another error's words as an error quotes them: without a next step, of which a message has one."""
+    head, _, step = reason.rpartition(" Next: ")
+    return (head or step).rstrip(".")
+
+
 def _rebuild(cls: type[FedprivError], what: str, kept: str, todo: str) -> FedprivError:
     return cls(what, kept=kept, todo=todo)
 

@@ -78,3 +78,16 @@ def test_an_error_survives_the_way_between_processes(cls, again):
 def test_every_class_says_what_it_means(cls):
     assert cls.__doc__
     assert cls.__doc__.split("\n")[0].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("No. Nothing was sent. Next: ask again.", "No. Nothing was sent"),
+        ("No. Next: one. Next: two.", "No. Next: one"),
+        ("too few patients", "too few patients"),
+        ("", ""),
+    ],
+)
+def test_a_reason_is_quoted_without_its_next_step(reason, shown):
+    assert errors.quoted(reason) == shown

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from fedpriv.clinical.statement import needed_columns, task_digest
-from fedpriv.errors import StudyError, UntrustedError
+from fedpriv.errors import StudyError, UntrustedError, quoted
 from fedpriv.protection import open_signed
 from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.courier import Courier, now
@@ -94,7 +94,7 @@ class Admission:
             return
         if result.status != "done":
             todo = "settle it with the data owner, then run `fedpriv study resume`"
-            self._leave_out_or_stop(email, f"was not prepared: {result.reason}", todo)
+            self._leave_out_or_stop(email, f"was not prepared: {quoted(result.reason)}", todo)
             return
         require_same_adapter({**self.prepared, email: result})
         self._require_same_shards(email, result)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
-from fedpriv.errors import MissingBlobError, StudyError, TransportError, UntrustedError
+from fedpriv.errors import MissingBlobError, StudyError, TransportError, UntrustedError, quoted
 from fedpriv.files import canonical_json, sha256_hex
 from fedpriv.protection import open_signed, sign
 from fedpriv.researcher.answers import require_possible
@@ -158,11 +158,11 @@ class Courier:
             self._folder.keep_keys(keys.model_copy(update={"redo_round": number, "retired_by": tuple(names)}))
             raise StudyError(
                 f"{', '.join(names)} refused the sum of round {number} and retired the study's key "
-                f"({retired[0].reason})",
+                f"({quoted(retired[0].reason)})",
                 kept="The rounds before it and every domain's training are kept",
                 todo="run `fedpriv study resume`: it makes a new key and sums the round again",
             )
-        reasons = "; ".join(f"{result.member}: {result.reason}" for result in failed)
+        reasons = "; ".join(f"{result.member}: {quoted(result.reason)}" for result in failed)
         raise StudyError(
             f"{failed[0].kind} of round {failed[0].round} was not done by every domain ({reasons})",
             kept="The finished rounds are kept",
@@ -274,7 +274,9 @@ class Courier:
         if data is None:
             reason = self._session.refusal(ticket.member, ticket.name)
             if reason is not None:
-                raise StudyError(f"{ticket.member} refused a ticket unread: {reason}", kept="Nothing was run there")
+                raise StudyError(
+                    f"{ticket.member} refused a ticket unread: {quoted(reason)}", kept="Nothing was run there"
+                )
             return None
         identity = self.cohort[ticket.member]
         result = open_signed(_signed(data), kind="result", identity=identity, model=Result)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fedpriv.aggregation import WeightFunction
-from fedpriv.errors import StoppedError, StudyError, UntrustedError
+from fedpriv.errors import StoppedError, StudyError, UntrustedError, quoted
 from fedpriv.protection import open_signed
 from fedpriv.researcher.admission import Admission
 from fedpriv.researcher.answers import mean_loss, mean_seconds, metric, quality, require_same_adapter
@@ -258,12 +258,12 @@ class Orchestrator:
             lambda email: ask(kind="consent", member=email), self._courier.active(), may_refuse=True
         )
         consents = {email: self._consent(email, r) for email, r in answers.items() if r.status == "done"}
-        refused = {email: result.reason for email, result in answers.items() if email not in consents}
+        refused = {email: quoted(result.reason) for email, result in answers.items() if email not in consents}
         signed = tuple(result.consent for result in answers.values() if result.consent is not None)
         results = await self._courier.ask_all(
             lambda email: ask(kind="release", member=email, consents=signed), sorted(consents), may_refuse=True
         )
-        refused |= {email: result.reason for email, result in results.items() if result.status != "done"}
+        refused |= {email: quoted(result.reason) for email, result in results.items() if result.status != "done"}
         given = {email: result for email, result in results.items() if result.status == "done"}
         if not given:
             reasons = "; ".join(f"{email}: {reason}" for email, reason in sorted(refused.items()))

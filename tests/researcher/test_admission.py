@@ -14,7 +14,7 @@ def test_a_domain_that_could_not_prepare_is_asked_again_by_resuming(study, membe
         return True
 
     async def ask(ticket):
-        return SimpleNamespace(status="failed", reason="The training worker ended unexpectedly")
+        return SimpleNamespace(status="failed", reason="The worker ended. Nothing was sent. Next: look at its log.")
 
     study.folder.freeze(study.folder.draft())
     monkeypatch.setattr(Admission, "_approval", approved)
@@ -30,3 +30,5 @@ def test_a_domain_that_could_not_prepare_is_asked_again_by_resuming(study, membe
     with pytest.raises(StudyError, match=r"was not prepared.*Next: settle it.*`fedpriv study resume`\.") as caught:
         asyncio.run(admission._admit(email))
     assert "submit a new study" not in str(caught.value)
+    assert "The worker ended. Nothing was sent" in str(caught.value)
+    assert str(caught.value).count("Next:") == 1
