@@ -279,6 +279,12 @@ def status(
         text = ", ".join(f"{k}: {v}" for k, v in shown.items()) if isinstance(shown, dict) else str(shown)
         table.add_row(key.replace("_", " "), escape(text))
     console.print(table)
+    if state["edited"]:
+        console.print(
+            "[yellow]plan.yaml or a code file was changed since the study was submitted:[/] what was submitted is "
+            "shown and counts. Next: undo the change, or make a new study with `fedpriv study new`.",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -426,8 +426,11 @@ class Study:
         return folders
 
     def status(self) -> dict[str, Any]:
-        """Return where the study is: submitted or not, decisions, finished rounds, whether it runs."""
-        request = self.folder.draft()
+        """Return where the study is: submitted or not, decisions, finished rounds, whether it runs.
+
+        Of a study that was submitted, it is what the domains have that counts, not what was edited since.
+        """
+        request = self.folder.submitted_copy() if self.folder.is_submitted else self.folder.draft()
         done = [n for n in range(1, request.plan.training.rounds + 1) if self.folder.is_finished(n)]
         keys, emails = self.folder.keys(), request.plan.emails
         lock = self.folder.lock_path
@@ -435,6 +438,7 @@ class Study:
             "name": self.folder.root.name,
             "study": request.study,
             "submitted": self.folder.is_submitted,
+            "edited": self.folder.is_edited(),
             "decisions": {email: decision.decision for email, decision in self.folder.decisions().items()},
             "rounds": request.plan.training.rounds,
             "finished_rounds": len(done),

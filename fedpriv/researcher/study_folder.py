@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from fedpriv.aggregation import Link
-from fedpriv.errors import ConfigError, ExistsError
+from fedpriv.errors import ConfigError, ExistsError, FedprivError
 from fedpriv.files import canonical_json, private_folder, read_json, write_atomic, write_json
 from fedpriv.study import (
     AggregateManifest,
@@ -210,11 +210,7 @@ class StudyFolder:
         ConfigError
             If it was not submitted, or the folder was edited since.
         """
-        if not self.is_submitted:
-            raise ConfigError(f"The study {self.root.name} was not submitted yet", todo="run `fedpriv study submit`")
-        request = CodeRequest.from_folder(self.bundle)
-        if request.study != self.submitted_id():
-            raise ConfigError("The submitted copy of the request was changed", todo="restore it or make a new study")
+        request = self.submitted_copy()
         if self.draft().study != request.study:
             raise ConfigError(
                 "plan.yaml or a code file was changed after the request was submitted",
@@ -222,6 +218,30 @@ class StudyFolder:
                 todo="undo the change, or make a new study with `fedpriv study new`",
             )
         return request
+
+    def submitted_copy(self) -> CodeRequest:
+        """Return the request as it was submitted, whatever was edited beside it since.
+
+        Raises
+        ------
+        ConfigError
+            If it was not submitted, or the copy itself was edited.
+        """
+        if not self.is_submitted:
+            raise ConfigError(f"The study {self.root.name} was not submitted yet", todo="run `fedpriv study submit`")
+        request = CodeRequest.from_folder(self.bundle)
+        if request.study != self.submitted_id():
+            raise ConfigError("The submitted copy of the request was changed", todo="restore it or make a new study")
+        return request
+
+    def is_edited(self) -> bool:
+        """Say whether plan.yaml or a code file is not any more what was submitted; False before it is."""
+        if not self.is_submitted:
+            return False
+        try:
+            return self.draft().study != self.submitted_id()
+        except FedprivError:  # it was edited into what is no plan, or removed
+            return True
 
     # -- what a restart needs ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from fedpriv.cli.main import app
 from fedpriv.errors import ConfigError, ExistsError, InputError, LockError
 from fedpriv.researcher import Researcher, Study
 
@@ -67,6 +69,24 @@ def test_an_edit_after_submission_is_found(study):
     recipe.write_text(recipe.read_text() + "import os\n")
     with pytest.raises(ConfigError, match="changed after the request was submitted"):
         study.folder.submitted()
+
+
+def test_the_state_of_a_submitted_study_is_that_of_what_was_submitted(researcher, study, monkeypatch):
+    def shown():
+        monkeypatch.setenv("COLUMNS", "200")
+        done = CliRunner().invoke(app, ["study", "status", "icu", "--home", str(researcher.root)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    plan = study.folder.root / "plan.yaml"
+    study.folder.freeze(study.folder.draft())
+    assert study.status()["edited"] is False
+    assert "was changed since" not in shown()
+    plan.write_text(plan.read_text().replace("rounds: 3", "rounds: 7"))
+    assert (study.status()["rounds"], study.status()["edited"]) == (3, True)
+    assert "plan.yaml or a code file was changed since the study was submitted" in shown()
+    plan.write_text(plan.read_text().replace("rounds: 7", "rounds: many"))
+    assert (study.status()["rounds"], study.status()["edited"]) == (3, True)
 
 
 def test_the_same_request_under_another_name_is_not_submitted(researcher, study):
