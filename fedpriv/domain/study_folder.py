@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fedpriv.errors import ConfigError
 from fedpriv.files import private_folder, read_json, write_json
@@ -190,6 +190,21 @@ class StudyFolder:
         if not paths:
             return None
         return Signed.model_validate_json(paths[-1].read_bytes()), paths[-1].stat().st_mtime
+
+    def keep_hours(self, hours: str, kind: str, round_number: int) -> None:
+        """Note that a ticket waits for the approved hours; since when is told by the file."""
+        noted = {"hours": hours, "kind": kind, "round": round_number}
+        path = self.root / "hours.json"
+        if not path.exists() or read_json(path) != noted:
+            write_json(path, noted)
+
+    def hours_waited_for(self) -> tuple[dict[str, Any], float] | None:
+        """Return the ``hours``, ``kind`` and ``round`` of a ticket that waits for them and since when, or None."""
+        path = self.root / "hours.json"
+        return (read_json(path), path.stat().st_mtime) if path.exists() else None
+
+    def forget_hours(self) -> None:
+        (self.root / "hours.json").unlink(missing_ok=True)
 
     def claim(self, slot: str, work_digest: str) -> bool:
         """Give ``slot`` (such as a kind, round and attempt) to one piece of work; return False if another has it."""

@@ -126,11 +126,13 @@ class TicketDesk:
         folder = StudyFolder(self.domain.folder.study(ticket.study))
         signed = folder.result(digest)
         if signed is None:
-            if self._waits_for_its_hours(ticket) or self._missing.is_too_early(digest):
+            if self._waits_for_its_hours(ticket, folder) or self._missing.is_too_early(digest):
                 return False
             result = self._carried_out(ticket, digest, folder)
             if result is None:
                 return False
+            if ticket.kind in _RUNS_THE_MODEL:
+                folder.forget_hours()
             signed = sign(self.domain.keys, "result", result)
             folder.keep_result(digest, signed)
         self.on_result()
@@ -197,11 +199,12 @@ class TicketDesk:
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _waits_for_its_hours(self, ticket: Ticket) -> bool:
+    def _waits_for_its_hours(self, ticket: Ticket, folder: StudyFolder) -> bool:
         """Say whether a ticket that runs the model came outside the approved hours: it is looked at again later."""
         limits = self.domain.requests.decision(ticket.study).limits
-        if limits is None or ticket.kind not in _RUNS_THE_MODEL or opens_in(limits) == 0.0:
+        if limits is None or limits.hours is None or ticket.kind not in _RUNS_THE_MODEL or opens_in(limits) == 0.0:
             return False
+        folder.keep_hours(limits.hours, ticket.kind, ticket.round)
         self._wait(f"waiting for the approved hours ({limits.hours}): {ticket.kind}, round {ticket.round}", ticket)
         return True
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpriv.domain.approval import opens_in
 from fedpriv.domain.folder import DomainFolder
 from fedpriv.domain.requests import RequestBook
 from fedpriv.domain.study_folder import StudyFolder
 from fedpriv.errors import FedprivError
+from fedpriv.study import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Wait:
     Attributes
     ----------
     who : str
-        ``you``, or ``the researcher``.
+        ``you``, ``the researcher``, or ``the approved hours`` of the domain.
     what : str
         What they do next, in words.
     since_s : float
@@ -48,11 +50,18 @@ def waits(folder: DomainFolder, requests: RequestBook) -> Iterator[Wait]:
             title = stored.request.plan.title
             yield Wait(who="you", what=f"decide on request {study[:12]} ({title})", since_s=stored.received_s)
         elif decision.limits is not None:
-            yield from _of_approved(folder, requests, study, may_be_released=decision.limits.release)
+            yield from _of_approved(folder, requests, study, decision.limits)
 
 
-def _of_approved(folder: DomainFolder, requests: RequestBook, study: str, *, may_be_released: bool) -> Iterator[Wait]:
-    last = StudyFolder(folder.study(study)).last_result()
+def _of_approved(folder: DomainFolder, requests: RequestBook, study: str, limits: Limits) -> Iterator[Wait]:
+    place = StudyFolder(folder.study(study))
+    last, hours = place.last_result(), place.hours_waited_for()
+    if hours is not None and hours[0]["hours"] == limits.hours and opens_in(limits) > 0.0:
+        ticket, since_s = hours
+        of_round = f" of round {ticket['round']}" if ticket["round"] else ""
+        what = f"begin ({limits.hours}), for {ticket['kind']}{of_round} of study {study[:12]}"
+        yield Wait(who="the approved hours", what=what, since_s=since_s)
+        return
     if last is None:
         since_s = _changed_s(folder.requests / study / "decision.json")
         yield Wait(who="the researcher", what=f"send the first ticket of study {study[:12]}", since_s=since_s)
@@ -60,7 +69,7 @@ def _of_approved(folder: DomainFolder, requests: RequestBook, study: str, *, may
     signed, since_s = last
     kind, number = signed.payload["kind"], signed.payload["round"]
     asked = requests.release(study)
-    if asked is not None and asked.decision == "pending" and not may_be_released:
+    if asked is not None and asked.decision == "pending" and not limits.release:
         yield Wait(who="you", what=f"release or withhold the adapter of study {study[:12]}", since_s=asked.asked_s)
     elif kind not in ("consent", "release"):
         what = (

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from syft_job.models import JobStatus
 
-from fedpriv.domain import missing
+from fedpriv.domain import missing, ticket_desk, waiting
 from fedpriv.errors import MissingBlobError, UnknownVersionError, VersionError
 from fedpriv.protection import sign
-from tests.domain.conftest import ADA
+from tests.domain.conftest import ADA, approved
 from tests.domain.test_other_researchers import eve, service, ticket, two
 
 __all__ = ["eve", "service", "two"]  # fixtures
@@ -66,3 +66,30 @@ def test_who_runs_another_version_is_refused_at_once(asked, clock):
     refuse_with(asked, VersionError("sicu runs container 3"))
     asked.service._handle_jobs()
     assert asked.letters.answers[ADA, asked.name][0] is JobStatus.REJECTED
+
+
+def test_the_approved_hours_that_a_ticket_waits_for_are_the_only_wait(asked, two, code_request, monkeypatch):
+    def told():
+        return [(wait["who"], wait["what"]) for wait in two.status()["waiting"]]
+
+    def clock(seconds):
+        for module in (ticket_desk, waiting):
+            monkeypatch.setattr(module, "opens_in", lambda limits: seconds)
+
+    study = code_request.study
+    two.record_decision(approved(code_request, two.config.email, hours="22:00-06:00"))
+    clock(60.0)
+    assert told() == [("the researcher", f"send the first ticket of study {study[:12]}")]
+    asked.service._handle_jobs()
+    begins = [("the approved hours", f"begin (22:00-06:00), for train of round 1 of study {study[:12]}")]
+    assert told() == begins
+    since = two.status()["waiting"][0]["since_s"]
+    asked.service._handle_jobs()
+    assert two.status()["waiting"][0]["since_s"] == since
+    assert asked.done == []
+    clock(0.0)
+    asked.service._handle_jobs()
+    assert asked.done == [("train", 1)]
+    assert "send the next ticket" in told()[0][1]
+    clock(60.0)
+    assert "send the next ticket" in told()[0][1], "nothing waits for the hours any more"
