@@ -50,10 +50,10 @@ def running_server() -> Iterator[tuple[str, Path]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        is_ready = [bin_folder / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+        for _ in range(200):  # it takes connections before it answers any
+            if subprocess.run(is_ready, check=False).returncode == 0:
+                break
             time.sleep(0.05)
         passwords = home / "pgpass"
         passwords.write_text(f"127.0.0.1:{port}:*:mimic:{PASSWORD}\n")

@@ -8,9 +8,9 @@ from syft_job.models import JobStatus
 
 from fedpriv.domain import refusals
 from fedpriv.domain import service as services
-from fedpriv.domain.trouble import is_of_the_machine
 from fedpriv.errors import RefusedError
 from fedpriv.protection import sign
+from fedpriv.unforeseen import is_of_the_machine
 from tests.domain.conftest import ADA
 from tests.domain.test_other_researchers import EVE, eve, service, ticket, two
 

@@ -30,10 +30,9 @@ def test_a_peer_that_says_so_for_ever_is_sent_the_same_less_and_less(pair, monke
     session, liar = (pair.owner, pair.researcher) if who == "owner" else (pair.researcher, pair.owner)
     if who == "researcher":
         submit(pair, "job-2")
-    me, name, put = session.settings.email, "outbox" if who == "owner" else "inbox", session.connection.put_message
-    monkeypatch.setattr(
-        type(session.connection), "put_message", lambda *message: (sent.append(now[0] - 1000.0), put(*message[1:]))
-    )
+    me, name, boxes = session.settings.email, "outbox" if who == "owner" else "inbox", session.connection.boxes
+    put = boxes.put_message
+    monkeypatch.setattr(boxes, "put_message", lambda *message: (sent.append(now[0] - 1000.0), put(*message)))
     for look in range(120):
         liar.connection.boxes.acknowledge(me, taken_message(liar._keys, me, name, LIES[lie](look)))
         session.poll()
