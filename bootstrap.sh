@@ -173,12 +173,12 @@ pins() {
     say "constraints.txt and constraints-flower.txt are new; run sh bootstrap.sh test before they are committed"
 }
 
-# One worker of pytest for each core, at most four: each may run a federation of ten processes, which take 3 GB. A file
-# stays with one worker, for its costly fixtures; the order is kept, so that the slow files do not come last.
+# One worker of pytest more than there are cores, for tests wait for processes and browsers; at most four, as each may run a
+# federation of ten processes, which take 3 GB. A file stays with one worker, for its costly fixtures; the order is kept, so
+# that the slow files do not come last.
 workers() {
     cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-    [ "$cores" -le 4 ] || cores=4
-    [ "$cores" -lt 2 ] || echo "--numprocesses=$cores --dist=loadfile --no-loadscope-reorder"
+    [ "$cores" -lt 2 ] || echo "--numprocesses=$((cores < 4 ? cores + 1 : 4)) --dist=loadfile --no-loadscope-reorder"
 }
 
 cd "$(dirname "$0")"
