@@ -313,7 +313,7 @@ def test_a_ready_environment_is_used_at_once_and_arguments_go_through(copy):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(2, 2), (4, 4), (64, 4)])
+@pytest.mark.parametrize(("cores", "workers"), [(2, 3), (3, 4), (64, 4)])
 def test_tests_run_on_several_cores(copy, cores, workers):
     fake_venv(copy)
     fake(copy, "nproc", f"echo {cores}")

@@ -94,14 +94,15 @@ class ObjectFiles:
             self._obstore.put(self._store, path, data, use_multipart=False)
 
     def read(self, path: str, limit: int) -> bytes:
-        data = bytearray()
+        pieces, size = list[bytes](), 0
         with self._plain_errors():
             # Piece by piece, and no more than is wanted: what a server says of the size need not be so.
             for piece in self._obstore.get(self._store, path).stream(min_chunk_size=_PIECE_BYTES):
-                data += piece
-                if len(data) >= limit:
+                pieces.append(piece)
+                size += len(piece)
+                if size >= limit:
                     break
-        return bytes(data[:limit])
+        return b"".join(pieces)[:limit]
 
     def list(self, path: str, limit: int) -> list[Item]:
         # asyncio's loop has a thread of its own: in a notebook the one that asks may have a loop already.
