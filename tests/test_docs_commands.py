@@ -272,7 +272,7 @@ REFUSED = {"study skip icu": "The study is finished", "domain accept-loss micu":
 """What has nothing to do after the tutorial says so."""
 
 NOT_RUN = {
-    "bench crosscloud": "takes half an hour and root; tests/experiments/crosscloud runs its parts",
+    "bench crosscloud": "takes ten minutes and root; tests/experiments/crosscloud runs its parts",
     "bench figures --mimic": "is the same with a hospital's tables in place of made-up ones",
     "bench training --tables": "is the same with a hospital's tables in place of made-up ones",
     "bench flower": "needs Flower's own environment; tests/flower runs what it measures",

@@ -100,7 +100,8 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
         who = "[bold]you[/]" if wait["who"] == "you" else escape(wait["who"])
         console.print(f"Waits for {who} to {escape(wait['what'])}, for {since(wait['since_s'])}")
     count = len(domain.requests.studies())
-    console.print(f"{count} request{'' if count == 1 else 's'}; {len(domain.ledger.entries())} ledger entries")
+    entries = len(domain.ledger.entries())
+    console.print(f"{count} request{'' if count == 1 else 's'}; {entries} ledger entr{'y' if entries == 1 else 'ies'}")
     if not state["running"]:
         console.print(f"Next: `fedpriv domain serve {escape(str(folder))}`.")
 

@@ -248,21 +248,14 @@ def trying(console: Console) -> Iterator[OnStep]:
         yield on_step
 
 
-def _walls(walls: str) -> Text:
-    if "bubblewrap" in walls:
-        return Text(visible(f"{walls}: no network, no view of your data"))
-    if walls == UNKNOWN_WALLS:
-        return Text("unknown: it ended before it said so", "yellow")
-    return Text("NONE", "bold red")
-
-
 def print_dry_run(console: Console, result: DryRun) -> None:
     """Print what a dry run showed."""
     _rule(console, f"Dry run on made-up patients, {how_long(result.tried_s)} ago")
     colour, words = _OUTCOMES[result.outcome]
     console.print(Text.assemble((words, colour), f" {visible(result.reason, 500)}" if result.reason else ""))
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("sandbox", _walls(result.walls))
+    style = "bold red" if result.walls_in_words == "NONE" else "yellow" if result.walls == UNKNOWN_WALLS else ""
+    grid.add_row("sandbox", Text(visible(result.walls_in_words), style))
     if result.tried:
         grid.add_row(Text("it tried", "bold red"), Text(visible("; ".join(result.tried), 500), "bold red"))
     grid.add_row("took", f"{in_time(result.seconds)} for {result.steps} steps with {result.threads} thread(s)")

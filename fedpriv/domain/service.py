@@ -200,7 +200,6 @@ class DomainService:
                 pause = self._trouble.met(error)
                 if not once:
                     time.sleep(pause)
-            self._stopping.check()
             if once:
                 return
 

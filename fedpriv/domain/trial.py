@@ -89,6 +89,13 @@ class DryRun(Section):
     heldout_after: float | None = None
     log: tuple[str, ...] = ()
 
+    @property
+    def walls_in_words(self) -> str:
+        """What stood around it, for the data owner: ``NONE`` stands out."""
+        if "bubblewrap" in self.walls:
+            return f"{self.walls}: no network, no view of your data"
+        return "unknown: it ended before it said so" if self.walls == UNKNOWN_WALLS else "NONE"
+
 
 def shorter(plan: Plan, *, steps: int, max_seconds: int) -> Plan:
     """Return a plan whose local round has so many steps and seconds at most."""

@@ -12,7 +12,8 @@ from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Decided, DomainJoined, Event
 from fedpriv.researcher.key_relay import KeyRelay
-from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.records import Exclusion
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import RequestDecision, Result, Ticket
 from fedpriv.study.shard import ShardStatement, differences
 

@@ -16,9 +16,9 @@ from fedpriv.researcher.answers import require_same_adapter
 from fedpriv.researcher.courier import now
 from fedpriv.researcher.events import DomainMissed, RoundStarted
 from fedpriv.researcher.minimum import Minimum
+from fedpriv.researcher.records import AskedMembers, Exclusion, RoundMembers
 from fedpriv.researcher.round import RoundParts
 from fedpriv.researcher.round_summary import RoundSummary
-from fedpriv.researcher.study_folder import AskedMembers, Exclusion, RoundMembers
 from fedpriv.study import AggregateManifest, Result, Ticket
 
 _LOOK_SECONDS = 1.0

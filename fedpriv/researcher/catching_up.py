@@ -9,7 +9,8 @@ from fedpriv.errors import StudyError
 from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import DomainCaughtUp, Event
 from fedpriv.researcher.key_relay import KeyRelay
-from fedpriv.researcher.study_folder import Standing, StudyFolder
+from fedpriv.researcher.records import Standing
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import AggregateManifest, BlobRef, Result, Ticket
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fedpriv.errors import InputError, StudyError
 from fedpriv.files import folder_lock
 from fedpriv.researcher.ending import require_unfinished, result_of
-from fedpriv.researcher.study_folder import Exclusion, StudyFolder
+from fedpriv.researcher.records import Exclusion
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import Plan
 
 

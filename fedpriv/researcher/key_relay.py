@@ -10,7 +10,8 @@ from fedpriv.errors import StudyError, UntrustedError
 from fedpriv.protection.study_key import MAX_SEALED_KEY_BYTES
 from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.events import Event, KeyRenewed
-from fedpriv.researcher.study_folder import KeyState, StudyFolder
+from fedpriv.researcher.records import KeyState
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import Result, Ticket
 
 

@@ -12,8 +12,9 @@ from fedpriv.researcher.courier import Courier, now
 from fedpriv.researcher.events import Event, RoundStarted
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.minimum import Minimum
+from fedpriv.researcher.records import AskedMembers, RoundMembers
 from fedpriv.researcher.round_summary import RoundSummary
-from fedpriv.researcher.study_folder import AskedMembers, RoundMembers, StudyFolder
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.researcher.summing import Summing
 from fedpriv.researcher.weighing import Weighing
 from fedpriv.study import Result, Ticket

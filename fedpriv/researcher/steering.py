@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from pydantic import Field
 
 from fedpriv.errors import PlanError, StudyError
 from fedpriv.files import folder_lock, read_json, write_json
-from fedpriv.study import validate_section
+from fedpriv.study import Plan, validate_section
+from fedpriv.study.aggregation import RULES_WITH_LINKS
 from fedpriv.study.section import Section
 
 
@@ -65,3 +67,26 @@ class SteeringFile:
                 raise StudyError(error.what, kept="Nothing was changed", todo="choose another value") from error
             write_json(self._path, steering.model_dump(mode="json"))
         return steering
+
+
+def require_meaning(plan: Plan, changes: Container[str]) -> None:
+    """Refuse to steer by what does nothing under a plan.
+
+    Raises
+    ------
+    StudyError
+        Naming it, with what does something instead.
+    """
+    aggregation, schedule = plan.aggregation, plan.schedule
+    if "alpha" in changes and aggregation.weights not in RULES_WITH_LINKS:
+        raise StudyError(
+            f"alpha has no meaning with the weights {aggregation.weights}",
+            kept="Nothing was changed",
+            todo="write weights: paper into the plan before it is submitted, or make another study",
+        )
+    if "patience_s" in changes and schedule.quorum is None:
+        raise StudyError(
+            "The patience has no meaning without a quorum, when every domain is waited for",
+            kept="Nothing was changed",
+            todo="go on without a domain with `fedpriv study exclude`",
+        )

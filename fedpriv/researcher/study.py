@@ -8,12 +8,12 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedpriv.aggregation import Link, WeightFunction
+from fedpriv.aggregation import WeightFunction
 from fedpriv.errors import ExistsError, LockError, StudyError
 from fedpriv.files import folder_lock, stale_lock_pid, write_atomic
 from fedpriv.researcher import excluding
-from fedpriv.researcher.connecting import connect_all, connect_enough, find_cohort
-from fedpriv.researcher.courier import Courier, request_job_name
+from fedpriv.researcher.connecting import connect_enough
+from fedpriv.researcher.courier import Courier
 from fedpriv.researcher.ending import members_of_sums, require_unfinished, result_of
 from fedpriv.researcher.event_stream import EventStream
 from fedpriv.researcher.events import AdapterReleased, StudyFinished, Subscriber
@@ -24,22 +24,17 @@ from fedpriv.researcher.model_card import model_card
 from fedpriv.researcher.orchestrator import Orchestrator
 from fedpriv.researcher.own_thread import run_in_thread
 from fedpriv.researcher.researcher import Researcher
-from fedpriv.researcher.steering import Steering, SteeringFile
+from fedpriv.researcher.status import status_of
+from fedpriv.researcher.steering import Steering, SteeringFile, require_meaning
 from fedpriv.researcher.study_folder import StudyFolder
+from fedpriv.researcher.submitting import submit
 from fedpriv.researcher.trackers import ReportTo, open_trackers
 from fedpriv.researcher.versions import require_same_protocol
 from fedpriv.study import CodeRequest, Plan, RequestDecision, parse_plan
-from fedpriv.study.aggregation import RULES_WITH_LINKS
-from fedpriv.study.shard import ShardStatement
 from fedpriv.training.adapter import load_state, write_peft_folder
 from fedpriv.training.base_model import hub_id
 
 _ENDS_S = 15.0
-
-
-def _about(shard: ShardStatement) -> str:
-    """Return how much a domain said that it has: rounded down, and 0 for fewer than ten."""
-    return f"about {shard.patients} patients, {shard.examples} examples to train on"
 
 
 class Study:
@@ -149,36 +144,7 @@ class Study:
         VersionError
             If a domain runs a version that does not understand ours, with what to install where.
         """
-        if self.folder.is_submitted:
-            raise ExistsError(
-                f"The study {self.folder.root.name} was submitted already",
-                kept="The domains keep the first submission",
-                todo="run `fedpriv study run`, or make a new study",
-            )
-        request = self.folder.draft()
-        self._require_new(request)
-        self.researcher.publish_identity()
-        cohort = find_cohort(self.researcher, request.plan, on_wait)
-        require_same_protocol(self.researcher, cohort, request.plan.emails)
-        session = self.researcher.session(cohort)
-        connect_all(session, request.plan, on_wait)
-        self.folder.keep_cohort(cohort)
-        files = {name: text.encode() for name, text in request.files.items()}
-        for email in request.plan.emails:
-            session.submit(email, request_job_name(request.study), files, entrypoint="train.py")
-        self.folder.freeze(request)
-        return request.study
-
-    def _require_new(self, request: CodeRequest) -> None:
-        """Refuse a request that is another study's to the byte: to the domains it would be that study."""
-        for root in sorted(self.researcher.studies.iterdir()):
-            other = StudyFolder(root)
-            if root != self.folder.root and other.is_submitted and other.submitted_id() == request.study:
-                raise ExistsError(
-                    f"The study {root.name} has the same plan and code to the byte",
-                    kept="Nothing was sent",
-                    todo="go on with that one, or give this one another title or seed in its plan.yaml",
-                )
+        return submit(self.folder, self.researcher, on_wait)
 
     def wait_for_decisions(self, *subscribers: Subscriber) -> dict[str, RequestDecision]:
         """Wait until every domain approved; see :meth:`Orchestrator.wait_for_decisions`."""
@@ -306,14 +272,7 @@ class Study:
             If the study is finished, a value is out of range, or has no meaning in its plan; nothing is changed then.
         """
         require_unfinished(self.folder)
-        aggregation, schedule = self.plan.aggregation, self.plan.schedule
-        if "alpha" in changes and aggregation.weights not in RULES_WITH_LINKS:
-            what = f"alpha has no meaning with the weights {aggregation.weights}"
-            raise StudyError(what, kept="Nothing was changed", todo="write another study, with the weights paper")
-        if "patience_s" in changes and schedule.quorum is None:
-            what = "The patience has no meaning without a quorum, when every domain is waited for"
-            todo = f"go on without a domain with `fedpriv study exclude {self.folder.root.name} EMAIL`"
-            raise StudyError(what, kept="Nothing was changed", todo=todo)
+        require_meaning(self.plan, changes)
         return self.steering.change(**changes)
 
     def skip_round(self) -> int:
@@ -430,27 +389,7 @@ class Study:
 
         Of a study that was submitted, it is what the domains have that counts, not what was edited since.
         """
-        request = self.folder.submitted_copy() if self.folder.is_submitted else self.folder.draft()
-        done = [n for n in range(1, request.plan.training.rounds + 1) if self.folder.is_finished(n)]
-        keys, emails = self.folder.keys(), request.plan.emails
-        lock = self.folder.lock_path
-        return {
-            "name": self.folder.root.name,
-            "study": request.study,
-            "submitted": self.folder.is_submitted,
-            "edited": self.folder.is_edited(),
-            "decisions": {email: decision.decision for email, decision in self.folder.decisions().items()},
-            "rounds": request.plan.training.rounds,
-            "finished_rounds": len(done),
-            "finished": self.folder.record("finished") is not None,
-            "excluded": {e: found.reason for e in emails if (found := self.folder.excluded(e)) is not None},
-            "shards": {email: _about(shard) for email, shard in self.folder.shards().items()},
-            "links": {e: link.model_dump() for e in emails if (link := self.folder.link(e)) != Link()},
-            "key": "" if keys is None else f"generation {keys.generation}" + (", retired" if keys.redo_round else ""),
-            "paused_after": self.steering.read().paused_after,
-            "running": lock.exists() and stale_lock_pid(lock) is None,
-            "interrupted": stale_lock_pid(lock) is not None,
-        }
+        return status_of(self.folder)
 
     # -- running ----------------------------------------------------------------------------------------------------
 

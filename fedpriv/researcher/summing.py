@@ -17,8 +17,9 @@ from fedpriv.researcher.events import DomainMissed, Event, UpdateReceived
 from fedpriv.researcher.gathering import Asking, Gathered, gather
 from fedpriv.researcher.key_relay import KeyRelay
 from fedpriv.researcher.minimum import Minimum
+from fedpriv.researcher.records import RoundMembers, SumMembers
 from fedpriv.researcher.steering import SteeringFile
-from fedpriv.researcher.study_folder import RoundMembers, StudyFolder, SumMembers
+from fedpriv.researcher.study_folder import StudyFolder
 from fedpriv.study import AggregateManifest, Result, SignedUpdate, Ticket
 from fedpriv.study.messages import Unlocked
 

@@ -59,6 +59,10 @@ class Message:
 class Boxes:
     """The boxes of one party on the store, and those of its peers for it. Shared between threads.
 
+    *Guarantee*: no number is used twice; a message of ours is deleted only if its recipient signed that it took it or
+    that it has not got it; what is lost is told of.
+    *Assumption*: the pins are right and the journal lies where nobody else writes. Envelopes are not opened here.
+
     Parameters
     ----------
     store : Store

@@ -186,9 +186,8 @@ def pages(lines: Sequence[T], size: Any) -> list[tuple[int, int]]:
 
 
 def _dry_run(result: DryRun) -> dict[str, Any]:
-    walled = "bubblewrap" in result.walls
     facts = [
-        ("sandbox", f"{result.walls}: no network, no view of your data" if walled else "NONE"),
+        ("sandbox", result.walls_in_words),
         ("took", f"{in_time(result.seconds)} for {result.steps} steps with {result.threads} thread(s)"),
     ]
     if result.round_s is not None:
@@ -200,7 +199,7 @@ def _dry_run(result: DryRun) -> dict[str, Any]:
         "outcome": result.outcome,
         "text": f"{_OUTCOMES[result.outcome]} {visible(result.reason, 500)}".strip(),
         "tried_s": result.tried_s,
-        "walled": walled,
+        "walled": result.walls_in_words != "NONE",
         "attempts": [visible(attempt) for attempt in result.tried],
         "facts": [[name, visible(text, 500)] for name, text in facts],
         "leaving": [[visible(name), visible(text, 300)] for name, text in leaving],

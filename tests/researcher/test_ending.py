@@ -9,7 +9,7 @@ from fedpriv.cli.main import app
 from fedpriv.errors import StudyError
 from fedpriv.researcher.ending import result_of
 from fedpriv.researcher.events import StudyFinished
-from fedpriv.researcher.study_folder import AskedMembers, Exclusion, SumMembers
+from fedpriv.researcher.records import AskedMembers, Exclusion, SumMembers
 from fedpriv.widgets.study_actions import study_actions
 
 MICU, SICU = "micu@x.org", "sicu@x.org"

@@ -5,7 +5,7 @@ import pytest
 from fedpriv.errors import InputError, StudyError
 from fedpriv.protection import IdentityKeys
 from fedpriv.researcher import Study
-from fedpriv.researcher.study_folder import KeyState, SumMembers
+from fedpriv.researcher.records import KeyState, SumMembers
 from fedpriv.study import BlobRef, Plan
 from fedpriv.study.plan import BaseModelChoice, MemberChoice
 

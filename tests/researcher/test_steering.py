@@ -3,8 +3,8 @@
 import pytest
 
 from fedpriv.errors import InputError, StudyError
+from fedpriv.researcher.records import AskedMembers, Exclusion
 from fedpriv.researcher.steering import Steering, SteeringFile
-from fedpriv.researcher.study_folder import AskedMembers, Exclusion
 
 
 def test_nothing_said_means_go_on(tmp_path):

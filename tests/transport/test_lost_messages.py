@@ -172,13 +172,18 @@ def test_a_message_of_a_peer_s_own_with_a_number_over_all_is_not_even_read(pair)
     assert jobs(pair) == ["job-1"]
 
 
+def on_a_full_disk(monkeypatch, owner, write, act):
+    """Do something while writing is refused: it says so."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, write, refuse_for_space)
+        with pytest.raises(OSError, match="No space"):
+            act()
+
+
 def test_what_a_full_disk_did_not_take_is_taken_when_there_is_room(pair, monkeypatch):
     submit(pair, "job-1")
     submit(pair, "job-2")
-    with monkeypatch.context() as patch:
-        patch.setattr(type(pair.owner._owner_syncer), "_accept", refuse_for_space)
-        with pytest.raises(OSError, match="No space"):
-            pair.owner.receive()
+    on_a_full_disk(monkeypatch, type(pair.owner._owner_syncer), "_accept", pair.owner.receive)
     pair.owner.receive()
     assert jobs(pair) == ["job-1", "job-2"]
     assert pair.owner._owner_syncer._reader._gaps(RESEARCHER) == []
@@ -187,20 +192,14 @@ def test_what_a_full_disk_did_not_take_is_taken_when_there_is_room(pair, monkeyp
 def test_attempts_that_a_full_disk_ends_do_not_count_as_what_a_peer_sent(pair, monkeypatch):
     monkeypatch.setattr(syncing, "MAX_HELD_BYTES", 10 * 4096)
     submit(pair, "job-1")
-    with monkeypatch.context() as patch:
-        patch.setattr(owner_syncing, "write_folder", refuse_for_space)
-        for _ in range(10):
-            with pytest.raises(OSError, match="No space"):
-                pair.owner.receive()
+    for _ in range(10):
+        on_a_full_disk(monkeypatch, owner_syncing, "write_folder", pair.owner.receive)
     pair.owner.poll()
     assert jobs(pair) == ["job-1"]
     pair.owner.answer(pair.owner.jobs()[0], JobStatus.DONE, {"result.json": b"1"})
     pair.owner.poll()
-    with monkeypatch.context() as patch:
-        patch.setattr(watcher_syncing, "write_atomic", refuse_for_space)
-        for _ in range(10):
-            with pytest.raises(OSError, match="No space"):
-                pair.researcher.poll()
+    for _ in range(10):
+        on_a_full_disk(monkeypatch, watcher_syncing, "write_atomic", pair.researcher.poll)
     pair.researcher.poll()
     assert pair.researcher.output(OWNER, "job-1", "result.json") == b"1"
     assert pair.refusals == pair.researcher.refused() == []

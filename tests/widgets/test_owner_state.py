@@ -7,6 +7,7 @@ import pytest
 from fedpriv.clinical import prepare
 from fedpriv.clinical.synthetic import write_synthetic
 from fedpriv.domain import Terms
+from fedpriv.domain.dry_run import DryRun
 from fedpriv.domain.privacy_budget import PrivacyBudget
 from fedpriv.domain.requests import ReleaseDecision
 from fedpriv.files import folder_lock, write_json
@@ -288,3 +289,19 @@ def test_a_watch_tells_changes_and_troubles_and_goes_on(domain, reader, received
     domain.revoke(received, "x")
     desk.changed.set()
     assert len(told.said) == count
+
+
+@pytest.mark.parametrize(
+    ("walls", "words"),
+    [
+        ("bubblewrap and landlock", "bubblewrap and landlock: no network, no view of your data"),
+        ("none", "NONE"),
+        ("unknown", "unknown: it ended before it said so"),
+    ],
+)
+def test_a_dry_run_says_which_walls_stood_and_warns_only_where_there_were_none(domain, reader, received, walls, words):
+    told = DryRun(study=received, tried_s=1, outcome="failed", walls=walls, steps=2, threads=1, examples=3, seconds=1)
+    write_json(domain.requests.dry_run_path(received), told.model_dump(mode="json"))
+    shown = owner_view(reader.look(Opened(study=received)))["review"]["dry_run"]
+    assert dict(shown["facts"])["sandbox"] == words
+    assert shown["walled"] is (words != "NONE")

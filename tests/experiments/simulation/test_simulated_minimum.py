@@ -5,7 +5,7 @@ import pytest
 from fedpriv.errors import StudyError
 from fedpriv.experiments.simulation import Trace
 from fedpriv.researcher.events import RoundFinished, RoundStarted
-from fedpriv.researcher.study_folder import Exclusion
+from fedpriv.researcher.records import Exclusion
 
 QUORUM = {"quorum": 2, "patience_s": 30}
 LATE = [Trace(), Trace(), Trace(approves_s=500.0)]

@@ -15,7 +15,7 @@ from fedpriv.researcher.events import (
     TicketSent,
     Weighed,
 )
-from fedpriv.researcher.study_folder import Exclusion
+from fedpriv.researcher.records import Exclusion
 from tests.experiments.simulation.conftest import TRAINING
 
 
